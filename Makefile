@@ -1,0 +1,49 @@
+# Everything goes through a virtual environment that is made here when missing. PYTHON chooses its interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -W ignore -m monai.bundle run
+OVERLAY := configs/phantom.yaml
+DATA := data/phantom
+
+.DEFAULT_GOAL := help
+.PHONY: help train test check format slow clean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/run: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/dev: requirements.txt requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	touch $@ $(VENV)/run
+
+train: $(VENV)/run  ## Install, make the phantom cohort, pretrain, probe: the main job, minutes on two cores
+	$(BIN)/python -m bundle phantom --output $(DATA)
+	$(RUN) training --config_file "['configs/pretrain.yaml','$(OVERLAY)']"
+	$(RUN) evaluating --config_file "['configs/probe.yaml','$(OVERLAY)']"
+	@echo "Next: read docs/README.md on your own cohort, or  tensorboard --logdir eval/pretrain"
+
+test: $(VENV)/dev  ## Install and run the tests that take seconds
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/dev  ## Install and run the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/dev  ## Lint, format check, types, spelling, fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python -m pytest -q -x
+
+format: $(VENV)/dev  ## Format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the virtual environment and everything made by runs
+	rm -rf $(VENV) data eval models/*.pt models/*.json .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,262 @@
+"""Command line: `python -m bundle COMMAND --help`.
+
+Nothing heavy is imported before a command has to run, so that help and refusals are immediate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bundle import configs
+
+logger = logging.getLogger("bundle")
+RUNNABLE = ("pretrain.yaml", "probe.yaml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        Exit status: 0 done, 1 the input was refused, 2 the command line was.
+    """
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not hasattr(options, "runnable"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return options.run(options, rest) or 0
+    except configs.OptionError as error:
+        return _refuse(error, 2)
+    except (ValueError, OSError) as error:
+        return _refuse(error, 1)
+    except RuntimeError as error:  # MONAI wraps what a component of a config raises
+        cause = _innermost(error)
+        if not isinstance(cause, (ValueError, OSError)):
+            raise
+        return _refuse(cause, 1)
+
+
+def _refuse(error: BaseException, status: int) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return status
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bundle", description="y-Aware contrastive pretraining for 3D brain MRI."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_phantom(_command(commands, "phantom", "make the embedded synthetic cohort", _phantom))
+    _add_cohort(_command(commands, "cohort", "make a checked datalist from a table and images", _cohort))
+    _add_positives(_command(commands, "positives", "show how many positives each sigma gives", _positives))
+    _add_config(_command(commands, "pretrain", "pretrain an encoder", _pretrain), "pretrain.yaml")
+    _add_config(_command(commands, "probe", "probe a pretrained encoder", _probe), "probe.yaml")
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, summary: str, run: Callable) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+# phantom
+
+
+def _add_phantom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("data/phantom"), help="folder (default: %(default)s)")
+    parser.add_argument("--resolution", type=float, default=4.5, help="voxel size, mm (default: %(default)s)")
+    parser.add_argument("--pretraining", type=int, default=1500, help="healthy subjects (default: %(default)s)")
+    parser.add_argument(
+        "--per-task", type=int, default=400, help="subjects of each diagnosis task (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
+
+
+def _phantom(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.phantom import make_phantom
+
+    make_phantom(
+        options.output,
+        resolution=options.resolution,
+        n_pretraining=options.pretraining,
+        n_per_task=options.per_task,
+        seed=options.seed,
+        workers=options.workers,
+    )
+
+
+# cohort
+
+
+def _add_cohort(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--table", type=Path, required=True, help="participants.tsv or .csv")
+    parser.add_argument(
+        "--images",
+        required=True,
+        help="pattern of the images from the table's folder, such as 'mri/mwp1{participant_id}.nii'",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the datalist to write (.json)")
+    for name in ("participant", "session", "age", "sex", "site", "tiv", "label", "split"):
+        parser.add_argument(f"--{name}-column", metavar="NAME", help=f"column of the table that holds the {name}")
+    parser.add_argument(
+        "--label-values", nargs="+", default=[], metavar="NAME=0|1", help="diagnosis → 0 control, 1 patient"
+    )
+    parser.add_argument("--sex-values", nargs="+", default=[], metavar="CODE=F|M", help="sex codes of the table")
+    parser.add_argument(
+        "--shape", type=int, nargs=3, default=[121, 145, 121], help="expected voxels (default: 121 145 121)"
+    )
+    parser.add_argument(
+        "--fractions",
+        nargs="+",
+        default=["training=0.8", "validation=0.2"],
+        metavar="SECTION=SHARE",
+        help="random split by participant (default: training=0.8 validation=0.2)",
+    )
+    parser.add_argument(
+        "--test-sites", nargs="+", default=[], metavar="SITE", help="sites held out as the test section"
+    )
+    parser.add_argument(
+        "--skip-invalid", action="store_true", help="leave bad subjects out and list them in excluded.tsv"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="readers (default: %(default)s)")
+
+
+def _cohort(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.cohort import CohortError, read_cohort, write_datalist, write_excluded
+
+    names = {"participant": "participant_id", "session": "session_id"}
+    columns = {
+        names.get(name, name): value
+        for name in ("participant", "session", "age", "sex", "site", "tiv", "label", "split")
+        if (value := getattr(options, f"{name}_column"))
+    }
+    records, problems = read_cohort(
+        options.table,
+        options.images,
+        columns=columns,
+        label_values={k: _label(v) for k, v in _pairs(options.label_values).items()} or None,
+        sex_values=_pairs(options.sex_values) or None,
+        expected_shape=options.shape,
+        workers=options.workers,
+    )
+    if problems and not options.skip_invalid:
+        raise CohortError(problems)
+    if problems:
+        write_excluded(options.output.with_name("excluded.tsv"), problems)
+    sections = _sections(records, options)
+    write_datalist(options.output, sections, description=f"made from {options.table.name}")
+    counts = ", ".join(f"{len(items)} {name}" for name, items in sections.items())
+    logger.info(f"Wrote {options.output}: {counts}; {len(problems)} left out.")
+
+
+def _sections(records: list[dict], options: argparse.Namespace) -> dict[str, list[dict]]:
+    from bundle import splits
+
+    if options.split_column:
+        return splits.split_by_column(records)
+    rest, held_out = splits.hold_out_sites(records, options.test_sites) if options.test_sites else (records, [])
+    fractions = {name: configs.number("fractions", value) for name, value in _pairs(options.fractions).items()}
+    sections = splits.split_by_participant(rest, fractions, seed=options.seed)
+    return sections | {"test": held_out} if held_out else sections
+
+
+def _pairs(items: Sequence[str]) -> dict[str, str]:
+    for item in items:
+        if "=" not in item:
+            raise configs.OptionError(f"Expected NAME=VALUE, but found '{item}'.")
+    return dict(item.rsplit("=", 1) for item in items)
+
+
+def _label(text: str) -> int:
+    if text not in ("0", "1"):
+        raise configs.OptionError(f"A label is 0 (control) or 1 (patient), but '{text}' was given.")
+    return int(text)
+
+
+# positives
+
+
+def _add_positives(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--datalist", type=Path, required=True, help="its training section is the table")
+    parser.add_argument(
+        "--sigma",
+        nargs="+",
+        default=["1", "2", "5", "10", "20", "scott", "silverman"],
+        help="bandwidths in years, or rules (default: 1 2 5 10 20 scott silverman)",
+    )
+    parser.add_argument("--batch-size", type=int, default=64, help="subjects per batch (default: %(default)s)")
+
+
+def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
+    import pandas as pd
+    import torch
+
+    from bundle.cohort import load_section
+    from bundle.kernels import BANDWIDTH_RULES, ContinuousKernel, MetadataKernel, bandwidth, positives_report
+
+    ages = [r["age"] for r in load_section(options.datalist, "training")]
+    rows = []
+    for text in options.sigma:
+        sigma = bandwidth(text if text in BANDWIDTH_RULES else configs.number("sigma", text), ages)
+        kernel = MetadataKernel({"age": ContinuousKernel(sigma)})
+        report = positives_report(kernel, torch.tensor(ages)[:, None], options.batch_size)
+        rows.append({"sigma": text, "years": sigma, **report})
+    table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".2f")
+    sys.stdout.write(
+        f"Effective positives per anchor in batches of {options.batch_size} subjects ({2 * options.batch_size - 1} other "
+        f"views; 1 is SimCLR), of {len(ages)} training subjects:\n\n{table}\n"
+    )
+
+
+# pretrain, probe
+
+
+def _add_config(parser: argparse.ArgumentParser, runnable: str) -> None:
+    path = configs.FOLDER / runnable
+    listed = "\n".join(f"  --{n} {v:<24}{c}" for n, v, c in configs.options_of(path)) if path.is_file() else ""
+    parser.epilog = f"options of {path}, with their defaults (nested ones as --train#trainer#max_epochs):\n{listed}"
+    parser.add_argument(
+        "--config", type=Path, nargs="+", default=[], metavar="OVERLAY", help="overlays, such as configs/phantom.yaml"
+    )
+    parser.set_defaults(runnable=path)
+
+
+def _run_config(options: argparse.Namespace, rest: Sequence[str], workflow_type: str) -> None:
+    files = [options.runnable, *[f for f in options.config if f != options.runnable]]
+    overrides = configs.resolve(files, configs.parse_overrides(rest), [configs.FOLDER / name for name in RUNNABLE])
+    from bundle.workflow import run_config
+
+    run_config(files, overrides, workflow_type)
+
+
+def _pretrain(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "train")
+
+
+def _probe(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "infer")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

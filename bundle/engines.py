@@ -1,0 +1,115 @@
+"""How a batch becomes views and a network's output, for MONAI's stock trainer and evaluator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from monai.engines import Trainer
+from monai.engines.utils import PrepareBatch
+from monai.inferers import SimpleInferer
+from torch import Tensor
+
+from bundle.kernels import nearest_names
+
+PRECISIONS = ("float32", "bfloat16", "auto")
+logger = logging.getLogger(__name__)
+
+
+class ContrastivePrepareBatch(PrepareBatch):
+    """Turns a batch of volumes into views and metadata, on the device.
+
+    Args:
+        views: draws two views of each volume, for example `bundle.views.TwoViews`.
+        keep_original: append the volumes themselves after the views (validation embeds them).
+
+    Shape:
+        batch["image"] (N, C, D, H, W), batch["metadata"] (N, M);
+        output: volumes (2N, C, D, H, W), or (3N, C, D, H, W) with the originals, and metadata (N, M).
+    """
+
+    def __init__(self, views: Callable[..., Tensor], keep_original: bool = False) -> None:
+        self.views, self.keep_original = views, keep_original
+        self.epoch = 0  # of the views' randomness; `ViewEpoch` advances it in training, validation stays at 0
+
+    def __call__(
+        self,
+        batchdata: Mapping[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Views and metadata of one batch."""
+        volumes = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
+        metadata = batchdata["metadata"].to(device=device, non_blocking=non_blocking)
+        keys = [f"{p}/{s}" for p, s in zip(batchdata["participant_id"], batchdata["session_id"], strict=True)]
+        views = self.views(volumes, keys, self.epoch)
+        return (torch.cat([views, volumes]) if self.keep_original else views), metadata
+
+
+class PrecisionInferer(SimpleInferer):
+    """Runs a network under autocast; MONAI's `amp` covers CUDA alone.
+
+    Args:
+        precision: `float32`, `bfloat16`, or `auto`: bfloat16 where the device computes with it, else float32.
+            Parameters, gradients and losses stay float32.
+
+    Raises:
+        ValueError: for another precision.
+    """
+
+    def __init__(self, precision: str = "float32") -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(f"No precision is named '{precision}': {nearest_names(precision, PRECISIONS)}")
+        self.precision = precision
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The network's output of inputs (N, C, D, H, W)."""
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.uses_bfloat16(inputs.device)):
+            return self.compute(inputs, network, *args, **kwargs)
+
+    def compute(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
+        """What runs under autocast."""
+        return network(inputs, *args, **kwargs)
+
+    def uses_bfloat16(self, device: torch.device) -> bool:
+        """Whether this inferer computes in bfloat16 on a device."""
+        if self.precision != "auto":
+            return self.precision == "bfloat16"
+        if device.type == "cuda":
+            return torch.cuda.get_device_capability(device) >= (8, 0)
+        return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX") and _cpu_bfloat16()
+
+
+def _cpu_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (elsewhere bfloat16 is slower than float32)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class RepresentationInferer(PrecisionInferer):
+    """Gives a contrastive network's embedding beside its projection, for validation.
+
+    Shape:
+        inputs (N, C, D, H, W), output {"embedding": (N, E), "projection": (N, D)}, both float32.
+    """
+
+    def compute(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ARG002
+        """Embedding and projection of inputs."""
+        network = getattr(network, "module", network)
+        embedding = network.encoder(inputs)
+        return {"embedding": embedding.float(), "projection": network.projector(embedding).float()}
+
+
+def run_remaining(trainer: Trainer) -> None:
+    """Run a trainer's remaining epochs; a run that was complete when resumed is reported and left alone.
+
+    Ignite starts a finished engine again from epoch 0, which would train on top of the finished weights.
+    """
+    done, planned = trainer.state.epoch, trainer.state.max_epochs
+    if done >= planned:
+        logger.info(f"Nothing to train: {done} of {planned} epochs are done. Raise `epochs` to go on.")
+        return
+    trainer.run()

@@ -1,0 +1,195 @@
+"""What happens around training: monitors, the best weights, and everything that resuming needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver, global_step_from_engine
+from ignite.metrics import Metric
+from monai.engines import Evaluator, Trainer
+from torch import Tensor, nn
+
+from bundle.checkpoints import save_weights
+from bundle.engines import ContrastivePrepareBatch
+from bundle.metrics import age_errors, alignment, effective_rank, site_balanced_accuracy, uniformity
+
+logger = logging.getLogger(__name__)
+
+
+class ViewEpoch:
+    """Tells the views which epoch it is, so that a subject's views change from epoch to epoch.
+
+    Args:
+        prepare_batch: of the trainer this handler is attached to.
+    """
+
+    def __init__(self, prepare_batch: ContrastivePrepareBatch) -> None:
+        self.prepare_batch = prepare_batch
+
+    def attach(self, engine: Engine) -> None:
+        """Set the epoch whenever one starts."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Set the epoch."""
+        self.prepare_batch.epoch = engine.state.epoch
+
+
+class RepresentationMonitor(Metric):
+    """Measures the representation on all validation subjects at once; attach to a `RepresentationInferer` evaluator.
+
+    Sets `val_loss` (of all validation subjects as one batch, so that it does not depend on the batch size),
+    `val_alignment`, `val_uniformity`, `val_effective_rank`, and, where at least 25 subjects have a known age,
+    `val_age_mae` (years, cross-validated ridge probe), and, where two sites have 5 subjects,
+    `val_site_accuracy` (balanced, cross-validated). Embeddings are those of the volumes themselves.
+
+    Args:
+        loss_function: of projections and metadata, the one that training uses.
+        device: where the results of the iterations are kept.
+    """
+
+    _state_dict_all_req_keys = ()
+
+    def __init__(self, loss_function: nn.Module, device: str | torch.device = "cpu") -> None:
+        self.loss_function = loss_function
+        super().__init__(device=device)
+
+    def reset(self) -> None:
+        """Forget the last validation."""
+        self._kept: list[dict[str, Any]] = []
+
+    def iteration_completed(self, engine: Any) -> None:
+        """Keep one batch's projections, embeddings, ages and sites."""
+        self.update((engine.state.output, engine.state.batch))
+
+    def update(self, output: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
+        """Keep what the evaluator computed of one batch: predictions of (view 1, view 2, original)."""
+        predictions, batch = output
+        view_1, view_2, _ = predictions["pred"]["projection"].chunk(3)
+        self._kept.append(
+            {
+                "view_1": view_1,
+                "view_2": view_2,
+                "embedding": predictions["pred"]["embedding"].chunk(3)[2],
+                "metadata": predictions["label"],
+                "age": batch["age"],
+                "site": batch["site"],
+            }
+        )
+
+    def compute(self) -> dict[str, float]:
+        """All quantities of the validation."""
+        view_1, view_2, embedding, metadata = (
+            torch.cat([k[name] for k in self._kept]) for name in ("view_1", "view_2", "embedding", "metadata")
+        )
+        values = {
+            "val_loss": self.loss_function(torch.cat([view_1, view_2]), metadata),
+            "val_alignment": alignment(view_1, view_2),
+            "val_uniformity": uniformity(view_1),
+            "val_effective_rank": effective_rank(embedding),
+        }
+        return {name: float(value) for name, value in values.items()} | self._probes(embedding)
+
+    def _probes(self, embedding: Tensor) -> dict[str, float]:
+        features = embedding.double().cpu().numpy()
+        ages = torch.cat([torch.as_tensor(k["age"]) for k in self._kept]).numpy()
+        sites = np.array([site for k in self._kept for site in k["site"]])
+        probes = {}
+        if np.isfinite(ages).sum() >= 25:
+            probes["val_age_mae"] = float(age_errors(features, ages).mean())
+        if (np.unique(sites, return_counts=True)[1] >= 5).sum() >= 2:
+            probes["val_site_accuracy"] = site_balanced_accuracy(features, sites)
+        return probes
+
+    def completed(self, engine: Engine, name: str) -> None:  # noqa: ARG002
+        """Publish every quantity under its own name."""
+        engine.state.metrics.update(self.compute())
+
+
+class BestWeights:
+    """Writes the network's weights and card whenever validation finds a new best; attach to the evaluator.
+
+    Args:
+        path: the `.pt` file.
+        network: whose weights are written.
+        card: what to say of them; the epoch and the validation metrics are added.
+    """
+
+    def __init__(self, path: str | Path, network: nn.Module, card: Mapping[str, Any]) -> None:
+        self.path, self.network, self.card = Path(path), network, dict(card)
+
+    def attach(self, engine: Engine) -> None:
+        """Look after each validation, once MONAI has compared it with the best."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Evaluator) -> None:
+        """Write when this validation was the best."""
+        if engine.state.best_metric_epoch != engine.state.epoch:
+            return
+        metrics = {name: round(float(value), 6) for name, value in engine.state.metrics.items()}
+        save_weights(self.path, self.network, {**self.card, "epoch": engine.state.epoch, "validation": metrics})
+        logger.info(f"Best so far ({engine.state.key_metric_name}): wrote {self.path}")
+
+
+class Resume:
+    """Saves everything that going on needs, and goes on from it.
+
+    Keeps the two newest checkpoints of network, optimiser, learning-rate schedule, epoch and best metric. Order and
+    views of the data depend on seed and epoch alone, so a resumed run sees what the uninterrupted one would have.
+
+    Attach it in `initialize`, after the engines are made: inside the trainer's own handlers it would be a circular
+    reference.
+
+    Args:
+        folder: of the checkpoints.
+        trainer: whose run is saved.
+        evaluator: whose best metric is saved.
+        objects: name → object with a state dict (network, optimizer, …).
+        interval: epochs between two checkpoints.
+        resume: load the newest checkpoint first.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        trainer: Trainer,
+        evaluator: Evaluator,
+        objects: Mapping[str, Any],
+        interval: int = 1,
+        resume: bool = False,
+    ) -> None:
+        self.folder, self.trainer, self.resume, self.interval = Path(folder), trainer, resume, interval
+        evaluator.state_dict_user_keys.extend(["best_metric", "best_metric_epoch"])
+        self.objects = {**objects, "trainer": trainer, "evaluator": evaluator}
+
+    def attach(self) -> None:
+        """Load the newest checkpoint where asked to, then save one every `interval` epochs."""
+        if self.resume:
+            self._load()
+        saver = Checkpoint(
+            self.objects,
+            DiskSaver(self.folder, require_empty=False),
+            n_saved=2,
+            global_step_transform=global_step_from_engine(self.trainer),
+        )
+        self.trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), saver)
+
+    def _load(self) -> None:
+        newest = max(self.folder.glob("checkpoint_*.pt"), key=_epoch_of, default=None)
+        if newest is None:
+            logger.info(f"No checkpoint in {self.folder}: starting from epoch 0.")
+            return
+        planned = self.trainer.state.max_epochs
+        Checkpoint.load_objects(self.objects, torch.load(newest, map_location="cpu", weights_only=True))
+        self.trainer.state.max_epochs = max(planned, self.trainer.state.epoch)
+        logger.info(f"Resumed from {newest}: {self.trainer.state.epoch} of {planned} epochs are done.")
+
+
+def _epoch_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem.rpartition("_")[2])

@@ -1,0 +1,166 @@
+"""What a representation and a classifier are worth, in numbers with intervals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+RIDGE_PENALTIES = np.logspace(-1, 5, 13)
+
+
+def alignment(view_1: Tensor, view_2: Tensor) -> Tensor:
+    """Mean squared distance of two views of one subject on the unit sphere: 0 is perfect, 2 is chance.
+
+    Shape:
+        view_1, view_2 (N, D), output ().
+
+    Source:
+        Wang & Isola, ICML 2020.
+    """
+    return (F.normalize(view_1, dim=1) - F.normalize(view_2, dim=1)).pow(2).sum(1).mean()
+
+
+def uniformity(projections: Tensor) -> Tensor:
+    """Uniformity, log mean exp(−2‖z_i − z_k‖²) over pairs: 0 is collapsed, −4 is spread over the whole sphere.
+
+    Shape:
+        projections (N, D), output ().
+
+    Source:
+        Wang & Isola, ICML 2020.
+    """
+    squared = F.pdist(F.normalize(projections, dim=1)).pow(2)
+    return torch.logsumexp(-2 * squared, 0) - math.log(len(squared))
+
+
+def effective_rank(embedding: Tensor) -> Tensor:
+    """Effective rank, exp(entropy of the normalised singular values): how many dimensions the embedding uses.
+
+    Shape:
+        embedding (N, E), output () between 1 and min(N, E).
+
+    Source:
+        Roy & Vetterli, EUSIPCO 2007; as RankMe, Garrido et al., ICML 2023.
+    """
+    values = torch.linalg.svdvals(embedding - embedding.mean(0))
+    share = values / values.sum()
+    return torch.exp(-torch.special.xlogy(share, share).sum())
+
+
+def ridge() -> Pipeline:
+    """Ridge regression on standardised features, penalty by efficient leave-one-out."""
+    return make_pipeline(StandardScaler(), RidgeCV(RIDGE_PENALTIES))
+
+
+def age_errors(embedding: ArrayLike, ages: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
+    """Absolute errors (years) of a cross-validated ridge probe of age; subjects of unknown age are left out.
+
+    Shape:
+        embedding (N, E), ages (N,), output (number of known ages,).
+    """
+    embedding, ages = np.asarray(embedding, dtype=np.float64), np.asarray(ages, dtype=np.float64)
+    known = ~np.isnan(ages)
+    folds = KFold(5, shuffle=True, random_state=seed)
+    predicted = cross_val_predict(ridge(), embedding[known], ages[known], cv=folds)
+    return np.abs(predicted - ages[known])
+
+
+def site_balanced_accuracy(embedding: ArrayLike, sites: ArrayLike, seed: int = 0) -> float:
+    """Balanced accuracy with which a cross-validated linear model reads the site; chance is 1 / number of sites.
+
+    Sites with fewer than 5 subjects are left out.
+
+    Shape:
+        embedding (N, E), sites (N,) names.
+
+    Raises:
+        ValueError: when fewer than two sites have 5 subjects.
+    """
+    embedding, sites = np.asarray(embedding, dtype=np.float64), np.asarray(sites)
+    names, counts = np.unique(sites, return_counts=True)
+    large = np.isin(sites, names[counts >= 5])
+    if len(np.unique(sites[large])) < 2:
+        raise ValueError(
+            f"Reading the site needs two sites with 5 subjects; found {dict(zip(names, counts, strict=True))}."
+        )
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    return float(
+        balanced_accuracy_score(sites[large], cross_val_predict(model, embedding[large], sites[large], cv=folds))
+    )
+
+
+def roc_auc(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """Area under the ROC curve by ranks (ties count half), along the last axis.
+
+    Shape:
+        labels (N,) in {0, 1}, scores (..., N), output (...).
+
+    Raises:
+        ValueError: when a class is missing.
+
+    Source:
+        Mann–Whitney U; Hanley & McNeil, Radiology 1982.
+    """
+    labels, scores = np.asarray(labels).astype(bool), np.asarray(scores, dtype=np.float64)
+    positives = int(labels.sum())
+    negatives = len(labels) - positives
+    if not positives or not negatives:
+        raise ValueError(f"ROC-AUC needs both classes, but {positives} patients and {negatives} controls were found.")
+    rank_sum = rankdata(scores, axis=-1)[..., labels].sum(-1)
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def bootstrap_auc(labels: ArrayLike, scores: ArrayLike, resamples: int = 1000, seed: int = 0) -> NDArray[np.float64]:
+    """ROC-AUC, averaged over training draws, in bootstrap resamples of test subjects and of draws.
+
+    Subjects are resampled within their class, and the draws of the training set with them, so that an interval
+    covers both sources of chance. The same seed resamples the same subjects and draws: differences between two
+    methods on one test set are paired.
+
+    Args:
+        labels: 0 control, 1 patient.
+        scores: of each test subject by the classifier of each draw.
+        resamples: number of resamples R.
+        seed: of the resampling.
+
+    Shape:
+        labels (N,), scores (draws, N), output (R,).
+
+    Source:
+        Efron & Tibshirani, An Introduction to the Bootstrap, 1993.
+    """
+    labels, scores = np.asarray(labels), np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    rng = np.random.default_rng(seed)
+    controls, patients = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
+    sorted_labels = np.repeat([0, 1], [len(controls), len(patients)])
+    means = np.empty(resamples)
+    for r in range(resamples):
+        subjects = np.concatenate([rng.choice(controls, len(controls)), rng.choice(patients, len(patients))])
+        draws = rng.integers(len(scores), size=len(scores))
+        means[r] = roc_auc(sorted_labels, scores[np.ix_(draws, subjects)]).mean()
+    return means
+
+
+def interval(samples: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of bootstrap samples."""
+    low, high = np.quantile(np.asarray(samples), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_mean(values: ArrayLike, resamples: int = 1000, seed: int = 0) -> NDArray[np.float64]:
+    """Means of bootstrap resamples of values (N,); shape (resamples,)."""
+    values = np.asarray(values, dtype=np.float64)
+    rows = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    return values[rows].mean(1)

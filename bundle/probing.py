@@ -1,0 +1,200 @@
+"""Linear probes: how much of a diagnosis, or of age, a logistic or ridge regression reads from frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.preprocessing import StandardScaler
+
+from bundle.engines import PrecisionInferer
+from bundle.metrics import bootstrap_auc, bootstrap_mean, interval, ridge, roc_auc
+from bundle.networks import Encoder
+
+Array = NDArray[np.float64]
+
+
+@torch.no_grad()
+def embed(
+    encoder: Encoder, batches: Iterable[Mapping], device: str | torch.device, pool: int = 1
+) -> NDArray[np.float32]:
+    """Features of a frozen encoder.
+
+    Args:
+        encoder: is put in evaluation mode.
+        batches: a data loader; each batch has "image" (N, C, D, H, W).
+        device: to compute on.
+        pool: cells per side to which the last feature map is averaged; 2 gives the paper's 8,192 features.
+
+    Shape:
+        output (subjects, E · pool³) float32.
+    """
+    encoder = encoder.to(device).eval()
+    inferer = PrecisionInferer("auto")
+    features = [inferer(batch["image"].to(device), encoder, pool).float().cpu() for batch in batches]
+    return torch.cat(features).numpy()
+
+
+def voxels(batches: Iterable[Mapping]) -> NDArray[np.float32]:
+    """The preprocessed volumes themselves as features (subjects, voxels)."""
+    return torch.cat([batch["image"].flatten(1).float() for batch in batches]).numpy()
+
+
+def covariates(records: Sequence[Mapping]) -> Array:
+    """Age (years), sex (F 0, M 1) and TIV (mL) of each record; unknown = NaN. Shape (subjects, 3)."""
+    sexes = {"F": 0.0, "M": 1.0}
+    return np.array(
+        [[float(r["age"]), sexes.get(r["sex"], np.nan), float(r["tiv"])] for r in records], dtype=np.float64
+    )
+
+
+def fill_unknown(train: Array, test: Array) -> tuple[Array, Array]:
+    """Replace NaN by the training column's mean (0 for a column that is wholly unknown)."""
+    known = ~np.isnan(train)
+    means = np.where(known, train, 0.0).sum(0) / np.maximum(known.sum(0), 1)
+    return np.where(known, train, means), np.where(np.isnan(test), means, test)
+
+
+def to_row_space(train: Array, test: Array) -> tuple[Array, Array]:
+    """Rotate features onto the span of the training subjects: n features instead of p, the same linear model.
+
+    An L2-penalised linear model's weights lie in the span of its training rows (representer theorem), so that
+    rotating onto it changes neither fit nor predictions.
+
+    Shape:
+        train (n, p), test (m, p), outputs (n, r) and (m, r) with r ≤ min(n, p).
+    """
+    if train.shape[1] <= train.shape[0]:
+        return train, test
+    values, vectors = np.linalg.eigh(train @ train.T)
+    keep = values > values[-1] * 1e-10
+    basis = vectors[:, keep] / np.sqrt(values[keep])
+    return train @ (train.T @ basis), test @ (train.T @ basis)
+
+
+def fit_predict(
+    train: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike,
+    test: ArrayLike,
+    penalties: Sequence[float],
+    standardize: bool,
+) -> Array:
+    """Scores of test subjects by the paper's probe: liblinear, C by inner 5-fold cross-validation of ROC-AUC.
+
+    Args:
+        train: features of the training subjects.
+        labels: 0 control, 1 patient.
+        groups: participant of each training row; folds never separate a participant's sessions.
+        test: features of the test subjects.
+        penalties: candidates for C.
+        standardize: scale every feature to unit variance on the training subjects first.
+
+    Shape:
+        train (n, p), labels and groups (n,), test (m, p), output (m,) log odds of being a patient.
+
+    Source:
+        Dufumier et al., MICCAI 2021, section 4 (released evaluation).
+    """
+    train, test = np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    if standardize:
+        scaler = StandardScaler().fit(train)
+        train, test = scaler.transform(train), scaler.transform(test)
+    train, test = to_row_space(train, test)
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    search = GridSearchCV(LogisticRegression(solver="liblinear"), {"C": list(penalties)}, scoring="roc_auc", cv=folds)
+    return search.fit(train, labels, groups=groups).decision_function(test)
+
+
+def probe_diagnosis(
+    method: str,
+    train: Array,
+    train_records: Sequence[Mapping],
+    test: Array,
+    test_records: Sequence[Mapping],
+    draws: Mapping[tuple[int, int], NDArray[np.int64]],
+    penalties: Sequence[float],
+    standardize: bool = True,
+) -> Iterator[pd.DataFrame]:
+    """Scores of every test subject by the probe of each draw of training subjects.
+
+    Args:
+        method: name of the features, for the table.
+        train: features of the training pool.
+        train_records: its records (participant_id, label).
+        test: features of the test subjects.
+        test_records: their records.
+        draws: (size, draw) → rows of the training pool.
+        penalties: candidates for C.
+        standardize: see `fit_predict`.
+
+    Yields:
+        For each draw a table with the columns method, n, draw, participant_id, label, score.
+    """
+    labels = np.array([r["label"] for r in train_records])
+    groups = np.array([r["participant_id"] for r in train_records])
+    truth = {
+        "participant_id": [r["participant_id"] for r in test_records],
+        "label": [int(r["label"]) for r in test_records],
+    }
+    for (size, draw), rows in draws.items():
+        scores = fit_predict(train[rows], labels[rows], groups[rows], test, penalties, standardize)
+        yield pd.DataFrame({"method": method, "n": size, "draw": draw, **truth, "score": scores})
+
+
+def draw_aucs(scores: pd.DataFrame) -> pd.DataFrame:
+    """ROC-AUC of each draw: one tidy row per task, method, n and draw."""
+    keys = ["task", "method", "n", "draw"]
+    rows = [(*key, float(roc_auc(g["label"], g["score"]))) for key, g in scores.groupby(keys, sort=False)]
+    return pd.DataFrame(rows, columns=[*keys, "auc"])
+
+
+def summarize(scores: pd.DataFrame, reference: str, seed: int = 0) -> pd.DataFrame:
+    """Mean ROC-AUC with a 95 % interval, and the paired difference from the reference method with its interval.
+
+    Args:
+        scores: rows of `probe_diagnosis` with a column task.
+        reference: method that the others are compared with.
+        seed: of the bootstrap, which resamples test subjects and draws (see `metrics.bootstrap_auc`).
+
+    Returns:
+        Columns task, n, method, auc, low, high, gain, gain_low, gain_high (gain over the reference).
+    """
+    rows = []
+    for (task, size), group in scores.groupby(["task", "n"], sort=False):
+        resamples = {m: _bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
+        aucs = draw_aucs(group).groupby("method", sort=False)["auc"].mean()
+        for method, samples in resamples.items():
+            gain = interval(samples - resamples[reference])
+            rows.append((task, size, method, aucs[method], *interval(samples), aucs[method] - aucs[reference], *gain))
+    return pd.DataFrame(rows, columns=["task", "n", "method", "auc", "low", "high", "gain", "gain_low", "gain_high"])
+
+
+def _bootstrap(group: pd.DataFrame, seed: int) -> Array:
+    table = group.pivot(index="draw", columns="participant_id", values="score")
+    labels = group.drop_duplicates("participant_id").set_index("participant_id")["label"]
+    return bootstrap_auc(labels.loc[table.columns].to_numpy(), table.to_numpy(), seed=seed)
+
+
+def probe_age(method: str, train: Array, ages: ArrayLike, test: Array, test_ages: ArrayLike) -> dict[str, float | str]:
+    """Mean absolute error (years) of a ridge probe of age, trained on one set and tested on another.
+
+    Shape:
+        train (n, p), ages (n,), test (m, p), test_ages (m,); subjects of unknown age are left out.
+
+    Returns:
+        method, mae, low, high (95 % bootstrap interval over test subjects) and n_test.
+    """
+    ages, test_ages = np.asarray(ages, dtype=np.float64), np.asarray(test_ages, dtype=np.float64)
+    known, test_known = ~np.isnan(ages), ~np.isnan(test_ages)
+    fit_on, test_on = to_row_space(
+        np.asarray(train[known], dtype=np.float64), np.asarray(test[test_known], dtype=np.float64)
+    )
+    errors = np.abs(ridge().fit(fit_on, ages[known]).predict(test_on) - test_ages[test_known])
+    low, high = interval(bootstrap_mean(errors))
+    return {"method": method, "mae": float(errors.mean()), "low": low, "high": high, "n_test": len(errors)}

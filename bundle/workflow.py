@@ -1,0 +1,270 @@
+"""The workflows: a strict front door to the configs, and what they do with files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.data import DataLoader, Dataset
+from monai.engines import Evaluator
+
+from bundle import probing, report
+from bundle.checkpoints import load_encoder
+from bundle.cohort import load_section
+from bundle.files import replacing, write_json, write_text
+from bundle.networks import Encoder
+from bundle.splits import assert_disjoint, nested_draws
+
+Features = Callable[[Iterable[Mapping]], np.ndarray]
+logger = logging.getLogger(__name__)
+
+
+def run_config(files: Sequence[Path], overrides: Mapping[str, Any], workflow_type: str) -> None:
+    """Run a config as `python -m monai.bundle run` does: initialize, run, finalize.
+
+    Args:
+        files: a runnable config and its overlays.
+        overrides: id → value, already checked.
+        workflow_type: `train` or `infer`.
+    """
+    workflow = ConfigWorkflow([str(f) for f in files], workflow_type=workflow_type, **overrides)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def report_pretraining(evaluator: Evaluator, weights: str | Path) -> None:
+    """Say where the best weights lie and how good they are."""
+    if evaluator.state.best_metric_epoch < 1:
+        logger.warning("No validation was run, so that no weights were written; lower `val_interval`.")
+        return
+    logger.info(
+        f"Best {evaluator.state.key_metric_name} {evaluator.state.best_metric:.4f} at epoch "
+        f"{evaluator.state.best_metric_epoch}: {weights}"
+    )
+
+
+class ProbeStudy:
+    """Probes a pretrained encoder on diagnoses and age, beside the references it has to beat.
+
+    Writes to `output_dir`: `scores.csv` (a row per test subject, draw, N, method and task), `results.csv` (ROC-AUC
+    per draw), `summary.csv`, `age.csv`, `table.md`, `learning_curves.png`, `embeddings_<method>.npz` and `.tsv` (with
+    participant ids), and `provenance.json`.
+
+    Args:
+        encoder: as pretrained; filled from `weights`.
+        random_encoder: the same architecture as initialised, for reference.
+        weights: file written by pretraining.
+        tasks: task → datalist with `training` (the pool that N subjects are drawn from) and `test`.
+        age_datalist: datalist whose `training` fits the age probe and whose `validation` tests it; None skips it.
+        preprocessing: transform of a record, the one of pretraining.
+        output_dir: where results go.
+        sizes: numbers of training subjects N.
+        draws: training sets per N; within a draw the smaller ones are subsets of the larger.
+        pool: cells per side of the last feature map; 2 gives the paper's 8,192 features of DenseNet121.
+        penalties: candidates for C of the probes.
+        voxel_penalties: the same for voxels, whose squared norm is thousands of times larger.
+        standardize: scale features to unit variance before the probe.
+        batch_size: volumes per forward pass.
+        num_workers: of the data loader.
+        device: to compute on.
+        seed: of the draws.
+        note: a line that tables and figures carry; a phantom's datalist adds that it is one.
+    """
+
+    reference = "random initialisation"
+    pretrained = "y-Aware"
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        random_encoder: Encoder,
+        weights: str | Path,
+        tasks: Mapping[str, str],
+        age_datalist: str | None,
+        preprocessing: Callable,
+        output_dir: str | Path,
+        sizes: Sequence[int] = (100, 300, 500),
+        draws: int = 5,
+        pool: int = 2,
+        penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
+        voxel_penalties: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3),
+        standardize: bool = True,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+        note: str = "",
+    ) -> None:
+        self.tasks, self.age_datalist, self.output_dir = dict(tasks), age_datalist, Path(output_dir)
+        self.sizes, self.draws, self.seed, self.note = list(sizes), draws, seed, note
+        self.penalties, self.voxel_penalties, self.standardize = penalties, voxel_penalties, standardize
+        self.load_batches = partial(_batches, preprocessing, batch_size, num_workers)
+        load_encoder(encoder, weights)
+        self.weights = Path(weights)
+        self.encoders: dict[str, Features] = {
+            self.pretrained: partial(probing.embed, encoder, device=device, pool=pool),
+            self.reference: partial(probing.embed, random_encoder, device=device, pool=pool),
+        }
+
+    def run(self) -> None:
+        """Embed, probe, and write tables and figures."""
+        embeddings: dict[str, list[pd.DataFrame]] = {method: [] for method in self.encoders}
+        scores = pd.concat([self._probe_task(task, path, embeddings) for task, path in self.tasks.items()])
+        summary = probing.summarize(scores, self.reference, self.seed)
+        ages = self._probe_age(embeddings)
+        for method, parts in embeddings.items():
+            _write_embeddings(self.output_dir / f"embeddings_{_slug(method)}", pd.concat(parts))
+        self._write_tables(scores, summary, ages)
+
+    def _probe_task(self, task: str, path: str, embeddings: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
+        sections = {name: load_section(Path(path), name) for name in ("training", "test")}
+        assert_disjoint(sections)
+        train, test = (_labelled(records, task, name) for name, records in sections.items())
+        labels = [r["label"] for r in train]
+        draws = nested_draws(labels, [r["participant_id"] for r in train], self.sizes, self.draws, self.seed)
+        tables = []
+        for method, penalties, pair in self._features(task, train, test, embeddings):
+            logger.info(f"{task}: probing {method}")
+            scaled = self.standardize and method != "voxels"
+            tables += probing.probe_diagnosis(method, pair[0], train, pair[1], test, draws, penalties, scaled)
+        return pd.concat(tables).assign(task=task)
+
+    def _features(
+        self, task: str, train: list[dict], test: list[dict], embeddings: dict[str, list[pd.DataFrame]]
+    ) -> Iterable[tuple[str, Sequence[float], tuple[np.ndarray, np.ndarray]]]:
+        for method, embed in self.encoders.items():
+            pair = embed(self.load_batches(train)), embed(self.load_batches(test))
+            embeddings[method] += [_as_table(pair[0], train, task, "training"), _as_table(pair[1], test, task, "test")]
+            yield method, self.penalties, pair
+        yield (
+            "voxels",
+            self.voxel_penalties,
+            (probing.voxels(self.load_batches(train)), probing.voxels(self.load_batches(test))),
+        )
+        known = probing.fill_unknown(probing.covariates(train), probing.covariates(test))
+        yield "age, sex, TIV", self.penalties, known
+
+    def _probe_age(self, embeddings: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
+        if self.age_datalist is None:
+            return pd.DataFrame(columns=["method", "mae", "low", "high", "n_test"])
+        sections = {name: load_section(Path(self.age_datalist), name) for name in ("training", "validation")}
+        assert_disjoint(sections)
+        train, test = sections.values()
+        ages, test_ages = [r["age"] for r in train], [r["age"] for r in test]
+        rows = []
+        for method, embed in {**self.encoders, "voxels": probing.voxels}.items():
+            logger.info(f"age: probing {method}")
+            pair = embed(self.load_batches(train)), embed(self.load_batches(test))
+            if method in embeddings:
+                embeddings[method].append(_as_table(pair[1], test, "age", "validation"))
+            rows.append(probing.probe_age(method, pair[0], ages, pair[1], test_ages))
+        mean_age = probing.probe_age("mean age", np.zeros((len(train), 1)), ages, np.zeros((len(test), 1)), test_ages)
+        return pd.DataFrame([*rows, mean_age])
+
+    def _write_tables(self, scores: pd.DataFrame, summary: pd.DataFrame, ages: pd.DataFrame) -> None:
+        phantom = _phantom_of(self.tasks.values())
+        note = " ".join(filter(None, [self.note, phantom.get("warning", "")]))
+        tables = {
+            "scores.csv": scores,
+            "results.csv": probing.draw_aucs(scores),
+            "summary.csv": summary,
+            "age.csv": ages,
+        }
+        for name, table in tables.items():
+            write_text(self.output_dir / name, table.to_csv(index=False))
+        text = _markdown(summary, ages, phantom.get("best_auc", {}), self.reference, note)
+        write_text(self.output_dir / "table.md", text)
+        figure = self.output_dir / "learning_curves.png"
+        report.learning_curves(figure, summary, phantom.get("best_auc"), note)
+        write_json(self.output_dir / "provenance.json", provenance(self.seed, {"weights": str(self.weights)}))
+        sys.stdout.write(f"\n{text}\nTable: {self.output_dir / 'table.md'}\nFigure: {figure}\n")
+
+
+def provenance(seed: int, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """What made a result: command, seed, commit, versions and inputs."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    packages = {name: version(name) for name in ("torch", "monai", "pytorch-ignite", "numpy", "scikit-learn")}
+    return {
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "seed": seed,
+        "commit": commit or None,
+        "python": platform.python_version(),
+        "packages": packages,
+        **inputs,
+    }
+
+
+def _batches(preprocessing: Callable, batch_size: int, num_workers: int, records: list[dict]) -> DataLoader:
+    return DataLoader(Dataset(records, preprocessing), batch_size=batch_size, num_workers=num_workers)
+
+
+def _labelled(records: list[dict], task: str, section: str) -> list[dict]:
+    labels = sorted({r["label"] for r in records})
+    if labels != [0, 1]:
+        raise ValueError(
+            f"The probe of {task} needs labels 0 (control) and 1 (patient) in '{section}' of its datalist, but found "
+            f"{labels} in {len(records)} records (-1 is unknown); build the datalist with a diagnosis column."
+        )
+    return records
+
+
+def _as_table(features: np.ndarray, records: Sequence[Mapping], task: str, section: str) -> pd.DataFrame:
+    ids = pd.DataFrame(
+        {name: [r[name] for r in records] for name in ("participant_id", "session_id", "site", "age", "label")}
+    )
+    columns = [f"e{i}" for i in range(features.shape[1])]
+    return pd.concat([ids.assign(task=task, section=section), pd.DataFrame(features, columns=columns)], axis=1)
+
+
+def _write_embeddings(stem: Path, table: pd.DataFrame) -> None:
+    """Write embeddings as `.npz` (arrays by name, `embedding` and the columns) and as `.tsv`."""
+    columns = [c for c in table.columns if c.startswith("e") and c[1:].isdigit()]
+    others = {
+        c: table[c].to_numpy(dtype=None if table[c].dtype.kind in "fi" else "U") for c in table if c not in columns
+    }
+    with replacing(stem.with_suffix(".npz")) as temporary:
+        np.savez_compressed(temporary, embedding=table[columns].to_numpy(np.float32), **others)
+    write_text(stem.with_suffix(".tsv"), table.to_csv(sep="\t", index=False, float_format="%.6g"))
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name.lower())
+
+
+def _phantom_of(datalists: Iterable[str]) -> dict[str, Any]:
+    """The phantom's summary when the datalists are a phantom's, else nothing."""
+    summaries = {Path(d).parent / "phantom.json" for d in datalists}
+    found = [p for p in summaries if p.is_file()]
+    return json.loads(found[0].read_text(encoding="utf-8")) if found else {}
+
+
+def _markdown(
+    summary: pd.DataFrame, ages: pd.DataFrame, best_auc: Mapping[str, float], reference: str, note: str
+) -> str:
+    parts = [
+        note,
+        "ROC-AUC of a linear probe on test subjects, mean over draws (95 % interval over subjects and draws)",
+        report.diagnosis_table(summary),
+        f"Difference in ROC-AUC from {reference}, paired",
+        report.gain_table(summary, reference),
+    ]
+    if best_auc:
+        parts.append("Best achievable ROC-AUC: " + ", ".join(f"{t} {best_auc[t]:.3f}" for t in best_auc))
+    if len(ages):
+        parts += [f"Age by ridge probe on {ages['n_test'].iloc[0]} test subjects", report.age_table(ages)]
+    return "\n\n".join(filter(None, parts)) + "\n"
