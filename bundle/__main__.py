@@ -14,6 +14,7 @@ from pathlib import Path
 from bundle import configs
 
 logger = logging.getLogger("bundle")
+COLUMNS = ("participant", "session", "age", "sex", "site", "tiv", "label", "split", "study")
 RUNNABLE = ("pretrain.yaml", "probe.yaml")
 
 
@@ -23,9 +24,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 the input was refused, 2 the command line was.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
-    )
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and not hasattr(options, "runnable"):
@@ -116,7 +114,7 @@ def _add_cohort(parser: argparse.ArgumentParser) -> None:
         help="pattern of the images from the table's folder, such as 'mri/mwp1{participant_id}.nii'",
     )
     parser.add_argument("--output", type=Path, required=True, help="the datalist to write (.json)")
-    for name in ("participant", "session", "age", "sex", "site", "tiv", "label", "split"):
+    for name in COLUMNS:
         parser.add_argument(f"--{name}-column", metavar="NAME", help=f"column of the table that holds the {name}")
     parser.add_argument(
         "--label-values", nargs="+", default=[], metavar="NAME=0|1", help="diagnosis → 0 control, 1 patient"
@@ -135,6 +133,7 @@ def _add_cohort(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test-sites", nargs="+", default=[], metavar="SITE", help="sites held out as the test section"
     )
+    parser.add_argument("--exclude-studies", nargs="+", default=[], metavar="STUDY", help="left out, such as abide1")
     parser.add_argument(
         "--skip-invalid", action="store_true", help="leave bad subjects out and list them in excluded.tsv"
     )
@@ -146,11 +145,7 @@ def _cohort(options: argparse.Namespace, _: Sequence[str]) -> None:
     from bundle.cohort import CohortError, read_cohort, write_datalist, write_excluded
 
     names = {"participant": "participant_id", "session": "session_id"}
-    columns = {
-        names.get(name, name): value
-        for name in ("participant", "session", "age", "sex", "site", "tiv", "label", "split")
-        if (value := getattr(options, f"{name}_column"))
-    }
+    columns = {names.get(name, name): value for name in COLUMNS if (value := getattr(options, f"{name}_column"))}
     records, problems = read_cohort(
         options.table,
         options.images,
@@ -162,8 +157,7 @@ def _cohort(options: argparse.Namespace, _: Sequence[str]) -> None:
     )
     if problems and not options.skip_invalid:
         raise CohortError(problems)
-    if problems:
-        write_excluded(options.output.with_name("excluded.tsv"), problems)
+    write_excluded(options.output.with_name("excluded.tsv"), problems)
     sections = _sections(records, options)
     write_datalist(options.output, sections, description=f"made from {options.table.name}")
     counts = ", ".join(f"{len(items)} {name}" for name, items in sections.items())
@@ -173,12 +167,19 @@ def _cohort(options: argparse.Namespace, _: Sequence[str]) -> None:
 def _sections(records: list[dict], options: argparse.Namespace) -> dict[str, list[dict]]:
     from bundle import splits
 
+    if options.exclude_studies:
+        records, _ = splits.hold_out_sites(records, options.exclude_studies, column="study")
     if options.split_column:
         return splits.split_by_column(records)
-    rest, held_out = splits.hold_out_sites(records, options.test_sites) if options.test_sites else (records, [])
     fractions = {name: configs.number("fractions", value) for name, value in _pairs(options.fractions).items()}
-    sections = splits.split_by_participant(rest, fractions, seed=options.seed)
-    return sections | {"test": held_out} if held_out else sections
+    if not options.test_sites:
+        return splits.split_by_participant(records, fractions, seed=options.seed)
+    if "test" in fractions:
+        raise configs.OptionError(
+            "The test section is either --test-sites or a share in --fractions, but both were given."
+        )
+    rest, held_out = splits.hold_out_sites(records, options.test_sites)
+    return {**splits.split_by_participant(rest, fractions, seed=options.seed), "test": held_out}
 
 
 def _pairs(items: Sequence[str]) -> dict[str, str]:
@@ -224,8 +225,8 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
         rows.append({"sigma": text, "years": sigma, **report})
     table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".2f")
     sys.stdout.write(
-        f"Effective positives per anchor in batches of {options.batch_size} subjects ({2 * options.batch_size - 1} other "
-        f"views; 1 is SimCLR), of {len(ages)} training subjects:\n\n{table}\n"
+        f"Effective positives per anchor in batches of {options.batch_size} of {len(ages)} training subjects, out of "
+        f"{2 * options.batch_size - 1} other views (1 is SimCLR):\n\n{table}\n"
     )
 
 
@@ -259,4 +260,7 @@ def _probe(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
     sys.exit(main())

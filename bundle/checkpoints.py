@@ -70,7 +70,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{path} is no readable file of plain weights ({str(error).splitlines()[0]}). Expected a state dict "
+            f"{path} is no readable file of plain weights ({type(error).__name__}). Expected a state dict "
             "written by torch.save; files that hold pickled objects are refused because opening them runs their code."
         ) from error
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):

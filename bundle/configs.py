@@ -123,7 +123,7 @@ def _same_type(current: Any, value: Any) -> bool:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    near = get_close_matches(name, known, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(set(known)))}."
 
 

@@ -53,8 +53,10 @@ class PrecisionInferer(SimpleInferer):
     """Runs a network under autocast; MONAI's `amp` covers CUDA alone.
 
     Args:
-        precision: `float32`, `bfloat16`, or `auto`: bfloat16 where the device computes with it, else float32.
-            Parameters, gradients and losses stay float32.
+        precision: `float32`, `bfloat16`, or `auto`: bfloat16 on GPUs that compute with it, else float32.
+            Parameters, gradients and losses stay float32. `auto` never chooses bfloat16 on a CPU: torch 2.13's
+            bfloat16 weight gradients of 3³ convolutions are garbage there (up to 10³⁷) for feature maps
+            smaller than the kernel, which small volumes have in the deeper blocks.
 
     Raises:
         ValueError: for another precision.
@@ -79,14 +81,7 @@ class PrecisionInferer(SimpleInferer):
         """Whether this inferer computes in bfloat16 on a device."""
         if self.precision != "auto":
             return self.precision == "bfloat16"
-        if device.type == "cuda":
-            return torch.cuda.get_device_capability(device) >= (8, 0)
-        return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX") and _cpu_bfloat16()
-
-
-def _cpu_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (elsewhere bfloat16 is slower than float32)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 class RepresentationInferer(PrecisionInferer):

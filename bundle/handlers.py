@@ -88,6 +88,11 @@ class RepresentationMonitor(Metric):
         view_1, view_2, embedding, metadata = (
             torch.cat([k[name] for k in self._kept]) for name in ("view_1", "view_2", "embedding", "metadata")
         )
+        if not (embedding.isfinite().all() and view_1.isfinite().all()):
+            raise ValueError(
+                "Training has diverged: the validation subjects' embeddings are not finite. Resume from an earlier "
+                "checkpoint with a lower `learning_rate`, or use `precision` float32."
+            )
         values = {
             "val_loss": self.loss_function(torch.cat([view_1, view_2]), metadata),
             "val_alignment": alignment(view_1, view_2),

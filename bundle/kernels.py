@@ -44,7 +44,7 @@ SHAPES = {f.__name__: f for f in (gaussian, exponential, cauchy, epanechnikov)}
 
 def nearest_names(name: str, known: Sequence[str]) -> str:
     """A hint for an unknown name: the nearest known ones, or all of them when none is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
 
 

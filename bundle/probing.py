@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 @torch.no_grad()
 def embed(
-    encoder: Encoder, batches: Iterable[Mapping], device: str | torch.device, pool: int = 1
+    encoder: Encoder, batches: Iterable[Mapping], device: str | torch.device, pool: int = 1, precision: str = "float32"
 ) -> NDArray[np.float32]:
     """Features of a frozen encoder.
 
@@ -30,12 +30,13 @@ def embed(
         batches: a data loader; each batch has "image" (N, C, D, H, W).
         device: to compute on.
         pool: cells per side to which the last feature map is averaged; 2 gives the paper's 8,192 features.
+        precision: see `engines.PrecisionInferer`.
 
     Shape:
         output (subjects, E · pool³) float32.
     """
     encoder = encoder.to(device).eval()
-    inferer = PrecisionInferer("auto")
+    inferer = PrecisionInferer(precision)
     features = [inferer(batch["image"].to(device), encoder, pool).float().cpu() for batch in batches]
     return torch.cat(features).numpy()
 

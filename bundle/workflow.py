@@ -77,6 +77,7 @@ class ProbeStudy:
         penalties: candidates for C of the probes.
         voxel_penalties: the same for voxels, whose squared norm is thousands of times larger.
         standardize: scale features to unit variance before the probe.
+        precision: of the embedding; see `engines.PrecisionInferer`.
         batch_size: volumes per forward pass.
         num_workers: of the data loader.
         device: to compute on.
@@ -102,6 +103,7 @@ class ProbeStudy:
         penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
         voxel_penalties: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3),
         standardize: bool = True,
+        precision: str = "float32",
         batch_size: int = 16,
         num_workers: int = 0,
         device: str | torch.device = "cpu",
@@ -114,9 +116,10 @@ class ProbeStudy:
         self.load_batches = partial(_batches, preprocessing, batch_size, num_workers)
         load_encoder(encoder, weights)
         self.weights = Path(weights)
+        options: dict[str, Any] = {"device": device, "pool": pool, "precision": precision}
         self.encoders: dict[str, Features] = {
-            self.pretrained: partial(probing.embed, encoder, device=device, pool=pool),
-            self.reference: partial(probing.embed, random_encoder, device=device, pool=pool),
+            self.pretrained: partial(probing.embed, encoder, **options),
+            self.reference: partial(probing.embed, random_encoder, **options),
         }
 
     def run(self) -> None:

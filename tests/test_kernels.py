@@ -86,7 +86,7 @@ def test_identity_kernel_ignores_the_metadata():
 
 @pytest.mark.parametrize("sigma", [0, 0.0, -5, NAN, float("inf"), "five", None, True])
 def test_a_bandwidth_that_is_no_positive_number_is_refused(sigma):
-    with pytest.raises(ValueError, match="`sigma` is a standard deviation .* must be a positive number"):
+    with pytest.raises(ValueError, match=r"`sigma` is a standard deviation .* must be a positive number"):
         ContinuousKernel(sigma)
 
 

@@ -1,0 +1,114 @@
+"""The pretraining config, run for real on a tiny phantom."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bundle.__main__ import main
+from tests.conftest import ROOT
+
+OVERLAY = Path("configs/phantom.yaml")
+SMALL = ["--encoder#init_features", "8", "--encoder#growth_rate", "4", "--encoder#block_config", "[1, 1, 1, 1]"]
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def pretrain(phantom, folder, epochs, *more):
+    data = ["--dataset_dir", str(phantom), "--output_dir", str(folder), "--weights", str(folder / "best.pt")]
+    size = ["--batch_size", "16", "--epochs", str(epochs), "--precision", "float32"]
+    # a constant rate, so that a run does not depend on how many epochs were planned
+    rate = ["--lr_scheduler", "{_target_: torch.optim.lr_scheduler.ConstantLR, optimizer: '@optimizer', factor: 1.0}"]
+    assert main(["pretrain", "--config", str(OVERLAY), *data, *size, *rate, *SMALL, *more]) == 0
+    return torch.load(folder / f"checkpoint_{epochs}.pt", weights_only=True)
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.fixture(scope="module")
+def straight(tiny_phantom, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        folder = tmp_path_factory.mktemp("straight")
+        return folder, pretrain(tiny_phantom, folder, 3)
+
+
+def test_the_same_seed_gives_the_same_weights(tiny_phantom, straight, tmp_path):
+    _, first = straight
+    assert same(first["network"], pretrain(tiny_phantom, tmp_path, 3)["network"])
+    other = pretrain(tiny_phantom, tmp_path, 3, "--seed", "1")
+    assert not same(first["network"], other["network"])
+
+
+def test_the_number_of_workers_changes_nothing(tiny_phantom, straight, tmp_path):
+    assert same(straight[1]["network"], pretrain(tiny_phantom, tmp_path, 3, "--num_workers", "2")["network"])
+
+
+def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tiny_phantom, straight, tmp_path):
+    pretrain(tiny_phantom, tmp_path, 2)
+    resumed = pretrain(tiny_phantom, tmp_path, 3, "--resume")
+    expected = straight[1]
+    for part in ("network", "optimizer", "trainer", "evaluator"):
+        assert same(expected[part], resumed[part]), part
+
+
+def test_resuming_a_finished_run_leaves_its_weights(tiny_phantom, straight):
+    folder, finished = straight
+    before = (folder / "best.pt").read_bytes()
+    assert same(finished, pretrain(tiny_phantom, folder, 3, "--resume"))
+    assert (folder / "best.pt").read_bytes() == before
+
+
+def test_the_best_weights_have_a_card_and_the_run_has_scalars(straight):
+    folder, checkpoint = straight
+    card = json.loads((folder / "best.json").read_text())
+    assert card["epoch"] == checkpoint["evaluator"]["best_metric_epoch"]
+    assert card["validation"]["val_loss"] == pytest.approx(checkpoint["evaluator"]["best_metric"], abs=1e-5)
+    assert {"val_alignment", "val_uniformity", "val_effective_rank"} <= set(card["validation"])
+    assert "ContinuousKernel(sigma=5.0" in card["kernel"]
+    assert list(folder.glob("events.out.tfevents.*"))
+    weights = torch.load(folder / "best.pt", weights_only=True)
+    assert all(name.startswith(("encoder.", "projector.")) for name in weights)
+
+
+def test_two_checkpoints_are_kept(straight):
+    assert sorted(p.name for p in straight[0].glob("checkpoint_*")) == ["checkpoint_2.pt", "checkpoint_3.pt"]
+
+
+def test_leaking_participants_are_refused(tiny_phantom, tmp_path, capsys):
+    datalist = json.loads((tiny_phantom / "pretraining.json").read_text())
+    datalist["validation"].append(datalist["training"][0])
+    leaking = tiny_phantom / "leaking.json"
+    leaking.write_text(json.dumps(datalist))
+    assert main(["pretrain", "--config", str(OVERLAY), "--datalist", str(leaking), "--output_dir", str(tmp_path)]) == 1
+    assert "share 1 participant(s): 'pre0001'" in capsys.readouterr().err
+
+
+def test_the_plain_monai_command_trains(tiny_phantom, tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", "training"]
+    configs = ["--config_file", "['configs/pretrain.yaml','configs/phantom.yaml']"]
+    data = ["--dataset_dir", tiny_phantom, "--output_dir", tmp_path, "--weights", tmp_path / "best.pt"]
+    small = ["--encoder#init_features", "8", "--encoder#growth_rate", "4", "--encoder#block_config", "[1,1,1,1]"]
+    run = subprocess.run(
+        [*command, *configs, *map(str, data), *small, "--epochs", "1", "--batch_size", "16", "--sigma", "scott"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "best.pt").is_file()
+    assert "val_loss" in run.stderr

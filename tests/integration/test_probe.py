@@ -1,0 +1,109 @@
+"""The probe config, run for real on a tiny phantom with an encoder that was never trained."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bundle.__main__ import main
+from bundle.checkpoints import save_weights
+from bundle.networks import DenseNetEncoder
+from tests.conftest import ROOT
+from tests.integration.test_pretraining import OVERLAY, SMALL
+
+
+@pytest.fixture(scope="module")
+def probed(tiny_phantom, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probe")
+    save_weights(folder / "weights.pt", DenseNetEncoder(1, 8, 4, (1, 1, 1, 1)), {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        data = [
+            "--dataset_dir",
+            str(tiny_phantom),
+            "--output_dir",
+            str(folder),
+            "--weights",
+            str(folder / "weights.pt"),
+        ]
+        assert main(["probe", "--config", str(OVERLAY), *data, *SMALL, "--sizes", "[10, 20]", "--draws", "3"]) == 0
+    return folder
+
+
+METHODS = {"y-Aware", "random initialisation", "voxels", "age, sex, TIV"}
+TASKS = {"schizophrenia", "bipolar", "alzheimer"}
+
+
+def test_results_are_complete_and_tidy(probed):
+    results = pd.read_csv(probed / "results.csv")
+    assert set(results["method"]) == METHODS
+    assert set(results["task"]) == TASKS
+    assert len(results) == 4 * 3 * 2 * 3
+    assert results["auc"].between(0, 1).all()
+    summary = pd.read_csv(probed / "summary.csv")
+    assert (summary["low"] <= summary["high"]).all()
+    assert len(summary) == 4 * 3 * 2
+
+
+def test_every_score_belongs_to_a_test_participant(probed, tiny_phantom):
+    scores = pd.read_csv(probed / "scores.csv")
+    for task in TASKS:
+        datalist = json.loads((tiny_phantom / f"{task}.json").read_text())
+        expected = {r["participant_id"] for r in datalist["test"]}
+        assert set(scores.query("task == @task")["participant_id"]) == expected
+
+
+def test_embeddings_carry_participant_ids(probed):
+    arrays = np.load(probed / "embeddings_y_aware.npz", allow_pickle=False)
+    table = pd.read_csv(probed / "embeddings_y_aware.tsv", sep="\t")
+    assert len(arrays["embedding"]) == len(arrays["participant_id"]) == len(table)
+    assert list(arrays["participant_id"]) == list(table["participant_id"])
+    assert arrays["embedding"][0] == pytest.approx(table.filter(regex=r"^e\d").iloc[0].to_numpy(), rel=1e-4)
+
+
+def test_the_table_says_it_is_a_phantom_and_gives_the_ceiling(probed, tiny_phantom):
+    text = (probed / "table.md").read_text()
+    best = json.loads((tiny_phantom / "phantom.json").read_text())["best_auc"]
+    assert "phantom" in text.lower()
+    assert f"alzheimer {best['alzheimer']:.3f}" in text
+    assert all(method in text for method in METHODS)
+    assert "age MAE" in text
+    assert (probed / "learning_curves.png").stat().st_size > 10_000
+
+
+def test_provenance_names_command_seed_versions_and_weights(probed):
+    provenance = json.loads((probed / "provenance.json").read_text())
+    assert provenance["seed"] == 0
+    assert provenance["packages"]["monai"]
+    assert provenance["weights"].endswith("weights.pt")
+
+
+def test_age_is_probed_against_a_constant(probed):
+    ages = pd.read_csv(probed / "age.csv").set_index("method")
+    assert set(ages.index) == {"y-Aware", "random initialisation", "voxels", "mean age"}
+    assert all(math.isfinite(v) for v in ages["mae"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (["--weights", "nowhere.pt"], "There is no weights file"),
+        (["--encoder#growth_rate", "6"], "does not fit this encoder"),
+        (["--sizes", "[5000]"], "5000"),
+    ],
+)
+def test_refusals(probed, tiny_phantom, tmp_path, monkeypatch, capsys, change, reason):
+    monkeypatch.chdir(ROOT)
+    data = ["--dataset_dir", str(tiny_phantom), "--output_dir", str(tmp_path), "--weights", str(probed / "weights.pt")]
+    assert main(["probe", "--config", str(OVERLAY), *data, *SMALL, *change]) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_a_task_without_diagnosis_is_refused(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    tasks = ["--tasks", f"{{healthy: {tiny_phantom / 'pretraining.json'}}}"]
+    data = ["--dataset_dir", str(tiny_phantom), "--output_dir", str(tmp_path), "--weights", str(probed / "weights.pt")]
+    assert main(["probe", "--config", str(OVERLAY), *data, *SMALL, *tasks]) == 1
+    assert "needs labels 0 (control) and 1 (patient)" in capsys.readouterr().err

@@ -1,0 +1,110 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bundle import configs
+
+FOLDER = Path(__file__).parents[1] / "configs"
+RUNNABLE = [FOLDER / "pretrain.yaml", FOLDER / "probe.yaml"]
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.name)
+def test_runnable_configs_have_the_ids_that_monai_runs(path):
+    config = configs.read_config(path)
+    assert {"initialize", "run", "finalize"} <= set(config)
+    assert "training" in config or "evaluating" in config
+
+
+def test_pretraining_defaults_are_the_papers():
+    config = configs.read_config(FOLDER / "pretrain.yaml")
+    expected = {"sigma": 5.0, "temperature": 0.1, "views": "cutout", "batch_size": 64, "epochs": 100}
+    assert {name: config[name] for name in expected} == expected
+    assert (config["learning_rate"], config["weight_decay"]) == (1e-4, 5e-5)
+    assert config["encoder"]["block_config"] == [6, 12, 24, 16]
+
+
+def test_probe_and_pretraining_agree_on_encoder_and_preprocessing():
+    pretrain, probe = (configs.read_config(path) for path in RUNNABLE)
+    assert pretrain["encoder"] == probe["encoder"]
+    assert pretrain["preprocessing"] == probe["preprocessing"]
+
+
+@pytest.mark.parametrize("path", sorted(set(FOLDER.glob("*.yaml")) - set(RUNNABLE)), ids=lambda p: p.name)
+def test_overlays_are_short_say_what_they_change_and_set_only_what_exists(path):
+    text = path.read_text()
+    assert text.startswith("# Overlay on ")
+    assert text.count("\n") <= 25
+    known = [key for runnable in RUNNABLE for key in configs.read_config(runnable)]
+    configs.check_overlay({}, yaml.safe_load(text), known, path.name)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda p: p.name)
+def test_no_number_is_written_so_that_yaml_reads_a_string(path):
+    assert not re.findall(r":\s*\d+[eE]-?\d+", path.read_text())
+
+
+def test_options_are_read_with_their_comments():
+    options = {name: (value, comment) for name, value, comment in configs.options_of(FOLDER / "pretrain.yaml")}
+    assert options["sigma"] == ("5.0", "σ, years; or scott, or silverman")
+    assert "network" not in options
+
+
+def test_overrides_are_parsed_as_yaml():
+    arguments = ["--epochs", "3", "--learning-rate=1e-3", "--resume", "--sizes", "[50, 100]", "--weights", "a.pt"]
+    assert configs.parse_overrides(arguments) == {
+        "epochs": 3,
+        "learning_rate": 1e-3,
+        "resume": True,
+        "sizes": [50, 100],
+        "weights": "a.pt",
+    }
+    with pytest.raises(configs.OptionError, match="found 'epochs'"):
+        configs.parse_overrides(["epochs", "3"])
+
+
+CONFIG = {"epochs": 100, "sigma": 5.0, "resume": False, "views": "cutout", "dir": "$@root", "train": {"lr": 0.1}}
+
+
+@pytest.mark.parametrize(
+    "override", [{"epochs": 3}, {"sigma": 3}, {"sigma": "scott"}, {"resume": True}, {"dir": "x"}, {"train#lr": 0.5}]
+)
+def test_good_overrides_pass(override):
+    configs.check_overrides(CONFIG, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ({"epoch": 3}, "did you mean epochs"),
+        ({"train#rl": 3.0}, "known are lr|did you mean lr"),
+        ({"zzz": 3}, "known are dir, epochs"),
+        ({"epochs": "many"}, "expected the same type"),
+        ({"epochs": 3.5}, "expected the same type"),
+        ({"epochs": True}, "expected the same type"),
+        ({"sigma": "scot"}, "expected the same type"),
+        ({"resume": 1}, "expected the same type"),
+        ({"views": "$__import__('os')"}, "expressions are for config files"),
+    ],
+)
+def test_bad_overrides_are_refused(override, reason):
+    with pytest.raises(configs.OptionError, match=reason):
+        configs.check_overrides(CONFIG, override)
+
+
+def test_an_overlay_with_an_unknown_key_is_refused(tmp_path):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("epoch: 3\n")
+    with pytest.raises(configs.OptionError, match=r"mine.yaml sets 'epoch', which no config has; did you mean epochs"):
+        configs.resolve([RUNNABLE[0], overlay], {}, RUNNABLE)
+    overlay.write_text("epochs: [1")
+    with pytest.raises(configs.OptionError, match="cannot be read"):
+        configs.resolve([RUNNABLE[0], overlay], {}, RUNNABLE)
+    with pytest.raises(configs.OptionError, match="There is no config"):
+        configs.read_config(tmp_path / "absent.yaml")
+
+
+def test_an_overlays_values_are_what_overrides_are_checked_against():
+    files = [RUNNABLE[0], FOLDER / "phantom.yaml"]
+    assert configs.resolve(files, {"encoder#init_features": 8}, RUNNABLE) == {"encoder#init_features": 8}

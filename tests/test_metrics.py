@@ -1,0 +1,102 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+
+from bundle.metrics import (
+    age_errors,
+    alignment,
+    bootstrap_auc,
+    bootstrap_mean,
+    effective_rank,
+    interval,
+    roc_auc,
+    site_balanced_accuracy,
+    uniformity,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def test_alignment_and_uniformity_equal_their_formulas():
+    view_1, view_2 = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0)).double()
+    a, b = F.normalize(view_1, dim=1), F.normalize(view_2, dim=1)
+    assert alignment(view_1, view_2).item() == pytest.approx(
+        sum((a[i] - b[i]).norm() ** 2 for i in range(9)).item() / 9
+    )
+    pairs = [math.exp(-2 * (a[i] - a[k]).norm() ** 2) for i in range(9) for k in range(i)]
+    assert uniformity(view_1).item() == pytest.approx(math.log(sum(pairs) / len(pairs)))
+
+
+def test_alignment_and_uniformity_of_collapse():
+    collapsed = torch.ones(8, 3)
+    assert alignment(collapsed, collapsed).item() == 0
+    assert uniformity(collapsed).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_effective_rank_counts_the_used_dimensions():
+    basis = torch.eye(6)[:4].repeat(5, 1)
+    spread = torch.cat([basis, -basis])
+    assert effective_rank(spread).item() == pytest.approx(4, abs=1e-4)
+    assert effective_rank(torch.outer(torch.arange(10.0), torch.ones(6))).item() == pytest.approx(1, abs=1e-2)
+
+
+def test_roc_auc_equals_scikit_learn_with_ties_and_along_the_last_axis():
+    labels = RNG.integers(0, 2, 60)
+    scores = RNG.integers(0, 10, (3, 60)) + labels
+    expected = [roc_auc_score(labels, s) for s in scores]
+    assert roc_auc(labels, scores) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="needs both classes, but 0 patients and 3 controls"):
+        roc_auc([0, 0, 0], [1, 2, 3])
+
+
+def test_age_errors_find_a_linear_age_and_leave_out_unknown_ones():
+    embedding = RNG.normal(size=(120, 8))
+    ages = 50 + 10 * embedding[:, 0] + RNG.normal(size=120)
+    ages[:20] = np.nan
+    errors = age_errors(embedding, ages)
+    assert errors.shape == (100,)
+    assert errors.mean() < 1.5
+    assert age_errors(RNG.normal(size=(120, 8)), ages).mean() > 5
+
+
+def test_site_is_read_where_it_is_written_and_not_elsewhere():
+    sites = np.array(["a", "b", "c"] * 30 + ["rare"] * 2)
+    readable = np.eye(4)[np.unique(sites, return_inverse=True)[1]] + 0.1 * RNG.normal(size=(92, 4))
+    assert site_balanced_accuracy(readable, sites) > 0.95
+    assert site_balanced_accuracy(RNG.normal(size=(92, 4)), sites) < 0.55
+    with pytest.raises(ValueError, match="two sites with 5 subjects"):
+        site_balanced_accuracy(readable, ["a"] * 92)
+
+
+def test_bootstrap_interval_covers_the_true_auc_as_often_as_it_says():
+    truth, covered = 0.7602, 0  # Φ(1 / √2)
+    labels = np.repeat([0, 1], 60)
+    for repeat in range(100):
+        scores = np.random.default_rng(repeat).normal(size=120) + labels
+        low, high = interval(bootstrap_auc(labels, scores, resamples=200, seed=repeat))
+        covered += low <= truth <= high
+    assert 88 <= covered <= 100
+
+
+def test_bootstrap_is_paired_between_methods_by_its_seed():
+    labels, scores = np.repeat([0, 1], 40), RNG.normal(size=(5, 80)) + np.repeat([0, 1], 40)
+    same = bootstrap_auc(labels, scores, 50, seed=3) - bootstrap_auc(labels, 2 * scores + 1, 50, seed=3)
+    assert np.abs(same).max() == 0
+    assert np.abs(bootstrap_auc(labels, scores, 50, seed=3) - bootstrap_auc(labels, scores, 50, seed=4)).max() > 0
+
+
+def test_more_draws_narrow_the_interval_when_draws_differ():
+    labels = np.repeat([0, 1], 500)
+    quality = RNG.normal(1.0, 0.5, size=(20, 1))
+    scores = quality * labels + RNG.normal(size=(20, 1000))
+    widths = [np.ptp(interval(bootstrap_auc(labels, scores[:n], 300))) for n in (5, 20)]
+    assert widths[1] < widths[0]
+
+
+def test_bootstrap_mean_has_the_standard_error():
+    values = RNG.normal(size=400)
+    assert bootstrap_mean(values, 2000).std() == pytest.approx(values.std() / 20, rel=0.1)

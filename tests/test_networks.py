@@ -1,0 +1,51 @@
+import pytest
+import torch
+from monai.networks.nets import DenseNet121
+
+from bundle.networks import ContrastiveNetwork, DenseNetEncoder, Projector
+
+
+def small_encoder():
+    return DenseNetEncoder(init_features=8, growth_rate=4, block_config=(1, 1, 1, 1))
+
+
+def test_the_default_is_the_papers_densenet121():
+    network = ContrastiveNetwork(DenseNetEncoder())
+    densenet = sum(p.numel() for p in network.encoder.parameters())
+    assert network.encoder.embedding_size == 1024
+    assert densenet == pytest.approx(11.24e6, rel=2e-3)
+    assert [tuple(p.shape) for p in network.projector.parameters()] == [(512, 1024), (512,), (128, 512), (128,)]
+
+
+def test_equals_monai_densenet121_without_its_final_norm():
+    monai, encoder = DenseNet121(spatial_dims=3, in_channels=1, out_channels=2).eval(), DenseNetEncoder().eval()
+    state = {k: v for k, v in monai.state_dict().items() if k in encoder.state_dict()}
+    encoder.load_state_dict(state)
+    monai.features.norm5 = torch.nn.Identity()
+    volumes = torch.randn(1, 1, 40, 48, 40)
+    with torch.no_grad():
+        expected = monai.class_layers[:-1](monai.features(volumes))
+        assert torch.equal(encoder(volumes), expected)
+
+
+def test_pooling_to_more_cells_keeps_their_mean():
+    encoder, volumes = small_encoder().eval(), torch.randn(2, 1, 64, 64, 64)
+    with torch.no_grad():
+        cells = encoder(volumes, pool=2)
+        assert cells.shape == (2, 8 * encoder.embedding_size)
+        means = cells.view(2, encoder.embedding_size, 8).mean(2)
+        assert torch.allclose(means, encoder(volumes), atol=1e-6)
+
+
+def test_contrastive_network_projects_the_embedding():
+    network = ContrastiveNetwork(small_encoder(), hidden_size=6, projection_size=5).eval()
+    volumes = torch.randn(3, 1, 32, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(network(volumes), network.projector(network.encoder(volumes)))
+        assert network(volumes).shape == (3, 5)
+
+
+def test_projector_is_two_linear_layers_with_a_relu_between():
+    projector, embedding = Projector(4, 3, 2), torch.randn(5, 4)
+    expected = projector.output(torch.relu(projector.hidden(embedding)))
+    assert torch.equal(projector(embedding), expected)

@@ -1,0 +1,122 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from bundle import probing
+from bundle.networks import DenseNetEncoder
+
+RNG = np.random.default_rng(0)
+
+
+def two_classes(n, p, shift=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.tile([0, 1], n // 2)
+    features = rng.normal(size=(n, p))
+    features[:, 0] += shift * labels
+    return features, labels
+
+
+def test_rotating_onto_the_row_space_changes_no_prediction():
+    train, labels = two_classes(40, 500)
+    test = RNG.normal(size=(15, 500))
+    for penalty in (1e-3, 1.0):
+        model = LogisticRegression(solver="liblinear", C=penalty, tol=1e-10, max_iter=10000)
+        rotated_train, rotated_test = probing.to_row_space(train, test)
+        expected = model.fit(train, labels).decision_function(test)
+        found = model.fit(rotated_train, labels).decision_function(rotated_test)
+        assert rotated_train.shape == (40, 40)
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_features_fewer_than_subjects_are_left_alone():
+    train, _ = two_classes(40, 5)
+    assert probing.to_row_space(train, train)[0] is train
+
+
+def test_the_probe_reads_a_class_that_is_there_and_no_other():
+    (train, labels), (test, truth) = two_classes(200, 10, 2.0), two_classes(200, 10, 2.0, seed=1)
+    scores = probing.fit_predict(train, labels, np.arange(200), test, [0.01, 1.0], standardize=True)
+    assert probing.roc_auc(truth, scores) > 0.85
+    noise = probing.fit_predict(train[:, 1:], labels, np.arange(200), test[:, 1:], [0.01, 1.0], standardize=True)
+    assert 0.35 < probing.roc_auc(truth, noise) < 0.65
+
+
+def test_inner_folds_keep_a_participants_sessions_together(monkeypatch):
+    seen = []
+
+    class Folds(probing.StratifiedGroupKFold):
+        def split(self, X, y=None, groups=None):
+            for fit, held in super().split(X, y, groups):
+                seen.append(set(groups[fit]) & set(groups[held]))
+                yield fit, held
+
+    monkeypatch.setattr(probing, "StratifiedGroupKFold", Folds)
+    train, labels = two_classes(60, 4)
+    labels, groups = np.repeat(labels[:30], 2), np.repeat(np.arange(30), 2)
+    probing.fit_predict(train, labels, groups, train[:3], [1.0], standardize=False)
+    assert len(seen) >= 5
+    assert not any(seen)
+
+
+def records(labels, prefix):
+    return [{"participant_id": f"{prefix}{i}", "label": int(label)} for i, label in enumerate(labels)]
+
+
+def test_scores_are_tidy_and_summarised_with_paired_gains():
+    (train, labels), (test, truth) = two_classes(80, 6, 1.5), two_classes(60, 6, 1.5, seed=1)
+    draws = {(20, d): np.arange(d, d + 20) for d in range(3)} | {(60, d): np.arange(d, d + 60) for d in range(3)}
+    good = probing.probe_diagnosis("good", train, records(labels, "a"), test, records(truth, "b"), draws, [0.1])
+    bad = probing.probe_diagnosis(
+        "bad", train[:, 1:], records(labels, "a"), test[:, 1:], records(truth, "b"), draws, [0.1]
+    )
+    scores = pd.concat([*good, *bad]).assign(task="toy")
+    assert len(scores) == 2 * 6 * 60
+    aucs = probing.draw_aucs(scores)
+    assert len(aucs) == 12
+    summary = probing.summarize(scores, reference="bad").set_index(["method", "n"])
+    row = summary.loc["good", 60]
+    assert row["low"] < row["auc"] < row["high"]
+    assert row["gain"] == pytest.approx(row["auc"] - summary.loc["bad", 60]["auc"])
+    assert 0 < row["gain_low"] < row["gain"] < row["gain_high"]
+    assert summary.loc["bad", 60]["gain_low"] == summary.loc["bad", 60]["gain_high"] == 0
+    mean = aucs.query("method == 'good' and n == 60")["auc"].mean()
+    assert row["auc"] == pytest.approx(mean)
+
+
+def test_age_probe_measures_on_the_test_set_and_leaves_out_unknown_ages():
+    embedding = RNG.normal(size=(150, 300))
+    ages = 40 + 8 * embedding[:, 0]
+    ages[:10] = np.nan
+    report = probing.probe_age("toy", embedding[:100], ages[:100], embedding[100:], ages[100:])
+    assert report["n_test"] == 50
+    assert report["low"] < report["mae"] < report["high"]
+    baseline = probing.probe_age("mean", np.zeros((100, 1)), ages[:100], np.zeros((50, 1)), ages[100:])
+    assert baseline["mae"] == pytest.approx(np.abs(ages[100:] - np.nanmean(ages[:100])).mean())
+
+
+def test_covariates_and_their_unknown_values():
+    rows = probing.covariates(
+        [
+            {"age": 20.0, "sex": "F", "tiv": 1400.0},
+            {"age": float("nan"), "sex": "M", "tiv": 1600.0},
+            {"age": 40, "sex": "", "tiv": float("nan")},
+        ]
+    )
+    assert rows[1, 1] == 1
+    train, test = probing.fill_unknown(rows, np.full((1, 3), np.nan))
+    assert train[1, 0] == 30
+    assert test.tolist() == [[30.0, 0.5, 1500.0]]
+    all_unknown, _ = probing.fill_unknown(np.full((2, 1), np.nan), np.zeros((1, 1)))
+    assert all_unknown.tolist() == [[0.0], [0.0]]
+
+
+def test_embedding_does_not_depend_on_the_batch_size():
+    encoder = DenseNetEncoder(init_features=8, growth_rate=4, block_config=(1, 1, 1, 1))
+    volumes = torch.randn(5, 1, 32, 32, 32)
+    one = probing.embed(encoder, [{"image": v[None]} for v in volumes], "cpu")
+    all_at_once = probing.embed(encoder, [{"image": volumes}], "cpu")
+    assert one.shape == (5, encoder.embedding_size)
+    assert one == pytest.approx(all_at_once, rel=0.05, abs=0.05)
+    assert probing.voxels([{"image": volumes}]).shape == (5, 32**3)
