@@ -102,14 +102,14 @@ def fit_predict(
     Source:
         Dufumier et al., MICCAI 2021, section 4 (released evaluation).
     """
-    train, test = np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    fit_on, score_on = np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64)
     if standardize:
-        scaler = StandardScaler().fit(train)
-        train, test = scaler.transform(train), scaler.transform(test)
-    train, test = to_row_space(train, test)
+        scaler = StandardScaler().fit(fit_on)
+        fit_on, score_on = scaler.transform(fit_on), scaler.transform(score_on)
+    fit_on, score_on = to_row_space(fit_on, score_on)
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
     search = GridSearchCV(LogisticRegression(solver="liblinear"), {"C": list(penalties)}, scoring="roc_auc", cv=folds)
-    return search.fit(train, labels, groups=groups).decision_function(test)
+    return search.fit(fit_on, labels, groups=groups).decision_function(score_on)
 
 
 def probe_diagnosis(

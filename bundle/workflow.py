@@ -138,7 +138,7 @@ class ProbeStudy:
         train, test = (_labelled(records, task, name) for name, records in sections.items())
         labels = [r["label"] for r in train]
         draws = nested_draws(labels, [r["participant_id"] for r in train], self.sizes, self.draws, self.seed)
-        tables = []
+        tables: list[pd.DataFrame] = []
         for method, penalties, pair in self._features(task, train, test, embeddings):
             logger.info(f"{task}: probing {method}")
             scaled = self.standardize and method != "voxels"
@@ -236,13 +236,16 @@ def _as_table(features: np.ndarray, records: Sequence[Mapping], task: str, secti
 
 def _write_embeddings(stem: Path, table: pd.DataFrame) -> None:
     """Write embeddings as `.npz` (arrays by name, `embedding` and the columns) and as `.tsv`."""
-    columns = [c for c in table.columns if c.startswith("e") and c[1:].isdigit()]
-    others = {
-        c: table[c].to_numpy(dtype=None if table[c].dtype.kind in "fi" else "U") for c in table if c not in columns
-    }
+    features = table.filter(regex=r"^e\d+$")
+    columns = {str(name): _plain(table[name]) for name in table.columns.difference(features.columns)}
     with replacing(stem.with_suffix(".npz")) as temporary:
-        np.savez_compressed(temporary, embedding=table[columns].to_numpy(np.float32), **others)
+        np.savez_compressed(temporary, allow_pickle=False, embedding=features.to_numpy(np.float32), **columns)
     write_text(stem.with_suffix(".tsv"), table.to_csv(sep="\t", index=False, float_format="%.6g"))
+
+
+def _plain(column: pd.Series) -> np.ndarray:
+    """A column as numbers or fixed-width text: arrays of objects could only be pickled."""
+    return column.to_numpy(dtype=None if column.dtype.kind in "fi" else "U")
 
 
 def _slug(name: str) -> str:
