@@ -41,6 +41,27 @@ def embed(
     return torch.cat(features).numpy()
 
 
+@torch.no_grad()
+def calibrate(encoder: Encoder, batches: Iterable[Mapping], device: str | torch.device) -> Encoder:
+    """Estimate an untrained encoder's batch-norm statistics on volumes, as training would; learn nothing.
+
+    An encoder as initialised has never seen data: its batch norm does nothing. What training adds is seen best
+    against the same network with working batch norm.
+
+    Args:
+        encoder: changed in place.
+        batches: a data loader; each batch has "image" (N, C, D, H, W).
+        device: to compute on.
+    """
+    encoder = encoder.to(device).train()
+    for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)):
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average over all batches
+    for batch in batches:
+        encoder(batch["image"].to(device))
+    return encoder.eval()
+
+
 def voxels(batches: Iterable[Mapping]) -> NDArray[np.float32]:
     """The preprocessed volumes themselves as features (subjects, voxels)."""
     return torch.cat([batch["image"].flatten(1).float() for batch in batches]).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import platform
@@ -65,7 +66,8 @@ class ProbeStudy:
 
     Args:
         encoder: as pretrained; filled from `weights`.
-        random_encoder: the same architecture as initialised, for reference.
+        random_encoder: the same architecture as initialised, for reference; a copy with batch norm calibrated on the
+            pretraining volumes is the second reference (see `probing.calibrate`).
         weights: file written by pretraining.
         tasks: task → datalist with `training` (the pool that N subjects are drawn from) and `test`.
         age_datalist: datalist whose `training` fits the age probe and whose `validation` tests it; None skips it.
@@ -117,10 +119,16 @@ class ProbeStudy:
         load_encoder(encoder, weights)
         self.weights = Path(weights)
         options: dict[str, Any] = {"device": device, "pool": pool, "precision": precision}
+        encoders = {self.pretrained: encoder, self.reference: random_encoder}
+        encoders["random, calibrated batch norm"] = self._calibrated(random_encoder, device)
         self.encoders: dict[str, Features] = {
-            self.pretrained: partial(probing.embed, encoder, **options),
-            self.reference: partial(probing.embed, random_encoder, **options),
+            method: partial(probing.embed, network, **options) for method, network in encoders.items()
         }
+
+    def _calibrated(self, encoder: Encoder, device: str | torch.device) -> Encoder:
+        datalist = self.age_datalist or next(iter(self.tasks.values()))
+        healthy = load_section(Path(datalist), "training")
+        return probing.calibrate(copy.deepcopy(encoder), self.load_batches(healthy), device)
 
     def run(self) -> None:
         """Embed, probe, and write tables and figures."""

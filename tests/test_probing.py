@@ -120,3 +120,16 @@ def test_embedding_does_not_depend_on_the_batch_size():
     assert one.shape == (5, encoder.embedding_size)
     assert one == pytest.approx(all_at_once, rel=0.05, abs=0.05)
     assert probing.voxels([{"image": volumes}]).shape == (5, 32**3)
+
+
+def test_calibration_gives_batch_norm_the_statistics_of_the_data_and_learns_nothing():
+    encoder = DenseNetEncoder(init_features=8, growth_rate=4, block_config=(1, 1, 1, 1))
+    weights = [p.clone() for p in encoder.parameters()]
+    volumes = 3 + 2 * torch.randn(6, 1, 32, 32, 32)
+    probing.calibrate(encoder, [{"image": volumes[:3]}, {"image": volumes[3:]}], "cpu")
+    assert all(torch.equal(a, b) for a, b in zip(weights, encoder.parameters(), strict=True))
+    with torch.no_grad():
+        stem = encoder.features.conv0(volumes)
+    norm = encoder.features.norm0
+    assert torch.allclose(norm.running_mean, stem.mean((0, 2, 3, 4)), rtol=1e-3, atol=1e-3)
+    assert not encoder.training

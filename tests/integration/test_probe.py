@@ -32,7 +32,8 @@ def probed(tiny_phantom, tmp_path_factory):
     return folder
 
 
-METHODS = {"y-Aware", "random initialisation", "voxels", "age, sex, TIV"}
+RANDOM = {"random initialisation", "random, calibrated batch norm"}
+METHODS = {"y-Aware", *RANDOM, "voxels", "age, sex, TIV"}
 TASKS = {"schizophrenia", "bipolar", "alzheimer"}
 
 
@@ -40,11 +41,11 @@ def test_results_are_complete_and_tidy(probed):
     results = pd.read_csv(probed / "results.csv")
     assert set(results["method"]) == METHODS
     assert set(results["task"]) == TASKS
-    assert len(results) == 4 * 3 * 2 * 3
+    assert len(results) == 5 * 3 * 2 * 3
     assert results["auc"].between(0, 1).all()
     summary = pd.read_csv(probed / "summary.csv")
     assert (summary["low"] <= summary["high"]).all()
-    assert len(summary) == 4 * 3 * 2
+    assert len(summary) == 5 * 3 * 2
 
 
 def test_every_score_belongs_to_a_test_participant(probed, tiny_phantom):
@@ -82,7 +83,7 @@ def test_provenance_names_command_seed_versions_and_weights(probed):
 
 def test_age_is_probed_against_a_constant(probed):
     ages = pd.read_csv(probed / "age.csv").set_index("method")
-    assert set(ages.index) == {"y-Aware", "random initialisation", "voxels", "mean age"}
+    assert set(ages.index) == {"y-Aware", *RANDOM, "voxels", "mean age"}
     assert all(math.isfinite(v) for v in ages["mae"])
 
 

@@ -75,6 +75,6 @@ def test_from_table_to_probe(real_maps, tmp_path):
     resumed = pretrain(path, tmp_path, 2, 8, "--resume")
     assert resumed["trainer"]["epoch_length"] == 3
     results, ages = probe(path, tmp_path, size=20, draws=3)
-    assert len(results) == 4 * 3
+    assert len(results) == 5 * 3
     assert results["auc"].between(0, 1).all()
     assert ages["mae"].between(1, 20).all()
