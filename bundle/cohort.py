@@ -19,6 +19,7 @@ import pandas as pd
 from monai.data import load_decathlon_datalist
 
 from bundle.files import write_text
+from bundle.names import nearest, quoted
 from bundle.participants import (
     TIV_RANGE,
     CohortError,
@@ -27,9 +28,7 @@ from bundle.participants import (
     id_faults,
     labels,
     name_columns,
-    nearest,
     numbers,
-    quoted,
     read_table,
     sexes,
 )

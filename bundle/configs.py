@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from bundle.names import nearest
 
 FOLDER = Path("configs")
 _OPTION = re.compile(r"^(?P<name>[a-z]\w*): (?P<value>[^#\n]*?)\s*(?:# (?P<comment>.*))?$")
@@ -85,7 +86,7 @@ def check_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any], known: Se
     for key in overlay:
         root = re.split("#|::", key.lstrip("+"))[0]
         if root not in base and root not in known:
-            raise OptionError(f"{name} sets '{key}', which no config has; {_nearest(root, [*base, *known])}")
+            raise OptionError(f"{name} sets '{key}', which no config has{nearest(root, [*base, *known])}")
 
 
 def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
@@ -107,7 +108,7 @@ def _look_up(config: Any, key: str) -> Any:
     for step in re.split("#|::", key):
         names = list(content) if isinstance(content, Mapping) else []
         if step not in names:
-            raise OptionError(f"There is no option --{key}; {_nearest(step, names)}")
+            raise OptionError(f"There is no option --{key}{nearest(step, names)}")
         content = content[step]
     return content
 
@@ -120,11 +121,6 @@ def _same_type(current: Any, value: Any) -> bool:
     if isinstance(current, float) and isinstance(value, str):
         return value in ("scott", "silverman")  # rules that stand for a bandwidth
     return isinstance(value, (int, float) if isinstance(current, float) else type(current))
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(set(known)))}."
 
 
 def number(name: str, text: str) -> float:

@@ -12,7 +12,7 @@ from monai.engines.utils import PrepareBatch
 from monai.inferers import SimpleInferer
 from torch import Tensor
 
-from bundle.kernels import nearest_names
+from bundle.names import nearest
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class PrecisionInferer(SimpleInferer):
     def __init__(self, precision: str = "float32") -> None:
         super().__init__()
         if precision not in PRECISIONS:
-            raise ValueError(f"No precision is named '{precision}': {nearest_names(precision, PRECISIONS)}")
+            raise ValueError(f"No precision is named '{precision}'{nearest(precision, PRECISIONS)}")
         self.precision = precision
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

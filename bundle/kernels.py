@@ -9,11 +9,12 @@ its only positive) and 0 with everybody else (it stays a negative for them).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from bundle.names import nearest
 
 UNKNOWN_RULES = ("exclude", "ignore")
 BANDWIDTH_RULES = ("scott", "silverman")
@@ -42,12 +43,6 @@ def epanechnikov(distance: Tensor, sigma: float) -> Tensor:
 SHAPES = {f.__name__: f for f in (gaussian, exponential, cauchy, epanechnikov)}
 
 
-def nearest_names(name: str, known: Sequence[str]) -> str:
-    """A hint for an unknown name: the nearest known ones, or all of them when none is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
-
-
 class ContinuousKernel(nn.Module):
     """Similarity of one continuous column, such as age.
 
@@ -71,7 +66,7 @@ class ContinuousKernel(nn.Module):
         super().__init__()
         check_bandwidth(sigma)
         if shape not in SHAPES:
-            raise ValueError(f"No kernel has the shape '{shape}': {nearest_names(shape, list(SHAPES))}")
+            raise ValueError(f"No kernel has the shape '{shape}'{nearest(shape, SHAPES)}")
         self.sigma, self.shape = float(sigma), shape
 
     def forward(self, values: Tensor) -> Tensor:

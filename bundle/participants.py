@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from bundle.names import nearest, quoted
 
 logger = logging.getLogger(__name__)
 
@@ -59,37 +60,6 @@ class CohortError(ValueError):
     def __init__(self, problems: str | Sequence[Problem]) -> None:
         self.problems = [] if isinstance(problems, str) else list(problems)
         super().__init__(problems if isinstance(problems, str) else _listed(self.problems))
-
-
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """End a sentence about an unknown name with the names it may have meant.
-
-    Args:
-        name: what was asked for.
-        choices: what there is.
-
-    Example:
-        >>> nearest("gendr", ["age", "gender"])
-        "; did you mean 'gender'?"
-    """
-    names = {choice.lower(): choice for choice in choices}
-    near = [names[key] for key in get_close_matches(name.lower(), names, n=3)]
-    if near:
-        return f"; did you mean {quoted(near)}?"
-    return f"; there is {quoted(names.values()) or 'none'}."
-
-
-def quoted(names: Iterable[object]) -> str:
-    """Write names as a list in quotes, for a sentence.
-
-    Args:
-        names: what to list.
-
-    Example:
-        >>> quoted(["age", "sex"])
-        "'age', 'sex'"
-    """
-    return ", ".join(f"'{name}'" for name in names)
 
 
 def read_table(path: Path) -> pd.DataFrame:

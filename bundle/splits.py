@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+
+from bundle.names import nearest, quoted
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def hold_out_sites(
     wanted = {str(site) for site in sites}
     there = {str(r[column]) for r in records if r.get(column) is not None}
     for value in sorted(wanted - there):
-        raise ValueError(f"No scan has {column} '{value}'{_nearest(value, there)}")
+        raise ValueError(f"No scan has {column} '{value}'{nearest(value, there)}")
     held_out = [r for r in records if str(r.get(column)) in wanted]
     gone = {_person(r) for r in held_out}
     rest = [r for r in records if _person(r) not in gone]
@@ -139,7 +140,7 @@ def split_by_column(
     unknown = sorted({str(r.get(column)) for r in records} - set(names))
     if unknown:
         raise ValueError(
-            f"The column '{column}' holds {_quoted(unknown)}, expected {_quoted(names)}; "
+            f"The column '{column}' holds {quoted(unknown)}, expected {quoted(names)}; "
             "say with `names` which section each value means."
         )
     sections: dict[str, list[dict]] = {s: [] for s in names.values() if s is not None}
@@ -172,7 +173,7 @@ def split_by_lists(records: Sequence[dict], lists: Mapping[str, Sequence[str]]) 
                 raise ValueError(f"Participant '{person}' is on the lists '{other}' and '{section}'.")
     alone = sorted({_person(record) for record in records} ^ set(section_of))
     if alone:
-        raise ValueError(f"Scans and lists must name the same participants; {_quoted(alone)} are in only one.")
+        raise ValueError(f"Scans and lists must name the same participants; {quoted(alone)} are in only one.")
     return {s: [r for r in records if section_of[_person(r)] == s] for s in lists}
 
 
@@ -192,7 +193,7 @@ def assert_disjoint(sections: Mapping[str, Sequence[dict]]) -> None:
     images = {name: {str(r["image"]) for r in found if r.get("image")} for name, found in sections.items()}
     for what, members in (("participant", people), ("image", images)):
         shared = [
-            f"'{a}' and '{b}' share {len(both)} {what}(s): {_quoted(sorted(both))}"
+            f"'{a}' and '{b}' share {len(both)} {what}(s): {quoted(sorted(both))}"
             for a, b in combinations(members, 2)
             if (both := members[a] & members[b])
         ]
@@ -296,7 +297,7 @@ def _require_known_columns(records: Sequence[dict], columns: Sequence[str]) -> N
     there = {key for record in records for key in record}
     for column in columns:
         if column not in there:
-            raise ValueError(f"No scan has '{column}' to stratify by{_nearest(column, there)}")
+            raise ValueError(f"No scan has '{column}' to stratify by{nearest(column, there)}")
 
 
 def _section_sizes(n: int, fractions: Mapping[str, float]) -> dict[str, int]:
@@ -386,15 +387,3 @@ def _stratified_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarra
         members = shuffled[labels[shuffled] == label]
         place[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.argsort(place, kind="stable")
-
-
-def _nearest(name: str, choices: Iterable[str]) -> str:
-    there = sorted(choices)
-    near = get_close_matches(name, there, n=3, cutoff=0.4)
-    return f"; did you mean {_quoted(near)}?" if near else f"; there is {_quoted(there) or 'none'}."
-
-
-def _quoted(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f", … ({len(listed)} in all)" if len(listed) > 20 else ""
-    return ", ".join(f"'{name}'" for name in listed[:20]) + more

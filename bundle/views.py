@@ -6,7 +6,6 @@ by volume: one brain volume fills a GPU, nothing waits for the host, no view dep
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -17,6 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from bundle.names import nearest
 
 Params = dict[str, Any]  # plain Python numbers: they can be logged, compared and stored as JSON
 
@@ -285,8 +286,7 @@ def preset(name: str) -> list[Transform]:
         "all_tf": [Flip(p), GaussianBlur(prob=p), GaussianNoise(prob=p), Cutout(0.25, p), CropResize(0.75, p)],
     }
     if name not in presets:
-        nearest = difflib.get_close_matches(str(name), presets, n=1, cutoff=0.0)[0]
-        raise ValueError(f"No preset of views is named {name!r}: the nearest is {nearest!r}, all are {list(presets)}.")
+        raise ValueError(f"No preset of views is named {name!r}{nearest(name, presets)}")
     return presets[name]
 
 

@@ -48,7 +48,7 @@ def test_precision_is_what_was_asked_for():
     PrecisionInferer("bfloat16")(torch.zeros(1), network)
     assert seen == [False, True]
     assert not PrecisionInferer("auto").uses_bfloat16(torch.device("cpu"))
-    with pytest.raises(ValueError, match="did you mean float32"):
+    with pytest.raises(ValueError, match="did you mean 'float32'"):
         PrecisionInferer("float23")
 
 

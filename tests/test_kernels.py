@@ -91,7 +91,7 @@ def test_a_bandwidth_that_is_no_positive_number_is_refused(sigma):
 
 
 def test_refusals_name_what_is_known():
-    with pytest.raises(ValueError, match="did you mean gaussian"):
+    with pytest.raises(ValueError, match="did you mean 'gaussian'"):
         ContinuousKernel(5.0, "gausian")
     with pytest.raises(ValueError, match=r"weight in \[0, 1\)"):
         DiscreteKernel(1.0)

@@ -349,11 +349,11 @@ class TestPresets:
             "Cutout(prob=0.5, fraction=0.25), CropResize(prob=0.5, fraction=0.75)]"
         )
 
-    @pytest.mark.parametrize(("name", "nearest"), [("cut-out", "cutout"), ("croped", "crop"), ("all", "all_tf")])
+    @pytest.mark.parametrize(("name", "nearest"), [("cut-out", "cutout"), ("croped", "crop"), ("all-tf", "all_tf")])
     def test_the_nearest_name_is_suggested(self, name, nearest):
-        with pytest.raises(ValueError, match=f"named '{name}': the nearest is '{nearest}'"):
+        with pytest.raises(ValueError, match=f"named '{name}'; did you mean '{nearest}'"):
             preset(name)
-        with pytest.raises(ValueError, match="nearest"):
+        with pytest.raises(ValueError, match="did you mean"):
             TwoViews(name)
 
 

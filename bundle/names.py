@@ -1,0 +1,35 @@
+"""Hints that end a refusal: the names that an unknown one may have meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """End a sentence about an unknown name with the names it may have meant, or with all there are.
+
+    Args:
+        name: what was asked for; case is ignored.
+        known: what there is.
+
+    Example:
+        >>> nearest("gendr", ["age", "gender"])
+        "; did you mean 'gender'?"
+        >>> nearest("zzz", ["age", "gender"])
+        "; there is 'age', 'gender'."
+    """
+    names = {choice.lower(): choice for choice in sorted(known)}
+    near = [names[key] for key in get_close_matches(str(name).lower(), names, n=3)]
+    return f"; did you mean {quoted(near)}?" if near else f"; there is {quoted(names.values()) or 'none'}."
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Write names as a list in quotes, for a sentence; beyond 20 only their number.
+
+    Args:
+        names: what to list.
+    """
+    listed = list(names)
+    more = f", … ({len(listed)} in all)" if len(listed) > 20 else ""
+    return ", ".join(f"'{name}'" for name in listed[:20]) + more
