@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 RIDGE_PENALTIES = np.logspace(-1, 5, 13)
@@ -58,9 +58,28 @@ def effective_rank(embedding: Tensor) -> Tensor:
     return torch.exp(-torch.special.xlogy(share, share).sum())
 
 
+class OverallScaler(TransformerMixin, BaseEstimator):
+    """Centre every feature, then divide all by one number: their root-mean-square standard deviation.
+
+    Unlike unit variance for each feature, it does not blow up features that are almost never active (ReLU networks
+    have many), which in unseen subjects take values thousands of training standard deviations away.
+    """
+
+    def fit(self, X: ArrayLike, y: object = None) -> OverallScaler:  # noqa: ARG002
+        """Measure the features X (n, p)."""
+        features = np.asarray(X, dtype=np.float64)
+        self.mean_ = features.mean(0)
+        self.scale_ = float(np.sqrt(features.var(0).mean())) or 1.0
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Scale the features X (n, p)."""
+        return (np.asarray(X, dtype=np.float64) - self.mean_) / self.scale_
+
+
 def ridge() -> Pipeline:
-    """Ridge regression on standardised features, penalty by efficient leave-one-out."""
-    return make_pipeline(StandardScaler(), RidgeCV(RIDGE_PENALTIES))
+    """Ridge regression on features scaled by one number, penalty by efficient leave-one-out."""
+    return make_pipeline(OverallScaler(), RidgeCV(RIDGE_PENALTIES))
 
 
 def age_errors(embedding: ArrayLike, ages: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
@@ -94,7 +113,7 @@ def site_balanced_accuracy(embedding: ArrayLike, sites: ArrayLike, seed: int = 0
         raise ValueError(
             f"Reading the site needs two sites with 5 subjects; found {dict(zip(names, counts, strict=True))}."
         )
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
+    model = make_pipeline(OverallScaler(), LogisticRegression(C=0.1, max_iter=200))
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     return float(
         balanced_accuracy_score(sites[large], cross_val_predict(model, embedding[large], sites[large], cv=folds))

@@ -13,10 +13,11 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from bundle.engines import PrecisionInferer
-from bundle.metrics import bootstrap_auc, bootstrap_mean, interval, ridge, roc_auc
+from bundle.metrics import OverallScaler, bootstrap_auc, bootstrap_mean, interval, ridge, roc_auc
 from bundle.networks import Encoder
 
 Array = NDArray[np.float64]
+SCALERS = {"overall": OverallScaler, "each": StandardScaler}
 
 
 @torch.no_grad()
@@ -105,7 +106,7 @@ def fit_predict(
     groups: ArrayLike,
     test: ArrayLike,
     penalties: Sequence[float],
-    standardize: bool,
+    scaling: str,
 ) -> Array:
     """Scores of test subjects by the paper's probe: liblinear, C by inner 5-fold cross-validation of ROC-AUC.
 
@@ -115,7 +116,8 @@ def fit_predict(
         groups: participant of each training row; folds never separate a participant's sessions.
         test: features of the test subjects.
         penalties: candidates for C.
-        standardize: scale every feature to unit variance on the training subjects first.
+        scaling: `overall` (features divided by one number), `each` (unit variance for every feature: for features of
+            different units) or `none`.
 
     Shape:
         train (n, p), labels and groups (n,), test (m, p), output (m,) log odds of being a patient.
@@ -124,8 +126,8 @@ def fit_predict(
         Dufumier et al., MICCAI 2021, section 4 (released evaluation).
     """
     fit_on, score_on = np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64)
-    if standardize:
-        scaler = StandardScaler().fit(fit_on)
+    if scaling != "none":
+        scaler = SCALERS[scaling]().fit(fit_on)
         fit_on, score_on = scaler.transform(fit_on), scaler.transform(score_on)
     fit_on, score_on = to_row_space(fit_on, score_on)
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
@@ -141,7 +143,7 @@ def probe_diagnosis(
     test_records: Sequence[Mapping],
     draws: Mapping[tuple[int, int], NDArray[np.int64]],
     penalties: Sequence[float],
-    standardize: bool = True,
+    scaling: str = "overall",
 ) -> Iterator[pd.DataFrame]:
     """Scores of every test subject by the probe of each draw of training subjects.
 
@@ -153,7 +155,7 @@ def probe_diagnosis(
         test_records: their records.
         draws: (size, draw) → rows of the training pool.
         penalties: candidates for C.
-        standardize: see `fit_predict`.
+        scaling: see `fit_predict`.
 
     Yields:
         For each draw a table with the columns method, n, draw, participant_id, label, score.
@@ -165,7 +167,7 @@ def probe_diagnosis(
         "label": [int(r["label"]) for r in test_records],
     }
     for (size, draw), rows in draws.items():
-        scores = fit_predict(train[rows], labels[rows], groups[rows], test, penalties, standardize)
+        scores = fit_predict(train[rows], labels[rows], groups[rows], test, penalties, scaling)
         yield pd.DataFrame({"method": method, "n": size, "draw": draw, **truth, "score": scores})
 
 

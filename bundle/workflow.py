@@ -78,7 +78,6 @@ class ProbeStudy:
         pool: cells per side of the last feature map; 2 gives the paper's 8,192 features of DenseNet121.
         penalties: candidates for C of the probes.
         voxel_penalties: the same for voxels, whose squared norm is thousands of times larger.
-        standardize: scale features to unit variance before the probe.
         precision: of the embedding; see `engines.PrecisionInferer`.
         batch_size: volumes per forward pass.
         num_workers: of the data loader.
@@ -104,7 +103,6 @@ class ProbeStudy:
         pool: int = 2,
         penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
         voxel_penalties: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3),
-        standardize: bool = True,
         precision: str = "float32",
         batch_size: int = 16,
         num_workers: int = 0,
@@ -114,7 +112,7 @@ class ProbeStudy:
     ) -> None:
         self.tasks, self.age_datalist, self.output_dir = dict(tasks), age_datalist, Path(output_dir)
         self.sizes, self.draws, self.seed, self.note = list(sizes), draws, seed, note
-        self.penalties, self.voxel_penalties, self.standardize = penalties, voxel_penalties, standardize
+        self.penalties, self.voxel_penalties = penalties, voxel_penalties
         self.load_batches = partial(_batches, preprocessing, batch_size, num_workers)
         load_encoder(encoder, weights)
         self.weights = Path(weights)
@@ -149,8 +147,8 @@ class ProbeStudy:
         tables: list[pd.DataFrame] = []
         for method, penalties, pair in self._features(task, train, test, embeddings):
             logger.info(f"{task}: probing {method}")
-            scaled = self.standardize and method != "voxels"
-            tables += probing.probe_diagnosis(method, pair[0], train, pair[1], test, draws, penalties, scaled)
+            scaling = {"voxels": "none", "age, sex, TIV": "each"}.get(method, "overall")
+            tables += probing.probe_diagnosis(method, pair[0], train, pair[1], test, draws, penalties, scaling)
         return pd.concat(tables).assign(task=task)
 
     def _features(

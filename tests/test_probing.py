@@ -37,9 +37,9 @@ def test_features_fewer_than_subjects_are_left_alone():
 
 def test_the_probe_reads_a_class_that_is_there_and_no_other():
     (train, labels), (test, truth) = two_classes(200, 10, 2.0), two_classes(200, 10, 2.0, seed=1)
-    scores = probing.fit_predict(train, labels, np.arange(200), test, [0.01, 1.0], standardize=True)
+    scores = probing.fit_predict(train, labels, np.arange(200), test, [0.01, 1.0], scaling="overall")
     assert probing.roc_auc(truth, scores) > 0.85
-    noise = probing.fit_predict(train[:, 1:], labels, np.arange(200), test[:, 1:], [0.01, 1.0], standardize=True)
+    noise = probing.fit_predict(train[:, 1:], labels, np.arange(200), test[:, 1:], [0.01, 1.0], scaling="overall")
     assert 0.35 < probing.roc_auc(truth, noise) < 0.65
 
 
@@ -55,7 +55,7 @@ def test_inner_folds_keep_a_participants_sessions_together(monkeypatch):
     monkeypatch.setattr(probing, "StratifiedGroupKFold", Folds)
     train, labels = two_classes(60, 4)
     labels, groups = np.repeat(labels[:30], 2), np.repeat(np.arange(30), 2)
-    probing.fit_predict(train, labels, groups, train[:3], [1.0], standardize=False)
+    probing.fit_predict(train, labels, groups, train[:3], [1.0], scaling="each")
     assert len(seen) >= 5
     assert not any(seen)
 
@@ -133,3 +133,19 @@ def test_calibration_gives_batch_norm_the_statistics_of_the_data_and_learns_noth
     norm = encoder.features.norm0
     assert torch.allclose(norm.running_mean, stem.mean((0, 2, 3, 4)), rtol=1e-3, atol=1e-3)
     assert not encoder.training
+
+
+def test_a_feature_that_is_almost_never_active_does_not_blow_up():
+    train, labels = two_classes(100, 5, 3.0)
+    rare = np.zeros((100, 1))
+    rare[0] = 1e-7
+    test, truth = two_classes(100, 5, 3.0, seed=1)
+    shown = np.where(np.arange(100) % 3 == 0, 1.0, 0.0)[:, None]
+    scores = probing.fit_predict(
+        np.hstack([train, rare]), labels, np.arange(100), np.hstack([test, shown]), [0.1], scaling="overall"
+    )
+    assert probing.roc_auc(truth, scores) > 0.9
+    report = probing.probe_age(
+        "toy", np.hstack([train, rare]), 40 + train[:, 0], np.hstack([test, shown]), 40 + test[:, 0]
+    )
+    assert report["mae"] < 0.5
