@@ -214,13 +214,13 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
     import torch
 
     from bundle.cohort import load_section
-    from bundle.kernels import BANDWIDTH_RULES, ContinuousKernel, MetadataKernel, bandwidth, positives_report
+    from bundle.kernels import BANDWIDTH_RULES, GaussianKernel, bandwidth, positives_report
 
     ages = [r["age"] for r in load_section(options.datalist, "training")]
     rows = []
     for text in options.sigma:
         sigma = bandwidth(text if text in BANDWIDTH_RULES else configs.number("sigma", text), ages)
-        kernel = MetadataKernel({"age": ContinuousKernel(sigma)})
+        kernel = GaussianKernel(sigma)
         report = positives_report(kernel, torch.tensor(ages)[:, None], options.batch_size)
         rows.append({"sigma": text, "years": sigma, **report})
     table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".2f")

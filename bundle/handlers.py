@@ -118,16 +118,16 @@ class RepresentationMonitor(Metric):
 
 
 class BestWeights:
-    """Writes the network's weights and card whenever validation finds a new best; attach to the evaluator.
+    """Writes the encoder's weights and card whenever validation finds a new best; attach to the evaluator.
 
     Args:
         path: the `.pt` file.
-        network: whose weights are written.
+        encoder: whose weights are written.
         card: what to say of them; the epoch and the validation metrics are added.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module, card: Mapping[str, Any]) -> None:
-        self.path, self.network, self.card = Path(path), network, dict(card)
+    def __init__(self, path: str | Path, encoder: nn.Module, card: Mapping[str, Any]) -> None:
+        self.path, self.encoder, self.card = Path(path), encoder, dict(card)
 
     def attach(self, engine: Engine) -> None:
         """Look after each validation, once MONAI has compared it with the best."""
@@ -138,7 +138,7 @@ class BestWeights:
         if engine.state.best_metric_epoch != engine.state.epoch:
             return
         metrics = {name: round(float(value), 6) for name, value in engine.state.metrics.items()}
-        save_weights(self.path, self.network, {**self.card, "epoch": engine.state.epoch, "validation": metrics})
+        save_weights(self.path, self.encoder, {**self.card, "epoch": engine.state.epoch, "validation": metrics})
         logger.info(f"Best so far ({engine.state.key_metric_name}): wrote {self.path}")
 
 

@@ -9,84 +9,111 @@ its only positive) and 0 with everybody else (it stays a negative for them).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-
-from bundle.names import nearest
 
 UNKNOWN_RULES = ("exclude", "ignore")
 BANDWIDTH_RULES = ("scott", "silverman")
 
 
-def gaussian(distance: Tensor, sigma: float) -> Tensor:
-    """Gaussian similarity, exp(−d² / 2σ²)."""
-    return torch.exp(-0.5 * (distance / sigma) ** 2)
+class Kernel(nn.Module):
+    """Similarity of one column of metadata. A subclass says how similar two known values are.
+
+    Shape:
+        metadata (N,) or (N, 1), output (N, N) float32 (float64 for float64 input), diagonal 1.
+
+    Raises:
+        ValueError: when the metadata have more than one column.
+    """
+
+    def similarity(self, values: Tensor) -> Tensor:
+        """Weights (N, N) of values (N,); NaN where either value is NaN."""
+        raise NotImplementedError
+
+    def forward(self, metadata: Tensor) -> Tensor:
+        """Weights (N, N) of metadata (N, 1)."""
+        weights = self.similarity(_as_columns(metadata, ("metadata",))[:, 0])
+        return _with_unit_diagonal(weights.nan_to_num(nan=0.0))
 
 
-def exponential(distance: Tensor, sigma: float) -> Tensor:
-    """Exponential (Laplace) similarity, exp(−|d| / σ)."""
-    return torch.exp(-distance.abs() / sigma)
-
-
-def cauchy(distance: Tensor, sigma: float) -> Tensor:
-    """Cauchy similarity, 1 / (1 + d² / σ²): the slowest to fall."""
-    return 1.0 / (1.0 + (distance / sigma) ** 2)
-
-
-def epanechnikov(distance: Tensor, sigma: float) -> Tensor:
-    """Epanechnikov similarity, max(0, 1 − d² / σ²): exactly zero beyond σ."""
-    return (1.0 - (distance / sigma) ** 2).clamp(min=0.0)
-
-
-SHAPES = {f.__name__: f for f in (gaussian, exponential, cauchy, epanechnikov)}
-
-
-class ContinuousKernel(nn.Module):
-    """Similarity of one continuous column, such as age.
+class ContinuousKernel(Kernel):
+    """Similarity of one continuous column, such as age, that falls with the distance.
 
     Args:
         sigma: bandwidth in the unit of the column (years for age): a standard deviation, never its square.
-        shape: `gaussian` (the paper's), `exponential`, `cauchy` or `epanechnikov`.
-
-    Shape:
-        input (N,), output (N, N).
 
     Raises:
-        ValueError: when sigma is not a positive finite number, or the shape is unknown.
+        ValueError: when sigma is not a positive finite number.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        check_bandwidth(sigma)
+        self.sigma = float(sigma)
+
+    def shape(self, distance: Tensor) -> Tensor:
+        """Similarity at a distance given in bandwidths."""
+        raise NotImplementedError
+
+    def similarity(self, values: Tensor) -> Tensor:
+        """Weights (N, N) of values (N,); NaN where either value is NaN."""
+        return self.shape((values[:, None] - values[None, :]) / self.sigma)
+
+    def extra_repr(self) -> str:
+        """Show what the kernel was made with."""
+        return f"sigma={self.sigma}"
+
+
+class GaussianKernel(ContinuousKernel):
+    """Gaussian similarity, exp(−d² / 2σ²): the paper's kernel.
+
+    Args:
+        sigma: σ, a standard deviation in the unit of the column (years for age).
 
     Example:
-        >>> ContinuousKernel(5.0)(torch.tensor([20.0, 25.0])).round(decimals=3)
+        >>> GaussianKernel(sigma=5.0)(torch.tensor([20.0, 25.0])).round(decimals=3)
         tensor([[1.0000, 0.6070],
                 [0.6070, 1.0000]])
     """
 
-    def __init__(self, sigma: float, shape: str = "gaussian") -> None:
-        super().__init__()
-        check_bandwidth(sigma)
-        if shape not in SHAPES:
-            raise ValueError(f"No kernel has the shape '{shape}'{nearest(shape, SHAPES)}")
-        self.sigma, self.shape = float(sigma), shape
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Weights (N, N) of values (N,); NaN where either value is NaN."""
-        return SHAPES[self.shape](values[:, None] - values[None, :], self.sigma)
-
-    def extra_repr(self) -> str:
-        """Show what the kernel was made with."""
-        return f"sigma={self.sigma}, shape={self.shape}"
+    def shape(self, distance: Tensor) -> Tensor:
+        """Similarity at a distance given in bandwidths."""
+        return torch.exp(-0.5 * distance**2)
 
 
-class DiscreteKernel(nn.Module):
+class ExponentialKernel(ContinuousKernel):
+    """Exponential (Laplace) similarity, exp(−|d| / σ)."""
+
+    def shape(self, distance: Tensor) -> Tensor:
+        """Similarity at a distance given in bandwidths."""
+        return torch.exp(-distance.abs())
+
+
+class CauchyKernel(ContinuousKernel):
+    """Cauchy similarity, 1 / (1 + d² / σ²): the slowest to fall."""
+
+    def shape(self, distance: Tensor) -> Tensor:
+        """Similarity at a distance given in bandwidths."""
+        return 1.0 / (1.0 + distance**2)
+
+
+class EpanechnikovKernel(ContinuousKernel):
+    """Epanechnikov similarity, max(0, 1 − d² / σ²): exactly zero beyond σ."""
+
+    def shape(self, distance: Tensor) -> Tensor:
+        """Similarity at a distance given in bandwidths."""
+        return (1.0 - distance**2).clamp(min=0.0)
+
+
+class DiscreteKernel(Kernel):
     """Similarity of one categorical column, such as sex or site: 1 when equal, else `mismatch`.
 
     Args:
         mismatch: weight of two different categories, in [0, 1). With 0 alone in a loss this is supervised
             contrastive learning.
-
-    Shape:
-        input (N,) of category codes, output (N, N).
 
     Raises:
         ValueError: when mismatch is outside [0, 1).
@@ -98,8 +125,8 @@ class DiscreteKernel(nn.Module):
             raise ValueError(f"`mismatch` is a weight in [0, 1), but {mismatch} was given.")
         self.mismatch = float(mismatch)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Weights (N, N) of codes (N,); NaN where either code is NaN."""
+    def similarity(self, values: Tensor) -> Tensor:
+        """Weights (N, N) of category codes (N,); NaN where either code is NaN."""
         difference = values[:, None] - values[None, :]
         weights = torch.where(difference == 0, 1.0, self.mismatch).to(difference.dtype)
         return weights + 0.0 * difference  # 0 · NaN keeps the unknown unknown
@@ -109,85 +136,77 @@ class DiscreteKernel(nn.Module):
         return f"mismatch={self.mismatch}"
 
 
-class MetadataKernel(nn.Module):
-    """Similarity of metadata rows: the product (or mean) of one kernel per named column.
+class CombinedKernel(nn.Module):
+    """Similarity of metadata rows from one kernel per named column; a subclass says how they combine.
 
     Args:
-        columns: column name → kernel, in the order of the metadata's columns.
-        combine: `product` (similar in every column) or `mean` (similar on average).
         unknown: what a NaN in one of several columns does to the pair. `exclude` (default) makes the whole pair
-            unknown, weight 0. `ignore` leaves that column out for that pair: a product over the remaining
-            columns. The default is the cautious one: in a product, leaving a column out counts the two
-            subjects as *equal* in it, so that a patient of unknown age would attract every age more strongly
-            than a patient of known age does. Choose `ignore` when a column is missing for most subjects.
+            unknown, weight 0. `ignore` leaves that column out for that pair. The default is the cautious one: in
+            a product, leaving a column out counts the two subjects as *equal* in it, so that a subject of unknown
+            age would attract every age more strongly than a subject of known age does. Choose `ignore` when a
+            column is missing for most subjects.
+        columns: column name = kernel, in the order of the metadata's columns.
 
     Shape:
         metadata (N, M) with M = len(columns), output (N, N) float32 (float64 for float64 input), diagonal 1.
 
     Raises:
         ValueError: without columns, for an unknown rule, or when the metadata have another number of columns.
-
-    Example:
-        >>> kernel = MetadataKernel({"age": ContinuousKernel(5.0), "sex": DiscreteKernel(0.5)})
-        >>> kernel(torch.tensor([[20.0, 0.0], [20.0, 1.0], [float("nan"), 1.0]]))
-        tensor([[1.0000, 0.5000, 0.0000],
-                [0.5000, 1.0000, 0.0000],
-                [0.0000, 0.0000, 1.0000]])
     """
 
-    def __init__(self, columns: Mapping[str, nn.Module], combine: str = "product", unknown: str = "exclude") -> None:
+    def __init__(self, unknown: str = "exclude", **columns: Kernel) -> None:
         super().__init__()
         if not columns:
-            raise ValueError("A metadata kernel needs at least one column, for example age.")
-        _check_choice("combine", combine, ("product", "mean"))
+            raise ValueError(f"{type(self).__name__} needs at least one column, for example age=GaussianKernel(5.0).")
         _check_choice("unknown", unknown, UNKNOWN_RULES)
         self.kernels = nn.ModuleDict(columns)
-        self.combine, self.unknown = combine, unknown
+        self.unknown = unknown
 
     @property
     def columns(self) -> list[str]:
         """Names of the metadata columns, in order."""
         return list(self.kernels)
 
+    def combine(self, weights: Tensor, known: Tensor) -> Tensor:
+        """Weights (M, N, N) of the columns become one (N, N); entries that are not `known` are NaN."""
+        raise NotImplementedError
+
     def forward(self, metadata: Tensor) -> Tensor:
         """Weights (N, N) of metadata (N, M)."""
-        metadata = self._as_columns(metadata)
-        weights = torch.stack([k(metadata[:, m]) for m, k in enumerate(self.kernels.values())])
+        metadata = _as_columns(metadata, self.columns)
+        kernels = cast("Iterable[Kernel]", self.kernels.values())
+        weights = torch.stack([kernel.similarity(metadata[:, m]) for m, kernel in enumerate(kernels)])
         known = ~weights.isnan()
-        if self.combine == "product":
-            combined = weights.masked_fill(~known, 1.0).prod(0)
-        else:
-            combined = weights.masked_fill(~known, 0.0).sum(0) / known.sum(0).clamp(min=1)
         usable = known.all(0) if self.unknown == "exclude" else known.any(0)
-        combined = combined.masked_fill(~usable, 0.0)
-        return combined.masked_fill(torch.eye(len(combined), dtype=torch.bool, device=combined.device), 1.0)
+        return _with_unit_diagonal(self.combine(weights, known).masked_fill(~usable, 0.0))
 
-    def _as_columns(self, metadata: Tensor) -> Tensor:
-        if metadata.ndim == 1:
-            metadata = metadata[:, None]
-        if metadata.ndim != 2 or metadata.shape[1] != len(self.kernels):
-            raise ValueError(
-                f"The kernel compares {len(self.kernels)} column(s) ({', '.join(self.columns)}), but the metadata "
-                f"have shape {tuple(metadata.shape)}; expected (N, {len(self.kernels)})."
-            )
-        return metadata if metadata.dtype == torch.float64 else metadata.float()
+    def extra_repr(self) -> str:
+        """Show what the kernel was made with."""
+        return f"unknown={self.unknown}"
 
 
-class IdentityKernel(nn.Module):
-    """Every subject is similar to itself alone: InfoNCE / NT-Xent (SimCLR), whatever the metadata.
+class ProductKernel(CombinedKernel):
+    """Similar in every column: the product of the columns' weights. See `CombinedKernel` for the arguments.
 
-    Not the same as a tiny sigma: two subjects of equal (integer!) age have Gaussian weight 1 at any sigma.
-
-    Shape:
-        metadata (N, ...), output (N, N).
+    Example:
+        >>> kernel = ProductKernel(age=GaussianKernel(5.0), sex=DiscreteKernel(0.5))
+        >>> kernel(torch.tensor([[20.0, 0.0], [20.0, 1.0], [float("nan"), 1.0]]))
+        tensor([[1.0000, 0.5000, 0.0000],
+                [0.5000, 1.0000, 0.0000],
+                [0.0000, 0.0000, 1.0000]])
     """
 
-    columns: tuple[str, ...] = ()
+    def combine(self, weights: Tensor, known: Tensor) -> Tensor:
+        """The product of the known weights."""
+        return weights.masked_fill(~known, 1.0).prod(0)
 
-    def forward(self, metadata: Tensor) -> Tensor:
-        """The identity matrix (N, N)."""
-        dtype = torch.float64 if metadata.dtype == torch.float64 else torch.float32
-        return torch.eye(len(metadata), dtype=dtype, device=metadata.device)
+
+class MeanKernel(CombinedKernel):
+    """Similar on average: the mean of the columns' weights. See `CombinedKernel` for the arguments."""
+
+    def combine(self, weights: Tensor, known: Tensor) -> Tensor:
+        """The mean of the known weights."""
+        return weights.masked_fill(~known, 0.0).sum(0) / known.sum(0).clamp(min=1)
 
 
 def check_bandwidth(sigma: float) -> None:
@@ -200,7 +219,7 @@ def check_bandwidth(sigma: float) -> None:
     if not is_number or not 0.0 < sigma < float("inf"):
         raise ValueError(
             f"`sigma` is a standard deviation in the unit of its column and must be a positive number, but {sigma!r} "
-            "was given. For SimCLR use IdentityKernel rather than a sigma of 0."
+            "was given. For SimCLR use the loss InfoNCE rather than a sigma of 0."
         )
 
 
@@ -289,3 +308,19 @@ def positives_report(kernel: nn.Module, metadata: Tensor, batch_size: int, seed:
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise ValueError(f"`{name}` is one of {', '.join(known)}, but '{value}' was given.")
+
+
+def _as_columns(metadata: Tensor, columns: Sequence[str]) -> Tensor:
+    """Metadata as floats of shape (N, M), refused when M is not the number of columns."""
+    if metadata.ndim == 1:
+        metadata = metadata[:, None]
+    if metadata.ndim != 2 or metadata.shape[1] != len(columns):
+        raise ValueError(
+            f"The kernel compares {len(columns)} column(s) ({', '.join(columns)}), but the metadata have shape "
+            f"{tuple(metadata.shape)}; expected (N, {len(columns)})."
+        )
+    return metadata if metadata.dtype == torch.float64 else metadata.float()
+
+
+def _with_unit_diagonal(weights: Tensor) -> Tensor:
+    return weights.masked_fill(torch.eye(len(weights), dtype=torch.bool, device=weights.device), 1.0)

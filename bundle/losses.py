@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bundle.kernels import IdentityKernel
-
 NORMALISATIONS = ("anchor", "column")
 
 
@@ -86,17 +84,17 @@ def _check_options(temperature: float, normalize: str) -> None:
         raise ValueError(f"`temperature` must be a positive number (the paper's is 0.1), but {temperature} was given.")
 
 
-class YAwareInfoNCELoss(nn.Module):
+class YAwareInfoNCE(nn.Module):
     """The y-Aware InfoNCE loss of projections and metadata; see `weighted_infonce` for the formula.
 
     Args:
-        kernel: similarity of metadata, for example `MetadataKernel({"age": ContinuousKernel(5.0)})`.
-            None is the identity: NT-Xent / SimCLR.
+        kernel: similarity of metadata, for example `GaussianKernel(sigma=5.0)` for age alone or
+            `ProductKernel(age=GaussianKernel(5.0), sex=DiscreteKernel(0.5))`.
         temperature: τ.
         normalize: `anchor` (the paper's equation) or `column` (its released code).
 
     Shape:
-        projections (2N, D), metadata (N, M), output ().
+        projection (2N, D), all first views, then all second views; metadata (N, M), NaN = unknown; output ().
 
     Raises:
         ValueError: for a temperature that is not positive, an unknown normalisation, or wrong shapes.
@@ -105,19 +103,48 @@ class YAwareInfoNCELoss(nn.Module):
         Dufumier et al., MICCAI 2021.
 
     Example:
-        >>> from bundle.kernels import ContinuousKernel, MetadataKernel
-        >>> loss = YAwareInfoNCELoss(MetadataKernel({"age": ContinuousKernel(5.0)}))
+        >>> from bundle.kernels import GaussianKernel
+        >>> loss = YAwareInfoNCE(GaussianKernel(sigma=5.0))
         >>> loss(torch.randn(8, 16), torch.tensor([[20.0], [24.0], [28.0], [60.0]])).shape
         torch.Size([])
     """
 
-    def __init__(self, kernel: nn.Module | None = None, temperature: float = 0.1, normalize: str = "anchor") -> None:
+    def __init__(self, kernel: nn.Module, temperature: float = 0.1, normalize: str = "anchor") -> None:
         super().__init__()
         _check_options(temperature, normalize)
-        self.kernel = IdentityKernel() if kernel is None else kernel
+        self.kernel = kernel
         self.temperature, self.normalize = float(temperature), normalize
 
-    def forward(self, projections: Tensor, metadata: Tensor) -> Tensor:
+    def forward(self, projection: Tensor, metadata: Tensor) -> Tensor:
         """Loss of projections (2N, D) given metadata (N, M)."""
-        weights = self.kernel(metadata).to(projections.device)
-        return weighted_infonce(projections, weights, self.temperature, self.normalize)
+        weights = self.kernel(metadata).to(projection.device)
+        return weighted_infonce(projection, weights, self.temperature, self.normalize)
+
+
+class InfoNCE(nn.Module):
+    """InfoNCE / NT-Xent (SimCLR): a subject's own second view is its only positive.
+
+    Not the same as y-Aware InfoNCE with a tiny sigma: two subjects of equal (integer!) age have weight 1 at any sigma.
+
+    Args:
+        temperature: τ.
+
+    Shape:
+        projection (2N, D), all first views, then all second views; output ().
+
+    Raises:
+        ValueError: for a temperature that is not positive, or an odd number of views.
+
+    Source:
+        Chen et al., ICML 2020, equation 1.
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        _check_options(temperature, "anchor")
+        self.temperature = float(temperature)
+
+    def forward(self, projection: Tensor, metadata: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Loss of projections (2N, D); metadata are taken, for engines that pass them, and ignored."""
+        weights = torch.eye(len(projection) // 2, device=projection.device)
+        return weighted_infonce(projection, weights, self.temperature)

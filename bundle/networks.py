@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
-from monai.networks.nets import DenseNet
+from monai.networks.nets import DenseNet, ResNet
 from torch import Tensor, nn
+
+RESNET_PARTS = ("conv1", "bn1", "act", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
 class Encoder(nn.Module):
-    """What pretraining and probing ask of an encoder: volumes in, `embedding_size` features out, `pool` on demand."""
+    """A volume becomes an embedding; the base of all encoders, which set `features` and `embedding_size`.
 
+    Attributes:
+        features: volumes (N, C, D, H, W) to the last feature map (N, E, d, h, w).
+        embedding_size: E.
+    """
+
+    features: nn.Module
     embedding_size: int
+
+    def forward(self, volumes: Tensor, pool: int = 1) -> Tensor:
+        """Embed volumes.
+
+        Args:
+            volumes: preprocessed volumes.
+            pool: average the feature map to pool³ cells: 1 for the embedding, 2 for the paper's probe features.
+
+        Shape:
+            volumes (N, C, D, H, W), output (N, E · pool³).
+        """
+        return F.adaptive_avg_pool3d(F.relu(self.features(volumes)), pool).flatten(1)
 
 
 class DenseNetEncoder(Encoder):
@@ -54,17 +76,69 @@ class DenseNetEncoder(Encoder):
         self.features = densenet.features
         self.features.norm5 = nn.Identity()  # the released encoder has no final norm
 
-    def forward(self, volumes: Tensor, pool: int = 1) -> Tensor:
-        """Embed volumes.
 
-        Args:
-            volumes: preprocessed volumes.
-            pool: average the feature map to pool³ cells: 1 for the embedding, 2 for the paper's probe features.
+class ResNetEncoder(Encoder):
+    """MONAI's 3D ResNet-18 without its classifier: a volume becomes an embedding.
 
-        Shape:
-            volumes (N, C, D, H, W), output (N, E · pool³).
-        """
-        return F.adaptive_avg_pool3d(F.relu(self.features(volumes)), pool).flatten(1)
+    The defaults give a 512-d embedding (33.2 M parameters). Parameter names are those of
+    `monai.networks.nets.resnet18`, under `features`.
+
+    Args:
+        in_channels: channels of a volume.
+        width: filters of the stem and the first stage; each of the later three doubles them.
+
+    Shape:
+        volumes (N, C, D, H, W), output (N, E) with E = `embedding_size` = 8 · width.
+
+    Source:
+        He et al., CVPR 2016.
+    """
+
+    def __init__(self, in_channels: int = 1, width: int = 64) -> None:
+        super().__init__()
+        resnet = ResNet(
+            block="basic",
+            layers=[2, 2, 2, 2],
+            block_inplanes=[width * factor for factor in (1, 2, 4, 8)],
+            spatial_dims=3,
+            n_input_channels=in_channels,
+            conv1_t_stride=2,
+            feed_forward=False,
+        )
+        self.embedding_size = 8 * width
+        self.features = nn.Sequential(OrderedDict((part, resnet.get_submodule(part)) for part in RESNET_PARTS))
+
+
+def encoder_of(state_dict: Mapping[str, Tensor]) -> Encoder:
+    """A new encoder of the architecture that an encoder's weights show.
+
+    Args:
+        state_dict: of a `DenseNetEncoder` or a `ResNetEncoder`.
+
+    Raises:
+        ValueError: when the names are of neither.
+    """
+    if (stem := state_dict.get("features.conv0.weight")) is not None:
+        first = state_dict.get("features.denseblock1.denselayer1.layers.conv2.weight")
+        if first is not None:
+            return DenseNetEncoder(stem.shape[1], stem.shape[0], first.shape[0], _dense_blocks(state_dict))
+    elif (stem := state_dict.get("features.conv1.weight")) is not None:
+        return ResNetEncoder(stem.shape[1], stem.shape[0])
+    raise ValueError(
+        "These are no weights of a known encoder: neither features.conv0.weight and "
+        "features.denseblock1.denselayer1.layers.conv2.weight (DenseNet) nor features.conv1.weight (ResNet) is among "
+        f"their {len(state_dict)} tensors ({', '.join(list(state_dict)[:3])}, …). Nothing was loaded."
+    )
+
+
+def _dense_blocks(names: Mapping[str, Tensor]) -> list[int]:
+    """Layers of each dense block: the highest number that any tensor's name has."""
+    blocks: dict[int, int] = {}
+    for name in names:
+        if found := re.match(r"features\.denseblock(\d+)\.denselayer(\d+)\.", name):
+            block, layer = int(found[1]), int(found[2])
+            blocks[block] = max(blocks.get(block, 0), layer)
+    return [blocks.get(block, 0) for block in range(1, max(blocks) + 1)]
 
 
 class Projector(nn.Module):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ class ProbeStudy:
         self.sizes, self.draws, self.seed, self.note = list(sizes), draws, seed, note
         self.penalties, self.voxel_penalties = penalties, voxel_penalties
         self.load_batches = partial(_batches, preprocessing, batch_size, num_workers)
-        load_encoder(encoder, weights)
+        load_encoder(weights, encoder)
         self.weights = Path(weights)
         options: dict[str, Any] = {"device": device, "pool": pool, "precision": precision}
         encoders = {self.pretrained: encoder, self.reference: random_encoder}
@@ -202,7 +203,7 @@ class ProbeStudy:
         sys.stdout.write(f"\n{text}\nTable: {self.output_dir / 'table.md'}\nFigure: {figure}\n")
 
 
-def provenance(seed: int, inputs: Mapping[str, str]) -> dict[str, Any]:
+def provenance(seed: int, inputs: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """What made a result: command, seed, commit, versions and inputs."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False

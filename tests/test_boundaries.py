@@ -22,7 +22,7 @@ OURS = {
     "phantom_tables": set(),
     "phantom": {"files", "phantom_tables", "phantom_model"},
     "phantom_model": {"phantom_tables"},
-    "checkpoints": {"files"},
+    "checkpoints": {"files", "networks"},
     "metrics": set(),
     "losses": {"kernels"},
     "engines": {"names"},

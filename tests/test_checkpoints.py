@@ -5,8 +5,8 @@ import pickle
 import pytest
 import torch
 
-from bundle.checkpoints import load_encoder, read_state_dict, save_weights, sha256
-from bundle.networks import ContrastiveNetwork, DenseNetEncoder
+from bundle.checkpoints import from_released, load_encoder, read_state_dict, save_weights, sha256, to_released
+from bundle.networks import ContrastiveNetwork, DenseNetEncoder, ResNetEncoder
 
 
 def encoder(growth_rate=4):
@@ -20,40 +20,95 @@ def saved(tmp_path):
     return network, tmp_path / "pretrained.pt"
 
 
+def same_weights(one, other):
+    ours, theirs = one.state_dict(), other.state_dict()
+    return list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_an_encoder_comes_back_with_a_report_and_a_card(saved):
     network, path = saved
     other = encoder()
-    report = load_encoder(other, path)
-    for name, tensor in network.encoder.state_dict().items():
-        assert torch.equal(other.state_dict()[name], tensor)
-    assert len(report.loaded) == len(other.state_dict())
+    report = load_encoder(path, other)
+    assert report.encoder is other
+    assert same_weights(other, network.encoder)
+    assert report.loaded == tuple(other.state_dict())
     assert all(name.startswith("projector.") for name in report.ignored)
     assert f"{len(report.loaded)} of {len(report.loaded)} encoder tensors" in str(report)
     card = json.loads(path.with_suffix(".json").read_text())
     assert card == {"format": 1, "sha256": sha256(path), "kind": "test"}
 
 
-def test_an_encoders_own_state_dict_loads_as_well(tmp_path):
-    source, target = encoder(), encoder()
+@pytest.mark.parametrize("source", [DenseNetEncoder(1, 8, 4, (1, 2, 1)), ResNetEncoder(2, width=4)])
+def test_a_path_alone_gives_the_encoder_that_was_saved(tmp_path, source):
     save_weights(tmp_path / "encoder.pt", source, {})
-    assert load_encoder(target, tmp_path / "encoder.pt").ignored == ()
-    assert torch.equal(target.features.conv0.weight, source.features.conv0.weight)
+    report = load_encoder(tmp_path / "encoder.pt")
+    assert same_weights(report.encoder, source)
+    assert report.ignored == ()
+
+
+def test_the_weights_of_a_parallel_wrapper_load_as_well(tmp_path):
+    network = ContrastiveNetwork(encoder(), 6, 5)
+    torch.save(torch.nn.DataParallel(network).state_dict(), tmp_path / "parallel.pt")
+    assert same_weights(load_encoder(tmp_path / "parallel.pt").encoder, network.encoder)
+
+
+def released_names():
+    """The released file's layout as the paper's facts list it, for the full DenseNet121."""
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = ["features.conv0.weight", *(f"features.norm0.{n}" for n in norm)]
+    for block, layers in enumerate((6, 12, 24, 16), 1):
+        for layer in range(1, layers + 1):
+            place = f"features.denseblock{block}.denselayer{layer}"
+            names += [f"{place}.norm{i}.{n}" for i in (1, 2) for n in norm]
+            names += [f"{place}.conv{i}.weight" for i in (1, 2)]
+        if block < 4:
+            names += [f"features.transition{block}.norm.{n}" for n in norm]
+            names.append(f"features.transition{block}.conv.weight")
+    heads = [f"{head}.{n}" for head in ("hidden_representation", "head_projection") for n in ("weight", "bias")]
+    return {f"module.{name}" for name in [*names, *heads]}
+
+
+def test_the_released_layout_converts_both_ways_and_loads(tmp_path):
+    network = ContrastiveNetwork(DenseNetEncoder())
+    released = to_released(network.state_dict())
+    assert set(released) == released_names()
+    assert len(released) == 724
+    back = from_released(released)
+    assert list(back) == list(network.state_dict())
+    assert all(back[name] is tensor for name, tensor in zip(back, released.values(), strict=True))
+    torch.save({"epoch": 30, "model": released}, tmp_path / "released.pth")
+    report = load_encoder(tmp_path / "released.pth")
+    assert same_weights(report.encoder, network.encoder)
+    assert (len(report.loaded), len(report.ignored)) == (720, 4)
 
 
 def test_another_architecture_is_refused_and_changes_nothing(saved):
     _, path = saved
-    wider, deeper = encoder(growth_rate=6), DenseNetEncoder(1, 8, 4, (2, 1, 1, 1))
-    for other, reason in ((wider, "has shape"), (deeper, "are not in the file")):
+    others = {
+        "tensors match.* of another shape.*instead of": encoder(growth_rate=6),
+        r"missing in the file \(features.denseblock1.denselayer2": DenseNetEncoder(1, 8, 4, (2, 1, 1, 1)),
+        r"unknown to the encoder \(features.transition3": DenseNetEncoder(1, 8, 4, (1, 1, 1)),
+        " 0 of its .* match": ResNetEncoder(),
+    }
+    for reason, other in others.items():
         before = {k: v.clone() for k, v in other.state_dict().items()}
         with pytest.raises(ValueError, match=f"does not fit this encoder.*{reason}.*Nothing was loaded"):
-            load_encoder(other, path)
+            load_encoder(path, other)
         assert all(torch.equal(before[k], v) for k, v in other.state_dict().items())
 
 
-def test_weights_without_any_match_are_refused(tmp_path):
-    torch.save({"module.features.conv0.weight": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="Nothing was loaded"):
-        load_encoder(encoder(), tmp_path / "other.pt")
+def test_weights_that_match_in_part_or_not_at_all_are_refused_by_name(saved, tmp_path):
+    network, _ = saved
+    state = network.encoder.state_dict()
+    state.pop("features.denseblock2.denselayer1.layers.conv1.weight")
+    torch.save(state, tmp_path / "part.pt")
+    with pytest.raises(
+        ValueError, match=r"1 missing in the file \(features.denseblock2.denselayer1.layers.conv1.weight"
+    ):
+        load_encoder(tmp_path / "part.pt")
+    torch.save({"backbone.stem.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"no weights of a known encoder.*backbone.stem.weight.*Nothing was loaded"):
+        load_encoder(tmp_path / "other.pt")
 
 
 class Bomb:

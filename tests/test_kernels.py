@@ -3,11 +3,12 @@ import math
 import pytest
 import torch
 
+from bundle import kernels
 from bundle.kernels import (
-    ContinuousKernel,
     DiscreteKernel,
-    IdentityKernel,
-    MetadataKernel,
+    GaussianKernel,
+    MeanKernel,
+    ProductKernel,
     bandwidth,
     effective_positives,
     positives_report,
@@ -15,20 +16,20 @@ from bundle.kernels import (
 
 NAN = float("nan")
 FORMULAS = {
-    "gaussian": lambda d, s: math.exp(-(d**2) / (2 * s**2)),
-    "exponential": lambda d, s: math.exp(-abs(d) / s),
-    "cauchy": lambda d, s: 1 / (1 + d**2 / s**2),
-    "epanechnikov": lambda d, s: max(0.0, 1 - d**2 / s**2),
+    "GaussianKernel": lambda d, s: math.exp(-(d**2) / (2 * s**2)),
+    "ExponentialKernel": lambda d, s: math.exp(-abs(d) / s),
+    "CauchyKernel": lambda d, s: 1 / (1 + d**2 / s**2),
+    "EpanechnikovKernel": lambda d, s: max(0.0, 1 - d**2 / s**2),
 }
 
 
-@pytest.mark.parametrize("shape", FORMULAS)
-def test_continuous_kernel_equals_its_formula(shape):
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_continuous_kernel_equals_its_formula(name):
     ages = torch.tensor([20.0, 22.5, 31.0, 60.0], dtype=torch.float64)
-    weights = ContinuousKernel(5.0, shape)(ages)
+    weights = getattr(kernels, name)(sigma=5.0)(ages)
     for i, a in enumerate(ages.tolist()):
         for k, b in enumerate(ages.tolist()):
-            assert weights[i, k].item() == pytest.approx(FORMULAS[shape](a - b, 5.0), abs=1e-12)
+            assert weights[i, k].item() == pytest.approx(FORMULAS[name](a - b, 5.0), abs=1e-12)
 
 
 def test_discrete_kernel_is_one_when_equal_and_mismatch_when_not():
@@ -36,28 +37,27 @@ def test_discrete_kernel_is_one_when_equal_and_mismatch_when_not():
     assert torch.allclose(weights, torch.tensor([[1, 0.3, 1], [0.3, 1, 0.3], [1, 0.3, 1]]))
 
 
-def age_sex_site(**options):
-    columns = {"age": ContinuousKernel(5.0), "sex": DiscreteKernel(0.5), "site": DiscreteKernel(0.8)}
-    return MetadataKernel(columns, **options)
+def age_sex_site(combined=ProductKernel, **options):
+    return combined(age=GaussianKernel(5.0), sex=DiscreteKernel(0.5), site=DiscreteKernel(0.8), **options)
 
 
 def test_product_and_mean_of_mixed_columns():
     metadata = torch.tensor([[20.0, 0, 3], [25.0, 1, 3], [25.0, 1, 4]])
     age = math.exp(-0.5)
-    product, mean = age_sex_site()(metadata), age_sex_site(combine="mean")(metadata)
+    product, mean = age_sex_site()(metadata), age_sex_site(MeanKernel)(metadata)
     assert product[0, 1].item() == pytest.approx(age * 0.5)
     assert product[0, 2].item() == pytest.approx(age * 0.5 * 0.8)
     assert product[1, 2].item() == pytest.approx(0.8)
     assert mean[0, 2].item() == pytest.approx((age + 0.5 + 0.8) / 3)
 
 
-@pytest.mark.parametrize("combine", ["product", "mean"])
+@pytest.mark.parametrize("combined", [ProductKernel, MeanKernel])
 @pytest.mark.parametrize("unknown", ["exclude", "ignore"])
-def test_weights_are_symmetric_in_the_unit_interval_with_unit_diagonal(combine, unknown):
+def test_weights_are_symmetric_in_the_unit_interval_with_unit_diagonal(combined, unknown):
     torch.manual_seed(0)
     metadata = torch.stack([torch.rand(30) * 80, torch.randint(2, (30,)).float(), torch.randint(4, (30,)).float()], 1)
     metadata[torch.rand(30, 3) < 0.2] = NAN
-    weights = age_sex_site(combine=combine, unknown=unknown)(metadata)
+    weights = age_sex_site(combined, unknown=unknown)(metadata)
     assert weights.isfinite().all()
     assert (weights >= 0).all()
     assert (weights <= 1).all()
@@ -69,40 +69,35 @@ def test_unknown_column_excludes_the_pair_or_is_left_out():
     metadata = torch.tensor([[20.0, 0, 1], [20.0, NAN, 2], [NAN, NAN, NAN]])
     assert age_sex_site(unknown="exclude")(metadata)[0, 1] == 0
     assert age_sex_site(unknown="ignore")(metadata)[0, 1] == pytest.approx(0.8)
-    assert age_sex_site(unknown="ignore", combine="mean")(metadata)[0, 1] == pytest.approx(0.9)
+    assert age_sex_site(MeanKernel, unknown="ignore")(metadata)[0, 1] == pytest.approx(0.9)
     for unknown in ("exclude", "ignore"):
         assert age_sex_site(unknown=unknown)(metadata)[2].tolist() == [0, 0, 1]
 
 
 def test_metadata_of_one_column_may_be_a_vector():
-    kernel = MetadataKernel({"age": ContinuousKernel(5.0)})
-    ages = torch.tensor([20.0, 30.0])
-    assert torch.equal(kernel(ages), kernel(ages[:, None]))
-
-
-def test_identity_kernel_ignores_the_metadata():
-    assert torch.equal(IdentityKernel()(torch.tensor([[20.0], [20.0]])), torch.eye(2))
+    ages = torch.tensor([20.0, 30.0, NAN])
+    for kernel in (GaussianKernel(5.0), ProductKernel(age=GaussianKernel(5.0))):
+        assert torch.equal(kernel(ages), kernel(ages[:, None]))
+        assert kernel(ages)[2].tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize("sigma", [0, 0.0, -5, NAN, float("inf"), "five", None, True])
 def test_a_bandwidth_that_is_no_positive_number_is_refused(sigma):
     with pytest.raises(ValueError, match=r"`sigma` is a standard deviation .* must be a positive number"):
-        ContinuousKernel(sigma)
+        GaussianKernel(sigma)
 
 
 def test_refusals_name_what_is_known():
-    with pytest.raises(ValueError, match="did you mean 'gaussian'"):
-        ContinuousKernel(5.0, "gausian")
     with pytest.raises(ValueError, match=r"weight in \[0, 1\)"):
         DiscreteKernel(1.0)
     with pytest.raises(ValueError, match="at least one column"):
-        MetadataKernel({})
-    with pytest.raises(ValueError, match="`combine` is one of product, mean"):
-        age_sex_site(combine="sum")
+        ProductKernel()
     with pytest.raises(ValueError, match="`unknown` is one of exclude, ignore"):
         age_sex_site(unknown="drop")
     with pytest.raises(ValueError, match=r"3 column\(s\) \(age, sex, site\).*shape \(4, 2\)"):
         age_sex_site()(torch.zeros(4, 2))
+    with pytest.raises(ValueError, match=r"1 column\(s\).*shape \(4, 2\)"):
+        GaussianKernel(5.0)(torch.zeros(4, 2))
 
 
 def test_bandwidth_rules_equal_scipy():
@@ -129,7 +124,7 @@ def test_effective_positives_of_the_two_limits():
 
 def test_positives_report_grows_with_sigma_and_counts_lonely_anchors():
     ages = torch.cat([torch.linspace(20, 80, 200), torch.full((100,), NAN)])[:, None]
-    reports = [positives_report(MetadataKernel({"age": ContinuousKernel(s)}), ages, 64) for s in (1.0, 5.0, 20.0)]
+    reports = [positives_report(GaussianKernel(s), ages, 64) for s in (1.0, 5.0, 20.0)]
     assert reports[0]["mean"] < reports[1]["mean"] < reports[2]["mean"]
     assert reports[2]["own_view_only"] == pytest.approx(1 / 3, abs=0.02)
     assert reports[1]["p05"] <= reports[1]["p50"] <= reports[1]["p95"] <= 127

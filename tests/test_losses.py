@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bundle.kernels import ContinuousKernel, DiscreteKernel, MetadataKernel
-from bundle.losses import YAwareInfoNCELoss, weighted_infonce
+from bundle.kernels import DiscreteKernel, GaussianKernel
+from bundle.losses import InfoNCE, YAwareInfoNCE, weighted_infonce
 
 NAN = float("nan")
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "loss_values.json").read_text())["cases"]
@@ -27,8 +27,8 @@ def naive_loss(projections, weights, temperature):
     return -total / views
 
 
-def age_kernel(sigma=5.0, **options):
-    return MetadataKernel({"age": ContinuousKernel(sigma)}, **options)
+def age_kernel(sigma=5.0):
+    return GaussianKernel(sigma)
 
 
 def random_case(n=7, d=6, seed=0, dtype=torch.float64):
@@ -48,7 +48,7 @@ def reference_views(n, d):
 def test_equals_the_double_loop(seed, temperature):
     projections, ages = random_case(seed=seed)
     expected = naive_loss(projections, age_kernel()(ages), temperature)
-    assert YAwareInfoNCELoss(age_kernel(), temperature)(projections, ages).item() == pytest.approx(expected, abs=1e-10)
+    assert YAwareInfoNCE(age_kernel(), temperature)(projections, ages).item() == pytest.approx(expected, abs=1e-10)
 
 
 @pytest.mark.parametrize("case", REFERENCE, ids=lambda c: f"n={c['n']}")
@@ -56,14 +56,14 @@ def test_reference_values(case):
     view_1, view_2 = reference_views(case["n"], case["d"])
     ages = torch.tensor(case["ages"], dtype=torch.float64)
     kernel, tau = age_kernel(case["sigma"]), case["temperature"]
-    anchor = YAwareInfoNCELoss(kernel, tau)(torch.cat([view_1, view_2]), ages)
+    anchor = YAwareInfoNCE(kernel, tau)(torch.cat([view_1, view_2]), ages)
     assert anchor.item() == pytest.approx(case["per_anchor_mean"], abs=1e-9)
     view_1.requires_grad_()
-    column = YAwareInfoNCELoss(kernel, tau, normalize="column")(torch.cat([view_1, view_2]), ages)
+    column = YAwareInfoNCE(kernel, tau, normalize="column")(torch.cat([view_1, view_2]), ages)
     column.backward()
     assert column.item() == pytest.approx(case["released_code_value"], rel=1e-6)
     assert view_1.grad.norm().item() == pytest.approx(case["released_code_grad_norm_view1"], rel=1e-6)
-    ntxent = YAwareInfoNCELoss(None, tau, normalize="column")(torch.cat([view_1, view_2]), ages)
+    ntxent = 2 * InfoNCE(tau)(torch.cat([view_1, view_2]))  # the factor of the released code
     assert ntxent.item() == pytest.approx(case["released_code_ntxent"], rel=1e-6, abs=1e-12)
 
 
@@ -77,21 +77,21 @@ def cross_entropy_ntxent(projections, temperature):
 def test_small_sigma_is_ntxent_including_its_scale():
     projections, ages = random_case()
     expected = cross_entropy_ntxent(projections, 0.1).item()
-    assert YAwareInfoNCELoss(age_kernel(1e-3), 0.1)(projections, ages).item() == pytest.approx(expected, abs=1e-12)
-    assert YAwareInfoNCELoss(None, 0.1)(projections, ages).item() == pytest.approx(expected, abs=1e-12)
+    assert YAwareInfoNCE(age_kernel(1e-3), 0.1)(projections, ages).item() == pytest.approx(expected, abs=1e-12)
+    assert InfoNCE(0.1)(projections).item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_tied_ages_stay_positives_at_any_sigma():
     projections, _ = random_case(n=3)
     ages = torch.tensor([20.0, 20.0, 50.0], dtype=torch.float64)
-    tied = YAwareInfoNCELoss(age_kernel(1e-6))(projections, ages)
-    assert abs(tied - YAwareInfoNCELoss(None)(projections, ages)) > 1e-3
+    tied = YAwareInfoNCE(age_kernel(1e-6))(projections, ages)
+    assert abs(tied - InfoNCE()(projections, ages)) > 1e-3
 
 
 def test_large_sigma_attracts_all_views_equally():
     projections, ages = random_case()
     expected = naive_loss(projections, torch.ones(7, 7), 0.1)
-    assert YAwareInfoNCELoss(age_kernel(1e9))(projections, ages).item() == pytest.approx(expected, abs=1e-9)
+    assert YAwareInfoNCE(age_kernel(1e9))(projections, ages).item() == pytest.approx(expected, abs=1e-9)
 
 
 def supervised_contrastive(projections, labels, temperature):
@@ -109,13 +109,13 @@ def supervised_contrastive(projections, labels, temperature):
 def test_discrete_kernel_is_supervised_contrastive_loss():
     projections, _ = random_case(n=8)
     sex = torch.tensor([0.0, 1, 0, 1, 1, 0, 0, 1], dtype=torch.float64)
-    loss = YAwareInfoNCELoss(MetadataKernel({"sex": DiscreteKernel()}), 0.1)(projections, sex)
+    loss = YAwareInfoNCE(DiscreteKernel(), 0.1)(projections, sex)
     assert loss.item() == pytest.approx(supervised_contrastive(projections, sex, 0.1).item(), abs=1e-10)
 
 
 def test_permuting_subjects_and_swapping_views_change_nothing():
     projections, ages = random_case()
-    loss = YAwareInfoNCELoss(age_kernel())
+    loss = YAwareInfoNCE(age_kernel())
     expected, order = loss(projections, ages), torch.tensor([3, 0, 6, 2, 1, 5, 4])
     view_1, view_2 = projections.chunk(2)
     assert torch.isclose(loss(torch.cat([view_1[order], view_2[order]]), ages[order]), expected, atol=1e-12)
@@ -134,7 +134,7 @@ def test_anchor_weights_sum_to_one():
 @pytest.mark.parametrize("normalize", ["anchor", "column"])
 def test_gradients_are_those_of_finite_differences(normalize):
     projections, ages = random_case(n=4, d=3)
-    loss = YAwareInfoNCELoss(age_kernel(), 0.5, normalize)
+    loss = YAwareInfoNCE(age_kernel(), 0.5, normalize)
     assert torch.autograd.gradcheck(lambda z: loss(z, ages), projections.requires_grad_())
 
 
@@ -143,34 +143,34 @@ def test_unknown_metadata_keep_their_own_view_and_stay_negatives():
     ages[1] = NAN
     weights = age_kernel()(ages)
     assert weights[1].tolist() == [0, 1, 0, 0]
-    loss = YAwareInfoNCELoss(age_kernel())(projections, ages)
+    loss = YAwareInfoNCE(age_kernel())(projections, ages)
     assert loss.item() == pytest.approx(naive_loss(projections, weights, 0.1), abs=1e-10)
     known = [0, 2, 3, 4, 6, 7]
-    without = YAwareInfoNCELoss(age_kernel())(projections[known], ages[[0, 2, 3]])
+    without = YAwareInfoNCE(age_kernel())(projections[known], ages[[0, 2, 3]])
     assert abs(loss - without) > 1e-3
 
 
 def test_all_unknown_metadata_is_ntxent():
     projections, ages = random_case()
-    loss = YAwareInfoNCELoss(age_kernel())
-    assert torch.isclose(loss(projections, torch.full_like(ages, NAN)), YAwareInfoNCELoss(None)(projections, ages))
+    loss = YAwareInfoNCE(age_kernel())
+    assert torch.isclose(loss(projections, torch.full_like(ages, NAN)), InfoNCE()(projections, ages))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_low_precision_gives_a_finite_float32_loss(dtype):
     projections, ages = random_case(n=512, d=128, dtype=torch.float32)
     half = (1e3 * projections).to(dtype).requires_grad_()
-    loss = YAwareInfoNCELoss(age_kernel(), 0.05)(half, ages)
+    loss = YAwareInfoNCE(age_kernel(), 0.05)(half, ages)
     loss.backward()
     assert loss.dtype == torch.float32
     assert half.grad.isfinite().all()
-    exact = YAwareInfoNCELoss(age_kernel(), 0.05)(projections, ages)
+    exact = YAwareInfoNCE(age_kernel(), 0.05)(projections, ages)
     assert loss.item() == pytest.approx(exact.item(), rel=2e-2)
 
 
 def test_autocast_does_not_lower_the_precision():
     projections, ages = random_case(n=64, dtype=torch.float32)
-    loss = YAwareInfoNCELoss(age_kernel(), 0.05)
+    loss = YAwareInfoNCE(age_kernel(), 0.05)
     with torch.autocast("cpu", torch.bfloat16):
         under_autocast = loss(projections, ages)
     assert torch.equal(under_autocast, loss(projections, ages))
@@ -178,7 +178,7 @@ def test_autocast_does_not_lower_the_precision():
 
 def test_one_subject_has_loss_and_gradient_zero():
     projections = torch.randn(2, 8, requires_grad=True)
-    loss = YAwareInfoNCELoss(age_kernel())(projections, torch.tensor([[30.0]]))
+    loss = YAwareInfoNCE(age_kernel())(projections, torch.tensor([[30.0]]))
     loss.backward()
     assert loss.item() == 0
     assert projections.grad.abs().max() == 0
@@ -189,14 +189,16 @@ def test_memory_is_quadratic_in_views_and_linear_in_features():
     sizes = []
     projections, ages = random_case(n=32, d=512, dtype=torch.float32)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
-        YAwareInfoNCELoss(age_kernel())(projections.requires_grad_(), ages)
+        YAwareInfoNCE(age_kernel())(projections.requires_grad_(), ages)
     assert max(sizes) <= max(64 * 64, 64 * 512)
 
 
 @pytest.mark.parametrize("temperature", [0, -0.1, NAN])
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
     with pytest.raises(ValueError, match="`temperature` must be a positive number"):
-        YAwareInfoNCELoss(age_kernel(), temperature)
+        YAwareInfoNCE(age_kernel(), temperature)
+    with pytest.raises(ValueError, match="`temperature` must be a positive number"):
+        InfoNCE(temperature)
 
 
 def test_wrong_shapes_are_refused_with_a_sentence():
@@ -204,9 +206,11 @@ def test_wrong_shapes_are_refused_with_a_sentence():
         weighted_infonce(torch.zeros(7, 4), torch.eye(4))
     with pytest.raises(ValueError, match=r"Weights are \(N, N\).*\(4, 3\)"):
         weighted_infonce(torch.zeros(8, 4), torch.zeros(4, 3))
+    with pytest.raises(ValueError, match=r"\(7, 4\) was found for 3 subject"):
+        InfoNCE()(torch.zeros(7, 4))
     with pytest.raises(ValueError, match="for 0 subject"):
         weighted_infonce(torch.zeros(0, 4), torch.zeros(0, 0))
     with pytest.raises(ValueError, match="`normalize` is one of anchor, column"):
-        YAwareInfoNCELoss(None, normalize="rows")
+        YAwareInfoNCE(age_kernel(), normalize="rows")
     with pytest.raises(ValueError, match="`normalize` is one of anchor, column"):
         weighted_infonce(torch.zeros(8, 4), torch.eye(4), normalize="rows")

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from monai.networks.nets import DenseNet121
+from monai.networks.nets import DenseNet121, resnet18
 
-from bundle.networks import ContrastiveNetwork, DenseNetEncoder, Projector
+from bundle.networks import ContrastiveNetwork, DenseNetEncoder, Projector, ResNetEncoder, encoder_of
 
 
 def small_encoder():
@@ -26,6 +26,23 @@ def test_equals_monai_densenet121_without_its_final_norm():
     with torch.no_grad():
         expected = monai.class_layers[:-1](monai.features(volumes))
         assert torch.equal(encoder(volumes), expected)
+
+
+def test_equals_monai_resnet18():
+    monai, encoder = resnet18(n_input_channels=1, conv1_t_stride=2, feed_forward=False).eval(), ResNetEncoder().eval()
+    encoder.features.load_state_dict(monai.state_dict())
+    volumes = torch.randn(1, 1, 40, 48, 40)
+    with torch.no_grad():
+        assert torch.equal(encoder(volumes), monai(volumes))
+    assert encoder.embedding_size == 512
+
+
+@pytest.mark.parametrize("encoder", [small_encoder(), DenseNetEncoder(2, 4, 6, (1, 3, 2)), ResNetEncoder(1, 4)])
+def test_an_architecture_is_read_from_its_weights(encoder):
+    shapes = {name: tensor.shape for name, tensor in encoder.state_dict().items()}
+    again = encoder_of(encoder.state_dict())
+    assert {name: tensor.shape for name, tensor in again.state_dict().items()} == shapes
+    assert again.embedding_size == encoder.embedding_size
 
 
 def test_pooling_to_more_cells_keeps_their_mean():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bundle.__main__ import main
+from bundle.checkpoints import load_encoder
 from tests.conftest import ROOT
 
 OVERLAY = Path("configs/phantom.yaml")
@@ -79,10 +80,13 @@ def test_the_best_weights_have_a_card_and_the_run_has_scalars(straight):
     assert card["epoch"] == checkpoint["evaluator"]["best_metric_epoch"]
     assert card["validation"]["val_loss"] == pytest.approx(checkpoint["evaluator"]["best_metric"], abs=1e-5)
     assert {"val_alignment", "val_uniformity", "val_effective_rank"} <= set(card["validation"])
-    assert "ContinuousKernel(sigma=5.0" in card["kernel"]
+    assert "GaussianKernel(sigma=5.0" in card["kernel"]
     assert list(folder.glob("events.out.tfevents.*"))
     weights = torch.load(folder / "best.pt", weights_only=True)
-    assert all(name.startswith(("encoder.", "projector.")) for name in weights)
+    assert all(name.startswith("features.") for name in weights)
+    assert card["config"]["batch_size"] > 0
+    assert card["made_by"]["packages"]["torch"]
+    assert {"command", "seed", "commit"} <= set(card["made_by"])
 
 
 def test_two_checkpoints_are_kept(straight):
@@ -96,6 +100,13 @@ def test_leaking_participants_are_refused(tiny_phantom, tmp_path, capsys):
     leaking.write_text(json.dumps(datalist))
     assert main(["pretrain", "--config", str(OVERLAY), "--datalist", str(leaking), "--output_dir", str(tmp_path)]) == 1
     assert "share 1 participant(s): 'pre0001'" in capsys.readouterr().err
+
+
+def test_a_resnet_trains_by_an_overlay_and_loads_by_its_path(tiny_phantom, tmp_path):
+    overlays = ["--config", str(OVERLAY), "configs/encoder_resnet18.yaml"]
+    data = ["--dataset_dir", str(tiny_phantom), "--output_dir", str(tmp_path), "--weights", str(tmp_path / "best.pt")]
+    assert main(["pretrain", *overlays, *data, "--epochs", "1", "--batch_size", "16", "--encoder#width", "4"]) == 0
+    assert load_encoder(tmp_path / "best.pt").encoder.embedding_size == 32
 
 
 def test_the_plain_monai_command_trains(tiny_phantom, tmp_path):
