@@ -57,7 +57,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-GENERATOR_VERSION = "1"
+GENERATOR_VERSION = "2"
 WARNING = (
     "This is a phantom: synthetic images with known causes, not scans of people. "
     "Results on it are not evidence about patients."
@@ -115,8 +115,9 @@ def draw_factors(cohort: str, n: int, seed: int = 0) -> pd.DataFrame:
 
     Columns: participant_id, session_id, site, label (0 control, 1 patient, missing in
     pretraining), section of the datalist, age and brain_age (years), sex (F/M), tiv (mL),
-    severity, global_factor (SD), `VOLUMES` and total (relative to the template, head size
-    removed), texture_seed (warp, modes and noise follow from it).
+    severity, atrophy (what age and disease do to the total), global_factor (SD), `VOLUMES` and
+    total (relative to the template, head size removed), texture_seed (warp, modes and noise
+    follow from it).
 
     Args:
         cohort: "pretraining" or one of `TASKS`.
@@ -147,7 +148,7 @@ def draw_factors(cohort: str, n: int, seed: int = 0) -> pd.DataFrame:
 def best_achievable_auc(task: str, draws: int = 100_000) -> float:
     """AUC of a linear discriminant on the true causes: the ceiling for a classifier of images.
 
-    The causes are regional volumes, brain age beyond age, and the global factor; age, sex and head
+    The causes are regional volumes, atrophy beyond age, and the global factor; age, sex and head
     size are known and removed. Estimated on random draws, tested on as many others.
 
     Args:
@@ -170,9 +171,9 @@ def _true_causes(task: str, n: int, rng: np.random.Generator) -> tuple[Array, Ar
     age = np.where(label == 1, patients.draw(rng, n), controls.draw(rng, n))
     known = {"age": age, "male": np.full(n, 0.5), "patient": label.astype(float)}
     drawn = relative_volumes(known, rng.standard_normal((n, NORMALS)), task)
-    left = drawn["volumes"] - age_curve(age)[:, PAIRING]
-    gap = drawn["brain_age"] - age
-    return np.column_stack([left, gap, gap * (age - 50), drawn["global_factor"]]), label
+    expected = age_curve(age)[:, PAIRING]
+    left, excess = drawn["volumes"] - expected, drawn["atrophy"] - expected @ shares()
+    return np.column_stack([left, excess, excess * (age - 50), drawn["global_factor"]]), label
 
 
 # Files

@@ -229,11 +229,12 @@ def disease_shift(task: str) -> Array:
 
     Source: effects of `phantom_tables`.
     """
-    d = np.array([r.effects[TASKS.index(task)] for r in REGIONS.values()])
+    effects = [*(r.effects for r in REGIONS.values()), tables.REST_EFFECTS]
+    d = np.array(effects)[:, TASKS.index(task)]
     in_controls = d / np.sqrt(1 - d**2 * tables.SEVERITY_SD**2 / 2)
     ageing = tables.BRAIN_AGE_SD * tables.age_slope(COHORTS[task].ages[1].mean)
     scatter = np.sqrt((_scatter_factor() ** 2).sum(1) + _bilateral_loadings() ** 2 + ageing**2)
-    return np.append(in_controls, 0) * scatter
+    return in_controls * scatter
 
 
 def relative_volumes(known: Mapping[str, Array], normal: Array, cohort: str) -> dict[str, Array]:
@@ -245,14 +246,16 @@ def relative_volumes(known: Mapping[str, Array], normal: Array, cohort: str) -> 
         cohort: "pretraining" or one of `TASKS`.
 
     Returns:
-        brain_age (years), severity, global_factor (SD), each (n,), and volumes (n, 35).
+        brain_age (years), severity, atrophy (what age and disease do to the total), global_factor (SD), each (n,),
+        and volumes (n, 35).
     """
     brain_age = known["age"] + tables.BRAIN_AGE_SD * normal[:, 0]
     severity = known["patient"] * (1 + tables.SEVERITY_SD * normal[:, 1])
     last = NORMALS - len(REGIONS)
-    change = tables.age_curve(brain_age) + normal[:, 3:last] @ _scatter_factor().T
+    loss = tables.age_curve(brain_age)
     if cohort in TASKS:
-        change += severity[:, None] * disease_shift(cohort)
+        loss += severity[:, None] * disease_shift(cohort)
+    change = loss + normal[:, 3:last] @ _scatter_factor().T
     sex = tables.SEX_GIVEN_TIV * tables.TOTAL_SCATTER / 100 * (known["male"] - 0.5)
     scatter = np.array([r.scatter for r in REGIONS.values()]) / 100
     aside = normal[:, last:] * tables.ASYMMETRY * scatter
@@ -262,6 +265,7 @@ def relative_volumes(known: Mapping[str, Array], normal: Array, cohort: str) -> 
     return {
         "brain_age": brain_age,
         "severity": severity,
+        "atrophy": loss @ np.bincount(PAIRING, shares()),
         "global_factor": normal[:, 2],
         "volumes": volumes,
     }
@@ -322,15 +326,14 @@ def _one_wave(wave: tuple[int, ...]) -> Array:
 
 
 def _texture(person: Mapping[str, Any], rng: np.random.Generator) -> Array:
-    """Relative deviations within regions: modes, the global factor, the rim's ageing."""
+    """Relative deviations within regions: modes, the global factor, wider sulci where grey matter was lost."""
     waves, mixing = _modes()
     coefficients = np.zeros((tables.WAVES,) * 3)
     coefficients[waves] = rng.standard_normal(tables.MODE_COUNT) @ mixing
     field = _waves(coefficients, CONTROL_MM)
     field += tables.GLOBAL_SD * person["global_factor"] * _global_field()
-    years = person["brain_age"] - tables.REFERENCE_AGE
     rim = 1 - template(CONTROL_MM) / template(CONTROL_MM).max()
-    return field - tables.SULCAL_AGEING * years * rim
+    return field + tables.RIM_LOSS * person["atrophy"] * rim
 
 
 def _warped_template(coefficients: Array, resolution: float) -> Array:

@@ -66,6 +66,11 @@ REGIONS: dict[str, Region] = {
 EDGE = 7.0  # steepness of an ellipsoid's edge, per relative radius
 BILATERAL = (*REGIONS, "rest")
 REST_RATE, REST_YOUTH = -0.51, 1.0  # the grey matter outside the regions, so that the total meets TOTAL_RATE
+SUBCORTICAL = ("hippocampus", "amygdala", "thalamus", "caudate", "cerebellum")
+REST_EFFECTS = tuple(  # the grey matter outside the regions is mostly cortex: the mean effect of the named cortex
+    float(np.mean([region.effects[task] for name, region in REGIONS.items() if name not in SUBCORTICAL]))
+    for task in range(len(TASKS))
+)
 
 # Ageing, percent. The two published slopes of total grey matter (-0.38 at 45-85, about -0.8 after
 # 65) exclude each other for a curve that falls throughout adult life; these values lie between.
@@ -91,7 +96,7 @@ GLOBAL_EVENNESS = 0.55  # share of the regional differences of the waves that is
 MODE_SD, MODE_COUNT, MODE_DECAY = 0.05, 200, 1.2
 WAVES = 9  # cosines per axis
 WARP_MM, WARP_WAVES = 0.35, 7
-SULCAL_AGEING = 0.005  # per year of brain age, on the rim of the grey matter
+RIM_LOSS = 1.6  # sulci widen with the total loss, whether age or disease caused it; relative loss at the rim per that
 
 # Head size: men minus women 1.8 SD; total grey matter given head size, in SD of its scatter.
 TIV_WOMEN, TIV_DIFFERENCE, TIV_SD = 1364.0, 216.0, 120.0  # mL
