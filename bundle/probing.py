@@ -17,6 +17,7 @@ from bundle.metrics import OverallScaler, bootstrap_auc, bootstrap_mean, interva
 from bundle.networks import Encoder
 
 Array = NDArray[np.float64]
+COVARIATES = ("age", "sex", "tiv")
 SCALERS = {"overall": OverallScaler, "each": StandardScaler}
 
 
@@ -83,6 +84,28 @@ def fill_unknown(train: Array, test: Array) -> tuple[Array, Array]:
     return np.where(known, train, means), np.where(np.isnan(test), means, test)
 
 
+def without_known(train: Array, known: Array, test: Array, test_known: Array) -> tuple[Array, Array]:
+    """Features less what is known beside the image explains of them, linearly and (age, TIV) by its square.
+
+    The effect is estimated on the training subjects alone, patients and controls together.
+
+    Args:
+        train: features of the training subjects.
+        known: their covariates, such as columns of `covariates`; NaN = unknown, taken as the mean.
+        test: features of the test subjects.
+        test_known: their covariates.
+
+    Shape:
+        train (n, p), known (n, q), test (m, p), test_known (m, q), outputs (n, p) and (m, p).
+    """
+    filled, test_filled = fill_unknown(known, test_known)
+    scaler = StandardScaler().fit(filled)
+    scaled = scaler.transform(filled), scaler.transform(test_filled)
+    fit_on, apply_on = (np.column_stack([np.ones(len(k)), k, k**2]) for k in scaled)
+    effect = np.linalg.lstsq(fit_on, train, rcond=None)[0]
+    return train - fit_on @ effect, test - apply_on @ effect
+
+
 def to_row_space(train: Array, test: Array) -> tuple[Array, Array]:
     """Rotate features onto the span of the training subjects: n features instead of p, the same linear model.
 
@@ -144,6 +167,7 @@ def probe_diagnosis(
     draws: Mapping[tuple[int, int], NDArray[np.int64]],
     penalties: Sequence[float],
     scaling: str = "overall",
+    adjust: Sequence[str] = (),
 ) -> Iterator[pd.DataFrame]:
     """Scores of every test subject by the probe of each draw of training subjects.
 
@@ -156,10 +180,15 @@ def probe_diagnosis(
         draws: (size, draw) → rows of the training pool.
         penalties: candidates for C.
         scaling: see `fit_predict`.
+        adjust: of `COVARIATES`, whose effect is removed from the features first (see `without_known`).
 
     Yields:
         For each draw a table with the columns method, n, draw, participant_id, label, score.
+
+    Raises:
+        ValueError: for an unknown covariate.
     """
+    known, test_known = _known(train_records, adjust), _known(test_records, adjust)
     labels = np.array([r["label"] for r in train_records])
     groups = np.array([r["participant_id"] for r in train_records])
     truth = {
@@ -167,8 +196,16 @@ def probe_diagnosis(
         "label": [int(r["label"]) for r in test_records],
     }
     for (size, draw), rows in draws.items():
-        scores = fit_predict(train[rows], labels[rows], groups[rows], test, penalties, scaling)
+        pair = without_known(train[rows], known[rows], test, test_known) if adjust else (train[rows], test)
+        scores = fit_predict(pair[0], labels[rows], groups[rows], pair[1], penalties, scaling)
         yield pd.DataFrame({"method": method, "n": size, "draw": draw, **truth, "score": scores})
+
+
+def _known(records: Sequence[Mapping], names: Sequence[str]) -> Array:
+    """The named covariates of each record, shape (subjects, names)."""
+    if unknown := [name for name in names if name not in COVARIATES]:
+        raise ValueError(f"`adjust` takes {', '.join(COVARIATES)}, but '{unknown[0]}' was given.")
+    return covariates(records)[:, [COVARIATES.index(name) for name in names]] if names else np.empty((len(records), 0))
 
 
 def draw_aucs(scores: pd.DataFrame) -> pd.DataFrame:

@@ -77,6 +77,7 @@ class ProbeStudy:
         sizes: numbers of training subjects N.
         draws: training sets per N; within a draw the smaller ones are subsets of the larger.
         pool: cells per side of the last feature map; 2 gives the paper's 8,192 features of DenseNet121.
+        adjust: what is known beside the image and removed from all features; see `probing.without_known`.
         penalties: candidates for C of the probes.
         voxel_penalties: the same for voxels, whose squared norm is thousands of times larger.
         precision: of the embedding; see `engines.PrecisionInferer`.
@@ -89,6 +90,7 @@ class ProbeStudy:
 
     reference = "random initialisation"
     pretrained = "y-Aware"
+    known = "age, sex, TIV"
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class ProbeStudy:
         sizes: Sequence[int] = (100, 300, 500),
         draws: int = 5,
         pool: int = 2,
+        adjust: Sequence[str] = (),
         penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
         voxel_penalties: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3),
         precision: str = "float32",
@@ -113,7 +116,7 @@ class ProbeStudy:
     ) -> None:
         self.tasks, self.age_datalist, self.output_dir = dict(tasks), age_datalist, Path(output_dir)
         self.sizes, self.draws, self.seed, self.note = list(sizes), draws, seed, note
-        self.penalties, self.voxel_penalties = penalties, voxel_penalties
+        self.penalties, self.voxel_penalties, self.adjust = penalties, voxel_penalties, list(adjust)
         self.load_batches = partial(_batches, preprocessing, batch_size, num_workers)
         load_encoder(weights, encoder)
         self.weights = Path(weights)
@@ -148,8 +151,9 @@ class ProbeStudy:
         tables: list[pd.DataFrame] = []
         for method, penalties, pair in self._features(task, train, test, embeddings):
             logger.info(f"{task}: probing {method}")
-            scaling = {"voxels": "none", "age, sex, TIV": "each"}.get(method, "overall")
-            tables += probing.probe_diagnosis(method, pair[0], train, pair[1], test, draws, penalties, scaling)
+            scaling = {"voxels": "none", self.known: "each"}.get(method, "overall")
+            options: dict[str, Any] = {"scaling": scaling, "adjust": [] if method == self.known else self.adjust}
+            tables += probing.probe_diagnosis(method, pair[0], train, pair[1], test, draws, penalties, **options)
         return pd.concat(tables).assign(task=task)
 
     def _features(
@@ -165,7 +169,7 @@ class ProbeStudy:
             (probing.voxels(self.load_batches(train)), probing.voxels(self.load_batches(test))),
         )
         known = probing.fill_unknown(probing.covariates(train), probing.covariates(test))
-        yield "age, sex, TIV", self.penalties, known
+        yield self.known, self.penalties, known
 
     def _probe_age(self, embeddings: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
         if self.age_datalist is None:
@@ -186,7 +190,8 @@ class ProbeStudy:
 
     def _write_tables(self, scores: pd.DataFrame, summary: pd.DataFrame, ages: pd.DataFrame) -> None:
         phantom = _phantom_of(self.tasks.values())
-        note = " ".join(filter(None, [self.note, phantom.get("warning", "")]))
+        adjusted = f"Effects of {', '.join(self.adjust)} are removed from all features." if self.adjust else ""
+        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), adjusted]))
         tables = {
             "scores.csv": scores,
             "results.csv": probing.draw_aucs(scores),

@@ -85,6 +85,53 @@ def test_scores_are_tidy_and_summarised_with_paired_gains():
     assert row["auc"] == pytest.approx(mean)
 
 
+def people(n, seed):
+    """Features that show age, bent, and a disease that makes brains look four years older."""
+    rng = np.random.default_rng(seed)
+    age, label = rng.uniform(20, 60, n), rng.integers(0, 2, n)
+    looks = age + 4 * label + rng.normal(0, 2, n)
+    features = np.column_stack([looks, looks**2 / 50, rng.normal(0, 5, (n, 3))])
+    who = [
+        {"participant_id": f"{seed}-{i}", "age": a, "sex": "F", "tiv": np.nan, "label": int(y)}
+        for i, (a, y) in enumerate(zip(age, label, strict=True))
+    ]
+    return features, who
+
+
+def test_known_age_is_removed_so_that_looking_older_shows():
+    (train, train_people), (test, test_people) = people(200, 0), people(300, 1)
+    draws = {(200, 0): np.arange(200)}
+    aucs = {}
+    for adjust in ((), ("age", "sex")):
+        parts = probing.probe_diagnosis("m", train, train_people, test, test_people, draws, [0.1], adjust=adjust)
+        aucs[adjust] = probing.draw_aucs(pd.concat(parts).assign(task="t"))["auc"].item()
+    assert aucs["age", "sex"] > 0.85 > 0.7 > aucs[()]
+
+
+def test_what_is_known_is_removed_by_training_subjects_alone():
+    age, test_age = RNG.uniform(20, 60, (50, 1)), RNG.uniform(20, 60, (20, 1))
+    effect = [np.column_stack([a, 3 - a**2 / 40, np.ones(len(a))]) for a in (age, test_age)]
+    left, test_left = probing.without_known(effect[0], age, effect[1] + 7, test_age)
+    assert np.allclose(left, 0, atol=1e-8)
+    assert np.allclose(test_left, 7, atol=1e-8)
+
+
+def test_an_unknown_covariate_is_refused():
+    with pytest.raises(ValueError, match="`adjust` takes age, sex, tiv, but 'height' was given"):
+        next(
+            probing.probe_diagnosis(
+                "m",
+                np.zeros((2, 1)),
+                records([0, 1], "a"),
+                np.zeros((2, 1)),
+                records([0, 1], "b"),
+                {},
+                [1.0],
+                adjust=["height"],
+            )
+        )
+
+
 def test_age_probe_measures_on_the_test_set_and_leaves_out_unknown_ages():
     embedding = RNG.normal(size=(150, 300))
     ages = 40 + 8 * embedding[:, 0]
