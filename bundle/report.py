@@ -62,7 +62,7 @@ def learning_curves(
         _curves_of_task(axes, summary[summary["task"] == task], (best_auc or {}).get(task))
         axes.set_title(task.capitalize())
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False)
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 3), frameon=False)
     figure.axes[0].set_ylabel("ROC-AUC on test subjects")
     figure.suptitle(note, fontsize="small", color="0.3")
     with replacing(path) as temporary:
