@@ -157,11 +157,12 @@ def _cohort(options: argparse.Namespace, _: Sequence[str]) -> None:
     )
     if problems and not options.skip_invalid:
         raise CohortError(problems)
-    write_excluded(options.output.with_name("excluded.tsv"), problems)
+    excluded = options.output.with_name("excluded.tsv")
+    write_excluded(excluded, problems)
     sections = _sections(records, options)
     write_datalist(options.output, sections, description=f"made from {options.table.name}")
     counts = ", ".join(f"{len(items)} {name}" for name, items in sections.items())
-    logger.info(f"Wrote {options.output}: {counts}; {len(problems)} left out.")
+    logger.info(f"Wrote {options.output}: {counts}; {len(problems)} problem(s) of scans left out are in {excluded}.")
 
 
 def _sections(records: list[dict], options: argparse.Namespace) -> dict[str, list[dict]]:

@@ -271,7 +271,7 @@ def _sorted_out(values: pd.DataFrame, faults: Faults, table: Path) -> tuple[list
     records = plain[kept].to_dict("records")
     refused = {row for row, _ in faults}
     who = [(r["participant_id"] or "", r["session_id"] or "", r["image"] or "") for r in records]
-    problems = [Problem(*who[row], reason) for row, reason in faults]
+    problems = list(dict.fromkeys(Problem(*who[row], reason) for row, reason in faults))  # two rows, one sentence
     logger.info("%s: %d of %d rows can be used", table, len(records) - len(refused), len(records))
     return [_typed(r) for i, r in enumerate(records) if i not in refused], problems
 

@@ -191,9 +191,25 @@ class Resume:
             logger.info(f"No checkpoint in {self.folder}: starting from epoch 0.")
             return
         planned = self.trainer.state.max_epochs
-        Checkpoint.load_objects(self.objects, torch.load(newest, map_location="cpu", weights_only=True))
+        saved = torch.load(newest, map_location="cpu", weights_only=True)
+        self._check_schedule(saved, newest)
+        Checkpoint.load_objects(self.objects, saved)
         self.trainer.state.max_epochs = max(planned, self.trainer.state.epoch)
         logger.info(f"Resumed from {newest}: {self.trainer.state.epoch} of {planned} epochs are done.")
+
+    def _check_schedule(self, saved: Mapping[str, Any], checkpoint: Path) -> None:
+        """Refuse to stretch a schedule whose length was fixed when the run began, such as one cycle."""
+        lengths = {
+            name: (saved[name]["total_steps"], item.state_dict()["total_steps"])
+            for name, item in self.objects.items()
+            if "total_steps" in saved.get(name, {})
+        }
+        for name, (before, now) in lengths.items():
+            if before != now:
+                raise ValueError(
+                    f"{checkpoint} was saved by a run whose {name} was planned for {before} steps, but this run has "
+                    f"{now}. Resume with the epochs and batch size of the first run, or start anew without --resume."
+                )
 
 
 def _epoch_of(checkpoint: Path) -> int:

@@ -280,4 +280,4 @@ def _listed(problems: Sequence[Problem]) -> str:
     if len(lines) > _PRINTED:
         lines[_PRINTED:] = [f"  … and {len(lines) - _PRINTED} more."]
     head = f"{len(problems)} problem(s) in {len(scans)} scan(s):"
-    return "\n".join([head, *lines, "Correct them, or leave these scans out with skip_invalid."])
+    return "\n".join([head, *lines, "Correct them, or leave these scans out with --skip-invalid."])

@@ -89,6 +89,15 @@ def test_the_best_weights_have_a_card_and_the_run_has_scalars(straight):
     assert {"command", "seed", "commit"} <= set(card["made_by"])
 
 
+def test_a_one_cycle_schedule_is_not_stretched_by_resuming(tiny_phantom, tmp_path, capsys):
+    data = ["--dataset_dir", str(tiny_phantom), "--output_dir", str(tmp_path), "--weights", str(tmp_path / "best.pt")]
+    command = ["pretrain", "--config", str(OVERLAY), *data, *SMALL, "--batch_size", "16"]
+    assert main([*command, "--epochs", "1"]) == 0
+    assert main([*command, "--epochs", "2", "--resume"]) == 1
+    assert "Resume with the epochs and batch size of the first run" in capsys.readouterr().err
+    assert main([*command, "--epochs", "1", "--resume"]) == 0
+
+
 def test_two_checkpoints_are_kept(straight):
     assert sorted(p.name for p in straight[0].glob("checkpoint_*")) == ["checkpoint_2.pt", "checkpoint_3.pt"]
 
