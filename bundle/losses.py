@@ -1,4 +1,7 @@
-"""The y-Aware InfoNCE loss: every other view attracts the anchor in proportion to how close their metadata are."""
+"""The y-Aware InfoNCE loss and its family: other views attract the anchor as their metadata are close to its own.
+
+Each loss is a function of projections and weights, and a thin module that makes the weights from metadata.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def weighted_infonce(
         >>> round(weighted_infonce(views, torch.eye(2), temperature=1.0).item(), 4)  # log 3
         1.0986
     """
-    _check(projections, weights, temperature, normalize)
+    check(projections, weights, temperature, normalize)
     with torch.autocast(projections.device.type, enabled=False):
         log_probability = _log_probability(projections, temperature)
         shares = _shares(weights.to(log_probability.dtype), normalize)
@@ -50,11 +53,97 @@ def weighted_infonce(
 
 def _log_probability(projections: Tensor, temperature: float) -> Tensor:
     """Log p(k | i) over all other views k ≠ i; 0 on the diagonal. Shape (2N, 2N)."""
-    dtype = torch.float64 if projections.dtype == torch.float64 else torch.float32
-    z = F.normalize(projections.to(dtype), dim=1)
-    self_pairs = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    logits = (z @ z.T / temperature).masked_fill(self_pairs, -torch.inf)
-    return F.log_softmax(logits, dim=1).masked_fill(self_pairs, 0.0)
+    logits = cosines(projections) / temperature
+    self_pairs = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    return F.log_softmax(logits.masked_fill(self_pairs, -torch.inf), dim=1).masked_fill(self_pairs, 0.0)
+
+
+def exponential_infonce(projections: Tensor, weights: Tensor, temperature: float = 0.1) -> Tensor:
+    """InfoNCE with graded positives whose negatives repel the more, the less similar their metadata are.
+
+    L = −1/(2N) Σ_i Σ_{k≠i} w_ik / Σ_{j≠i} w_ij · log( exp(s_ik/τ) / Σ_{j≠i} exp(s_ij (1 − w_ij)/τ) ). A positive of
+    weight 1 does not repel at all, so that the loss can be negative.
+
+    Args:
+        projections: all first views, then all second views; normalised here.
+        weights: similarity of the N subjects in [0, 1], diagonal 1.
+        temperature: τ.
+
+    Shape:
+        projections (2N, D), weights (N, N), output () float32 (float64 for float64 projections).
+
+    Raises:
+        ValueError: for wrong shapes or a temperature that is not positive.
+
+    Source:
+        Barbano et al., ISBI 2023, exponential weighting.
+    """
+    check(projections, weights, temperature)
+    with torch.autocast(projections.device.type, enabled=False):
+        logits = others(cosines(projections)) / temperature
+        shares = others(weights.to(logits.dtype).repeat(2, 2))
+        repulsion = torch.logsumexp(logits * (1 - shares), dim=1, keepdim=True)
+        return -(row_shares(shares) * (logits - repulsion)).sum(1).mean()
+
+
+def threshold_infonce(projections: Tensor, weights: Tensor, temperature: float = 0.1) -> Tensor:
+    """InfoNCE with graded positives, each against the less similar subjects alone.
+
+    L = −1/(2N) Σ_i Σ_{k≠i} w_ik / Σ_{j≠i} w_ij · log( exp(s_ik/τ) / (exp(s_ik/τ) + Σ_{j: w_ij < w_ik} exp(s_ij/τ)) ).
+    The positive itself stays in the denominator, which keeps the loss defined for the least similar one.
+
+    Args:
+        projections: all first views, then all second views; normalised here.
+        weights: similarity of the N subjects in [0, 1], diagonal 1.
+        temperature: τ.
+
+    Shape:
+        projections (2N, D), weights (N, N), output () float32 (float64 for float64 projections).
+
+    Raises:
+        ValueError: for wrong shapes or a temperature that is not positive.
+
+    Source:
+        After Barbano et al., ISBI 2023, threshold weighting.
+    """
+    check(projections, weights, temperature)
+    with torch.autocast(projections.device.type, enabled=False):
+        logits = others(cosines(projections)) / temperature
+        shares = others(weights.to(logits.dtype).repeat(2, 2))
+        against = torch.logaddexp(logits, log_sum_up_to(logits, shares, equal=False))
+        return -(row_shares(shares) * (logits - against)).sum(1).mean()
+
+
+def cosines(projections: Tensor) -> Tensor:
+    """Cosine similarities (V, V) of views (V, D), in float32 at least."""
+    z = F.normalize(projections.to(precision(projections)), dim=1)
+    return z @ z.T
+
+
+def precision(projections: Tensor) -> torch.dtype:
+    """The type a loss computes in: float64 for float64 projections, else float32."""
+    return torch.float64 if projections.dtype == torch.float64 else torch.float32
+
+
+def others(matrix: Tensor) -> Tensor:
+    """A matrix (V, V) without its diagonal: what each view is to the V − 1 others, (V, V − 1)."""
+    views = len(matrix)
+    return matrix.flatten()[1:].view(views - 1, views + 1)[:, :-1].reshape(views, views - 1)
+
+
+def row_shares(weights: Tensor) -> Tensor:
+    """Weights divided by the sum of their row."""
+    return weights / weights.sum(1, keepdim=True)
+
+
+def log_sum_up_to(logits: Tensor, values: Tensor, *, equal: bool) -> Tensor:
+    """Log Σ exp(logits_ik) over the k with values_ik < values_ij (with `equal`: ≤), for every pair; −∞ without any.
+
+    By sorting and a running sum: O(V² log V) time and O(V²) memory for shapes (V, V − 1).
+    """
+    order = values.argsort(dim=1)
+    sums = F.pad(torch.logcumsumexp(logits.gather(1, order), dim=1), (1, 0), value=-torch.inf)
+    return sums.gather(1, torch.searchsorted(values.gather(1, order), values, right=equal))
 
 
 def _shares(weights: Tensor, normalize: str) -> Tensor:
@@ -65,7 +154,12 @@ def _shares(weights: Tensor, normalize: str) -> Tensor:
     return shares / (sums if normalize == "anchor" else sums.T)
 
 
-def _check(projections: Tensor, weights: Tensor, temperature: float, normalize: str) -> None:
+def check(projections: Tensor, weights: Tensor, temperature: float = 1.0, normalize: str = "anchor") -> None:
+    """Refuse projections that are not two views of each subject, and options that no loss takes.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
     n = len(weights)
     if projections.ndim != 2 or len(projections) != 2 * n or n == 0:
         raise ValueError(
@@ -84,7 +178,27 @@ def _check_options(temperature: float, normalize: str) -> None:
         raise ValueError(f"`temperature` must be a positive number (the paper's is 0.1), but {temperature} was given.")
 
 
-class YAwareInfoNCE(nn.Module):
+class KernelLoss(nn.Module):
+    """A loss of projections and of the weights that a kernel makes from metadata; a subclass says which.
+
+    Args:
+        kernel: similarity of metadata.
+    """
+
+    def __init__(self, kernel: nn.Module) -> None:
+        super().__init__()
+        self.kernel = kernel
+
+    def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
+        """Loss of projections (2N, D) and weights (N, N)."""
+        raise NotImplementedError
+
+    def forward(self, projection: Tensor, metadata: Tensor) -> Tensor:
+        """Loss of projections (2N, D) given metadata (N, M)."""
+        return self.loss(projection, self.kernel(metadata).to(projection.device))
+
+
+class YAwareInfoNCE(KernelLoss):
     """The y-Aware InfoNCE loss of projections and metadata; see `weighted_infonce` for the formula.
 
     Args:
@@ -110,15 +224,44 @@ class YAwareInfoNCE(nn.Module):
     """
 
     def __init__(self, kernel: nn.Module, temperature: float = 0.1, normalize: str = "anchor") -> None:
-        super().__init__()
+        super().__init__(kernel)
         _check_options(temperature, normalize)
-        self.kernel = kernel
         self.temperature, self.normalize = float(temperature), normalize
 
-    def forward(self, projection: Tensor, metadata: Tensor) -> Tensor:
-        """Loss of projections (2N, D) given metadata (N, M)."""
-        weights = self.kernel(metadata).to(projection.device)
+    def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
+        """Loss of projections (2N, D) and weights (N, N)."""
         return weighted_infonce(projection, weights, self.temperature, self.normalize)
+
+
+class ExponentialInfoNCE(KernelLoss):
+    """Module of `exponential_infonce`.
+
+    Args:
+        kernel: similarity of metadata.
+        temperature: τ.
+    """
+
+    def __init__(self, kernel: nn.Module, temperature: float = 0.1) -> None:
+        super().__init__(kernel)
+        _check_options(temperature, "anchor")
+        self.temperature = float(temperature)
+
+    def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
+        """Loss of projections (2N, D) and weights (N, N)."""
+        return exponential_infonce(projection, weights, self.temperature)
+
+
+class ThresholdInfoNCE(ExponentialInfoNCE):
+    """Module of `threshold_infonce`.
+
+    Args:
+        kernel: similarity of metadata.
+        temperature: τ.
+    """
+
+    def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
+        """Loss of projections (2N, D) and weights (N, N)."""
+        return threshold_infonce(projection, weights, self.temperature)
 
 
 class InfoNCE(nn.Module):

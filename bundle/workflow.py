@@ -70,6 +70,7 @@ class ProbeStudy:
         random_encoder: the same architecture as initialised, for reference; a copy with batch norm calibrated on the
             pretraining volumes is the second reference (see `probing.calibrate`).
         weights: file written by pretraining.
+        method: name of the pretrained encoder in tables and figures.
         tasks: task → datalist with `training` (the pool that N subjects are drawn from) and `test`.
         age_datalist: datalist whose `training` fits the age probe and whose `validation` tests it; None skips it.
         preprocessing: transform of a record, the one of pretraining.
@@ -89,7 +90,6 @@ class ProbeStudy:
     """
 
     reference = "random initialisation"
-    pretrained = "y-Aware"
     known = "age, sex, TIV"
 
     def __init__(
@@ -101,6 +101,7 @@ class ProbeStudy:
         age_datalist: str | None,
         preprocessing: Callable,
         output_dir: str | Path,
+        method: str = "y-Aware",
         sizes: Sequence[int] = (100, 300, 500),
         draws: int = 5,
         pool: int = 2,
@@ -121,7 +122,7 @@ class ProbeStudy:
         load_encoder(weights, encoder)
         self.weights = Path(weights)
         options: dict[str, Any] = {"device": device, "pool": pool, "precision": precision}
-        encoders = {self.pretrained: encoder, self.reference: random_encoder}
+        encoders = {method: encoder, self.reference: random_encoder}
         encoders["random, calibrated batch norm"] = self._calibrated(random_encoder, device)
         self.encoders: dict[str, Features] = {
             method: partial(probing.embed, network, **options) for method, network in encoders.items()

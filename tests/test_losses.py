@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from bundle.kernels import DiscreteKernel, GaussianKernel
-from bundle.losses import InfoNCE, YAwareInfoNCE, weighted_infonce
+from bundle.losses import (
+    ExponentialInfoNCE,
+    InfoNCE,
+    ThresholdInfoNCE,
+    YAwareInfoNCE,
+    weighted_infonce,
+)
 
 NAN = float("nan")
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "loss_values.json").read_text())["cases"]
@@ -214,3 +220,49 @@ def test_wrong_shapes_are_refused_with_a_sentence():
         YAwareInfoNCE(age_kernel(), normalize="rows")
     with pytest.raises(ValueError, match="`normalize` is one of anchor, column"):
         weighted_infonce(torch.zeros(8, 4), torch.eye(4), normalize="rows")
+
+
+def naive_graded(projections, weights, temperature, denominator):
+    """Graded positives against a denominator(w, s, k) of the other views' weights and similarities."""
+    z = projections / projections.norm(dim=1, keepdim=True)
+    views, subjects, total = len(z), len(weights), 0.0
+    for i in range(views):
+        others = [k for k in range(views) if k != i]
+        s = {k: (z[i] @ z[k]).item() / temperature for k in others}
+        w = {k: weights[i % subjects, k % subjects].item() for k in others}
+        total += sum(w[k] / sum(w.values()) * (s[k] - math.log(denominator(w, s, k))) for k in others)
+    return -total / views
+
+
+def exponential(w, s, k):
+    return sum(math.exp(s[j] * (1 - w[j])) for j in s)
+
+
+def threshold(w, s, k):
+    return math.exp(s[k]) + sum(math.exp(s[j]) for j in s if w[j] < w[k])
+
+
+WEIGHTINGS = [(ExponentialInfoNCE, exponential), (ThresholdInfoNCE, threshold)]
+
+
+@pytest.mark.parametrize(("loss", "denominator"), WEIGHTINGS)
+@pytest.mark.parametrize("seed", range(3))
+def test_other_weightings_equal_the_double_loop(loss, denominator, seed):
+    projections, ages = random_case(seed=seed)
+    ages[1], ages[2], ages[3] = ages[0], NAN, ages[4] + 1
+    expected = naive_graded(projections, age_kernel()(ages), 0.2, denominator)
+    assert loss(age_kernel(), 0.2)(projections, ages).item() == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("loss", [ExponentialInfoNCE, ThresholdInfoNCE])
+def test_other_weightings_have_gradients_and_survive_low_precision(loss):
+    projections, ages = random_case(n=4, d=3)
+    assert torch.autograd.gradcheck(lambda z: loss(age_kernel(), 0.5)(z, ages), projections.requires_grad_())
+    projections, ages = random_case(n=512, d=128, dtype=torch.float32)
+    half = projections.to(torch.bfloat16).requires_grad_()
+    value = loss(age_kernel(), 0.05)(half, ages)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert half.grad.isfinite().all()
+    with pytest.raises(ValueError, match="`temperature` must be a positive number"):
+        loss(age_kernel(), 0)

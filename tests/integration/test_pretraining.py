@@ -1,6 +1,7 @@
 """The pretraining config, run for real on a tiny phantom."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_the_best_weights_have_a_card_and_the_run_has_scalars(straight):
     assert card["epoch"] == checkpoint["evaluator"]["best_metric_epoch"]
     assert card["validation"]["val_loss"] == pytest.approx(checkpoint["evaluator"]["best_metric"], abs=1e-5)
     assert {"val_alignment", "val_uniformity", "val_effective_rank"} <= set(card["validation"])
-    assert "GaussianKernel(sigma=5.0" in card["kernel"]
+    assert "GaussianKernel(sigma=5.0" in card["loss"]
     assert list(folder.glob("events.out.tfevents.*"))
     weights = torch.load(folder / "best.pt", weights_only=True)
     assert all(name.startswith("features.") for name in weights)
@@ -109,6 +110,19 @@ def test_leaking_participants_are_refused(tiny_phantom, tmp_path, capsys):
     leaking.write_text(json.dumps(datalist))
     assert main(["pretrain", "--config", str(OVERLAY), "--datalist", str(leaking), "--output_dir", str(tmp_path)]) == 1
     assert "share 1 participant(s): 'pre0001'" in capsys.readouterr().err
+
+
+PRETEXTS = [*sorted(p.name for p in (ROOT / "configs").glob("pretext_*.yaml")), "metadata_age_sex.yaml"]
+
+
+@pytest.mark.parametrize("pretext", PRETEXTS)
+def test_every_pretext_trains_by_an_overlay(tiny_phantom, tmp_path, pretext):
+    overlays = ["--config", f"configs/{pretext}", str(OVERLAY)]
+    data = ["--dataset_dir", str(tiny_phantom), "--output_dir", str(tmp_path), "--weights", str(tmp_path / "best.pt")]
+    assert main(["pretrain", *overlays, *data, *SMALL, "--epochs", "1", "--batch_size", "16"]) == 0
+    card = json.loads((tmp_path / "best.json").read_text())
+    assert math.isfinite(card["validation"]["val_loss"])
+    assert card["loss"].startswith("YAwareInfoNCE(") == ("supervised" in pretext or "metadata" in pretext)
 
 
 def test_a_resnet_trains_by_an_overlay_and_loads_by_its_path(tiny_phantom, tmp_path):
