@@ -81,9 +81,9 @@ def exponential_infonce(projections: Tensor, weights: Tensor, temperature: float
     check(projections, weights, temperature)
     with torch.autocast(projections.device.type, enabled=False):
         logits = others(cosines(projections)) / temperature
-        shares = others(weights.to(logits.dtype).repeat(2, 2))
-        repulsion = torch.logsumexp(logits * (1 - shares), dim=1, keepdim=True)
-        return -(row_shares(shares) * (logits - repulsion)).sum(1).mean()
+        similar = others(weights.to(logits.dtype).repeat(2, 2))
+        repulsion = torch.logsumexp(logits * (1 - similar), dim=1, keepdim=True)
+        return -(row_shares(similar) * (logits - repulsion)).sum(1).mean()
 
 
 def threshold_infonce(projections: Tensor, weights: Tensor, temperature: float = 0.1) -> Tensor:
@@ -109,9 +109,9 @@ def threshold_infonce(projections: Tensor, weights: Tensor, temperature: float =
     check(projections, weights, temperature)
     with torch.autocast(projections.device.type, enabled=False):
         logits = others(cosines(projections)) / temperature
-        shares = others(weights.to(logits.dtype).repeat(2, 2))
-        against = torch.logaddexp(logits, log_sum_up_to(logits, shares, equal=False))
-        return -(row_shares(shares) * (logits - against)).sum(1).mean()
+        similar = others(weights.to(logits.dtype).repeat(2, 2))
+        against = torch.logaddexp(logits, log_sum_up_to(logits, similar, equal=False))
+        return -(row_shares(similar) * (logits - against)).sum(1).mean()
 
 
 def cosines(projections: Tensor) -> Tensor:
