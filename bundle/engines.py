@@ -15,23 +15,31 @@ from torch import Tensor
 from bundle.names import nearest
 
 PRECISIONS = ("float32", "bfloat16", "auto")
+TARGETS = ("metadata", "volumes")
 logger = logging.getLogger(__name__)
 
 
 class ContrastivePrepareBatch(PrepareBatch):
-    """Turns a batch of volumes into views and metadata, on the device.
+    """Turns a batch of volumes into views and what the loss needs beside their output, on the device.
 
     Args:
         views: draws two views of each volume, for example `bundle.views.TwoViews`.
         keep_original: append the volumes themselves after the views (validation embeds them).
+        target: what the loss compares the network's output with: `metadata`, or the `volumes` themselves.
 
     Shape:
         batch["image"] (N, C, D, H, W), batch["metadata"] (N, M);
-        output: volumes (2N, C, D, H, W), or (3N, C, D, H, W) with the originals, and metadata (N, M).
+        output: volumes (2N, C, D, H, W), or (3N, C, D, H, W) with the originals, and metadata (N, M) or the volumes
+        (N, C, D, H, W).
+
+    Raises:
+        ValueError: for another target.
     """
 
-    def __init__(self, views: Callable[..., Tensor], keep_original: bool = False) -> None:
-        self.views, self.keep_original = views, keep_original
+    def __init__(self, views: Callable[..., Tensor], keep_original: bool = False, target: str = "metadata") -> None:
+        if target not in TARGETS:
+            raise ValueError(f"A target is {' or '.join(TARGETS)}, but '{target}' was given{nearest(target, TARGETS)}")
+        self.views, self.keep_original, self.target = views, keep_original, target
         self.epoch = 0  # of the views' randomness; `ViewEpoch` advances it in training, validation stays at 0
 
     def __call__(
@@ -41,12 +49,13 @@ class ContrastivePrepareBatch(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Views and metadata of one batch."""
+        """Views and target of one batch."""
         volumes = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
         metadata = batchdata["metadata"].to(device=device, non_blocking=non_blocking)
+        target = volumes if self.target == "volumes" else metadata
         keys = [f"{p}/{s}" for p, s in zip(batchdata["participant_id"], batchdata["session_id"], strict=True)]
         views = self.views(volumes, keys, self.epoch)
-        return (torch.cat([views, volumes]) if self.keep_original else views), metadata
+        return (torch.cat([views, volumes]) if self.keep_original else views), target
 
 
 class PrecisionInferer(SimpleInferer):
@@ -85,17 +94,18 @@ class PrecisionInferer(SimpleInferer):
 
 
 class RepresentationInferer(PrecisionInferer):
-    """Gives a contrastive network's embedding beside its projection, for validation.
+    """Gives what the loss sees of the views, and the embedding of the volumes themselves, for validation.
 
     Shape:
-        inputs (N, C, D, H, W), output {"embedding": (N, E), "projection": (N, D)}, both float32.
+        inputs (3N, C, D, H, W): first views, second views, originals, as of `ContrastivePrepareBatch`;
+        output {"output": (2N, …) of the whole network, "embedding": (N, E) of its encoder}, both float32.
     """
 
     def compute(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ARG002
-        """Embedding and projection of inputs."""
+        """Output of views and embedding of originals."""
         network = getattr(network, "module", network)
-        embedding = network.encoder(inputs)
-        return {"embedding": embedding.float(), "projection": network.projector(embedding).float()}
+        views, originals = inputs.tensor_split([len(inputs) // 3 * 2])
+        return {"output": network(views).float(), "embedding": network.encoder(originals).float()}
 
 
 def run_remaining(trainer: Trainer) -> None:

@@ -42,15 +42,14 @@ class ViewEpoch:
 
 
 class RepresentationMonitor(Metric):
-    """Measures the representation on all validation subjects at once; attach to a `RepresentationInferer` evaluator.
+    """Measures loss and representation on the validation subjects; attach to a `RepresentationInferer` evaluator.
 
-    Sets `val_loss` (of all validation subjects as one batch, so that it does not depend on the batch size),
-    `val_alignment`, `val_uniformity`, `val_effective_rank`, and, where at least 25 subjects have a known age,
+    Sets `val_loss` (mean over subjects), `val_effective_rank`, and, where at least 25 subjects have a known age,
     `val_age_mae` (years, cross-validated ridge probe), and, where two sites have 5 subjects,
     `val_site_accuracy` (balanced, cross-validated). Embeddings are those of the volumes themselves.
 
     Args:
-        loss_function: of projections and metadata, the one that training uses.
+        loss_function: of the network's output and the target, the one that training uses.
         device: where the results of the iterations are kept.
     """
 
@@ -65,40 +64,34 @@ class RepresentationMonitor(Metric):
         self._kept: list[dict[str, Any]] = []
 
     def iteration_completed(self, engine: Any) -> None:
-        """Keep one batch's projections, embeddings, ages and sites."""
+        """Keep what one batch showed."""
         self.update((engine.state.output, engine.state.batch))
 
     def update(self, output: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
-        """Keep what the evaluator computed of one batch: predictions of (view 1, view 2, original)."""
+        """Keep what the evaluator computed of one batch."""
         predictions, batch = output
-        view_1, view_2, _ = predictions["pred"]["projection"].chunk(3)
-        self._kept.append(
-            {
-                "view_1": view_1,
-                "view_2": view_2,
-                "embedding": predictions["pred"]["embedding"].chunk(3)[2],
-                "metadata": predictions["label"],
-                "age": batch["age"],
-                "site": batch["site"],
-            }
-        )
+        seen = self.observe(predictions["pred"]["output"], predictions["label"])
+        seen |= {"embedding": predictions["pred"]["embedding"], "age": batch["age"], "site": batch["site"]}
+        self._kept.append(seen)
+
+    def observe(self, output: Tensor, target: Tensor) -> dict[str, Any]:
+        """What to keep of the network's output of one batch."""
+        return {"loss": self.loss_function(output, target) * len(target)}
+
+    def losses(self, subjects: int) -> dict[str, Tensor]:
+        """Quantities of the output of all batches together."""
+        return {"val_loss": torch.stack([k["loss"] for k in self._kept]).sum() / subjects}
 
     def compute(self) -> dict[str, float]:
         """All quantities of the validation."""
-        view_1, view_2, embedding, metadata = (
-            torch.cat([k[name] for k in self._kept]) for name in ("view_1", "view_2", "embedding", "metadata")
-        )
-        if not (embedding.isfinite().all() and view_1.isfinite().all()):
+        embedding = torch.cat([k["embedding"] for k in self._kept])
+        values = self.losses(len(embedding))
+        if not (embedding.isfinite().all() and values["val_loss"].isfinite()):
             raise ValueError(
-                "Training has diverged: the validation subjects' embeddings are not finite. Resume from an earlier "
-                "checkpoint with a lower `learning_rate`, or use `precision` float32."
+                "Training has diverged: the validation subjects' loss or embeddings are not finite. Resume from an "
+                "earlier checkpoint with a lower `learning_rate`, or use `precision` float32."
             )
-        values = {
-            "val_loss": self.loss_function(torch.cat([view_1, view_2]), metadata),
-            "val_alignment": alignment(view_1, view_2),
-            "val_uniformity": uniformity(view_1),
-            "val_effective_rank": effective_rank(embedding),
-        }
+        values["val_effective_rank"] = effective_rank(embedding)
         return {name: float(value) for name, value in values.items()} | self._probes(embedding)
 
     def _probes(self, embedding: Tensor) -> dict[str, float]:
@@ -115,6 +108,28 @@ class RepresentationMonitor(Metric):
     def completed(self, engine: Engine, name: str) -> None:  # noqa: ARG002
         """Publish every quantity under its own name."""
         engine.state.metrics.update(self.compute())
+
+
+class ContrastiveMonitor(RepresentationMonitor):
+    """The monitor of contrastive losses, whose value depends on who is in a batch.
+
+    Its `val_loss` is that of all validation subjects as one batch, so that it does not depend on the batch size; and it
+    sets `val_alignment` and `val_uniformity` of the projections.
+    """
+
+    def observe(self, output: Tensor, target: Tensor) -> dict[str, Any]:
+        """Keep the projections of both views and the metadata."""
+        view_1, view_2 = output.chunk(2)
+        return {"view_1": view_1, "view_2": view_2, "metadata": target}
+
+    def losses(self, subjects: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Loss, alignment and uniformity of all projections together."""
+        view_1, view_2, metadata = (torch.cat([k[n] for k in self._kept]) for n in ("view_1", "view_2", "metadata"))
+        return {
+            "val_loss": self.loss_function(torch.cat([view_1, view_2]), metadata),
+            "val_alignment": alignment(view_1, view_2),
+            "val_uniformity": uniformity(view_1),
+        }
 
 
 class BestWeights:

@@ -27,6 +27,7 @@ from bundle.checkpoints import load_encoder
 from bundle.cohort import load_section
 from bundle.files import replacing, write_json, write_text
 from bundle.networks import Encoder
+from bundle.overlap import refuse_overlap
 from bundle.splits import assert_disjoint, nested_draws
 
 Features = Callable[[Iterable[Mapping]], np.ndarray]
@@ -86,6 +87,7 @@ class ProbeStudy:
         num_workers: of the data loader.
         device: to compute on.
         seed: of the draws.
+        allow_overlap: go on, with a warning, when test subjects were in the pretraining.
         note: a line that tables and figures carry; a phantom's datalist adds that it is one.
     """
 
@@ -113,6 +115,7 @@ class ProbeStudy:
         num_workers: int = 0,
         device: str | torch.device = "cpu",
         seed: int = 0,
+        allow_overlap: bool = False,
         note: str = "",
     ) -> None:
         self.tasks, self.age_datalist, self.output_dir = dict(tasks), age_datalist, Path(output_dir)
@@ -120,7 +123,7 @@ class ProbeStudy:
         self.penalties, self.voxel_penalties, self.adjust = penalties, voxel_penalties, list(adjust)
         self.load_batches = partial(_batches, preprocessing, batch_size, num_workers)
         load_encoder(weights, encoder)
-        self.weights = Path(weights)
+        self.weights, self.allow_overlap = Path(weights), allow_overlap
         options: dict[str, Any] = {"device": device, "pool": pool, "precision": precision}
         encoders = {method: encoder, self.reference: random_encoder}
         encoders["random, calibrated batch norm"] = self._calibrated(random_encoder, device)
@@ -146,6 +149,7 @@ class ProbeStudy:
     def _probe_task(self, task: str, path: str, embeddings: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
         sections = {name: load_section(Path(path), name) for name in ("training", "test")}
         assert_disjoint(sections)
+        refuse_overlap(self.weights, sections["test"], task, self.allow_overlap)
         train, test = (_labelled(records, task, name) for name, records in sections.items())
         labels = [r["label"] for r in train]
         draws = nested_draws(labels, [r["participant_id"] for r in train], self.sizes, self.draws, self.seed)

@@ -17,6 +17,7 @@ OURS = {
     "views": {"names"},
     "splits": {"names"},
     "volumes": set(),
+    "overlap": {"names", "volumes"},
     "participants": {"names", "volumes"},
     "cohort": {"files", "names", "participants", "volumes"},
     "phantom_tables": set(),

@@ -55,10 +55,22 @@ def test_precision_is_what_was_asked_for():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_representation_inferer_gives_both_in_float32(precision):
     network = ContrastiveNetwork(DenseNetEncoder(1, 8, 4, (1, 1, 1, 1)), 6, 5).eval()
-    output = RepresentationInferer(precision)(torch.randn(2, 1, 32, 32, 32), network)
+    volumes = torch.randn(6, 1, 32, 32, 32)
+    output = RepresentationInferer(precision)(volumes, network)
     assert output["embedding"].shape == (2, network.encoder.embedding_size)
-    assert output["projection"].shape == (2, 5)
-    assert output["embedding"].dtype == output["projection"].dtype == torch.float32
+    assert output["output"].shape == (4, 5)
+    assert {value.dtype for value in output.values()} == {torch.float32}
+    if precision == "float32":
+        torch.testing.assert_close(output["embedding"], network.encoder(volumes[4:]))
+        torch.testing.assert_close(output["output"], network(volumes[:4]))
+
+
+def test_the_target_is_metadata_or_the_volumes():
+    data = batch()
+    _, target = ContrastivePrepareBatch(TwoViews("cutout"), target="volumes")(data, "cpu")
+    assert torch.equal(target, data["image"])
+    with pytest.raises(ValueError, match="metadata or volumes, but 'volume' was given; did you mean 'volumes'"):
+        ContrastivePrepareBatch(TwoViews("cutout"), target="volume")
 
 
 def trainer(epochs):

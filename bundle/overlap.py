@@ -1,0 +1,107 @@
+"""Whether a test set holds people whom the encoder was pretrained on: by their ids, and by what their images hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundle.names import quoted
+from bundle.volumes import read_volume, without_prefix
+
+DIGEST_BYTES = 8  # 10⁵ scans collide with a probability of 3 · 10⁻¹⁰
+KINDS = {"participants": "participant id", "images": "image"}  # in a card: in a sentence
+logger = logging.getLogger(__name__)
+
+
+def fingerprints(records: Sequence[Mapping[str, Any]], workers: int = 4) -> dict[str, list[str]]:
+    """Digests of the participants and images of a cohort, for the card of what is trained on it.
+
+    A card is published and a list of participants must not be: digests can be compared and are not the ids. They are
+    no secret, though, since anyone who guesses an id can check it.
+
+    Args:
+        records: of a datalist (participant_id, image).
+        workers: threads that read images; every image is read once.
+
+    Returns:
+        `participants` and `images`, sorted and each once.
+    """
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        images = set(pool.map(_image_digest, [Path(r["image"]) for r in records]))
+    return {"participants": sorted({_id_digest(r) for r in records}), "images": sorted(images)}
+
+
+def refuse_overlap(
+    weights: str | Path, records: Sequence[Mapping[str, Any]], what: str, allow: bool = False, workers: int = 4
+) -> None:
+    """Refuse to test an encoder on participants of its own pretraining.
+
+    Args:
+        weights: of the encoder; its card, the `.json` beside it, has the `fingerprints` of the pretraining.
+        records: to be tested on.
+        what: name of the test set, for the message.
+        allow: only warn.
+        workers: threads that read images.
+
+    Raises:
+        ValueError: lists the participants found in the pretraining, unless `allow`.
+    """
+    known = _card(Path(weights)).get("fingerprints")
+    if known is None:
+        logger.warning(f"{weights} has no card that says whom it was trained on: overlap with {what} cannot be seen.")
+        return
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        images = list(pool.map(_image_digest, [Path(r["image"]) for r in records]))
+    digests = {"participants": [_id_digest(r) for r in records], "images": images}
+    found = {kind: _shared(records, digests[kind], known.get(kind, ())) for kind in KINDS}
+    if any(found.values()):
+        _say_overlap(weights, what, found, allow)
+
+
+def _say_overlap(weights: str | Path, what: str, found: Mapping[str, list[str]], allow: bool) -> None:
+    parts = [f"{len(names)} by {KINDS[kind]} ({quoted(names)})" for kind, names in found.items() if names]
+    fact = f"Participants of {what} were in the pretraining of {weights}: {'; '.join(parts)}."
+    if allow:
+        logger.warning(f"{fact} Going on because overlap was allowed.")
+        return
+    raise ValueError(
+        f"{fact} Results on them would be too good: leave them out of one of the two. If only ids coincide and these "
+        "are other people, go on with --allow-overlap."
+    )
+
+
+def _shared(records: Sequence[Mapping[str, Any]], digests: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Participants whose digest is among the known ones."""
+    there = set(known)
+    return sorted({str(r["participant_id"]) for r, digest in zip(records, digests, strict=True) if digest in there})
+
+
+def _card(weights: Path) -> dict[str, Any]:
+    path = weights.with_suffix(".json")
+    if not path.is_file():
+        return {}
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"The card {path} is not valid JSON ({error}); restore it, or delete it.") from error
+    return card if isinstance(card, dict) else {}
+
+
+def _id_digest(record: Mapping[str, Any]) -> str:
+    return _hex(without_prefix("participant_id", str(record["participant_id"])).encode())
+
+
+def _image_digest(path: Path) -> str:
+    """Of the voxels as float32: the same under another name, header, compression or file format."""
+    return _hex(np.ascontiguousarray(read_volume(path), dtype="<f4").tobytes())
+
+
+def _hex(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
