@@ -15,6 +15,7 @@ OURS = {
     "kernels": set(),
     "networks": set(),
     "views": {"names"},
+    "corruptions": {"views"},
     "splits": {"names"},
     "volumes": set(),
     "overlap": {"names", "volumes"},

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from bundle.networks import DenseNetEncoder
-from bundle.pretexts import AgeRegressionLoss, AgeRegressor
+from bundle.networks import DenseNetEncoder, ResNetEncoder
+from bundle.pretexts import AgeRegressionLoss, AgeRegressor, ReconstructionLoss, ReconstructionNetwork
 
 NAN = float("nan")
 
@@ -37,3 +37,46 @@ def test_the_regressor_is_linear_on_the_embedding():
     with torch.no_grad():
         assert torch.equal(network(volumes), network.projector(network.encoder(volumes)))
         assert network(volumes).shape == (2, 1)
+
+
+ENCODERS = [DenseNetEncoder(1, 8, 4, (1, 1, 1, 1)), DenseNetEncoder(1, 8, 4, (1, 2, 1)), ResNetEncoder(1, width=4)]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=["densenet", "three blocks", "resnet"])
+@pytest.mark.parametrize("shape", [(32, 48, 32), (33, 40, 47)])
+def test_a_reconstruction_has_the_size_of_the_volume_and_teaches_the_encoder(encoder, shape):
+    network = ReconstructionNetwork(encoder, width=4)
+    volumes = torch.randn(4, 1, *shape)
+    restored = network(volumes)
+    assert restored.shape == volumes.shape
+    ReconstructionLoss()(restored, volumes[:2]).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_making_the_network_leaves_the_encoder_as_it_was():
+    encoder = DenseNetEncoder(1, 8, 4, (1, 1, 1)).train()
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    ReconstructionNetwork(encoder, width=4)
+    assert encoder.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+
+
+def test_the_reconstruction_loss_is_the_mean_squared_error_of_both_views():
+    volumes = torch.zeros(2, 1, 2, 2, 2)
+    reconstruction = torch.cat([torch.full((2, 1, 2, 2, 2), 1.0), torch.full((2, 1, 2, 2, 2), 3.0)])
+    assert ReconstructionLoss()(reconstruction, volumes).item() == pytest.approx((1 + 9) / 2)
+
+
+def test_a_small_network_learns_to_reconstruct():
+    torch.manual_seed(0)
+    volumes = torch.nn.functional.interpolate(torch.randn(4, 1, 5, 5, 5), 32, mode="trilinear")  # smooth
+    network = ReconstructionNetwork(DenseNetEncoder(1, 8, 4, (1, 1, 1)), width=4)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    losses = []
+    for _ in range(30):
+        loss = ReconstructionLoss()(network(volumes.repeat(2, 1, 1, 1, 1)), volumes)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * volumes.var().item()
