@@ -26,9 +26,10 @@ from bundle import probing, report
 from bundle.checkpoints import load_encoder
 from bundle.cohort import load_section
 from bundle.files import replacing, write_json, write_text
+from bundle.folds import nested_draws
 from bundle.networks import Encoder
 from bundle.overlap import refuse_overlap
-from bundle.splits import assert_disjoint, nested_draws
+from bundle.splits import assert_disjoint
 
 Features = Callable[[Iterable[Mapping]], np.ndarray]
 logger = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ OURS = {
     "networks": set(),
     "views": {"names"},
     "corruptions": {"views"},
+    "folds": set(),
     "splits": {"names"},
     "volumes": set(),
     "overlap": {"names", "volumes"},
