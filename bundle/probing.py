@@ -13,10 +13,12 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from bundle.engines import PrecisionInferer
+from bundle.folds import Trial
 from bundle.metrics import OverallScaler, bootstrap_auc, bootstrap_mean, interval, ridge, roc_auc
 from bundle.networks import Encoder
 
 Array = NDArray[np.float64]
+INNER_FOLDS = 5
 COVARIATES = ("age", "sex", "tiv")
 SCALERS = {"overall": OverallScaler, "each": StandardScaler}
 
@@ -79,6 +81,8 @@ def covariates(records: Sequence[Mapping]) -> Array:
 
 def fill_unknown(train: Array, test: Array) -> tuple[Array, Array]:
     """Replace NaN by the training column's mean (0 for a column that is wholly unknown)."""
+    if not np.isnan(train).any() and not np.isnan(test).any():
+        return train, test
     known = ~np.isnan(train)
     means = np.where(known, train, 0.0).sum(0) / np.maximum(known.sum(0), 1)
     return np.where(known, train, means), np.where(np.isnan(test), means, test)
@@ -118,6 +122,8 @@ def to_row_space(train: Array, test: Array) -> tuple[Array, Array]:
     if train.shape[1] <= train.shape[0]:
         return train, test
     values, vectors = np.linalg.eigh(train @ train.T)
+    if values[-1] <= 0:  # constant features, of an encoder that has collapsed: nothing to rotate
+        return train[:, :1], test[:, :1]
     keep = values > values[-1] * 1e-10
     basis = vectors[:, keep] / np.sqrt(values[keep])
     return train @ (train.T @ basis), test @ (train.T @ basis)
@@ -134,7 +140,7 @@ def fit_predict(
     """Scores of test subjects by the paper's probe: liblinear, C by inner 5-fold cross-validation of ROC-AUC.
 
     Args:
-        train: features of the training subjects.
+        train: features of the training subjects; NaN = unknown, taken as the mean.
         labels: 0 control, 1 patient.
         groups: participant of each training row; folds never separate a participant's sessions.
         test: features of the test subjects.
@@ -145,60 +151,67 @@ def fit_predict(
     Shape:
         train (n, p), labels and groups (n,), test (m, p), output (m,) log odds of being a patient.
 
+    Raises:
+        ValueError: when a class has fewer participants than there are inner folds.
+
     Source:
         Dufumier et al., MICCAI 2021, section 4 (released evaluation).
     """
-    fit_on, score_on = np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    _require_inner_folds(np.asarray(labels), np.asarray(groups))
+    fit_on, score_on = fill_unknown(np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64))
     if scaling != "none":
         scaler = SCALERS[scaling]().fit(fit_on)
         fit_on, score_on = scaler.transform(fit_on), scaler.transform(score_on)
     fit_on, score_on = to_row_space(fit_on, score_on)
-    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    folds = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=0)
     search = GridSearchCV(LogisticRegression(solver="liblinear"), {"C": list(penalties)}, scoring="roc_auc", cv=folds)
     return search.fit(fit_on, labels, groups=groups).decision_function(score_on)
 
 
+def _require_inner_folds(labels: NDArray, groups: NDArray) -> None:
+    counts = {int(label): len(set(groups[labels == label])) for label in (0, 1)}
+    if min(counts.values()) < INNER_FOLDS:
+        raise ValueError(
+            f"C is chosen by inner {INNER_FOLDS}-fold cross-validation, which needs {INNER_FOLDS} training "
+            f"participants of each label, but by label there are {counts}; train on more, or use fewer folds."
+        )
+
+
 def probe_diagnosis(
     method: str,
-    train: Array,
-    train_records: Sequence[Mapping],
-    test: Array,
-    test_records: Sequence[Mapping],
-    draws: Mapping[tuple[int, int], NDArray[np.int64]],
+    features: Array,
+    records: Sequence[Mapping],
+    trials: Sequence[Trial],
     penalties: Sequence[float],
     scaling: str = "overall",
     adjust: Sequence[str] = (),
 ) -> Iterator[pd.DataFrame]:
-    """Scores of every test subject by the probe of each draw of training subjects.
+    """Scores of test subjects by the probe of each trial.
 
     Args:
         method: name of the features, for the table.
-        train: features of the training pool.
-        train_records: its records (participant_id, label).
-        test: features of the test subjects.
-        test_records: their records.
-        draws: (size, draw) → rows of the training pool.
+        features: of the pool.
+        records: the pool's (participant_id, session_id, label).
+        trials: which rows of the pool train and which test.
         penalties: candidates for C.
         scaling: see `fit_predict`.
         adjust: of `COVARIATES`, whose effect is removed from the features first (see `without_known`).
 
     Yields:
-        For each draw a table with the columns method, n, draw, participant_id, label, score.
+        For each trial a table with the columns method, n, draw, participant_id, session_id, label, score.
 
     Raises:
         ValueError: for an unknown covariate.
     """
-    known, test_known = _known(train_records, adjust), _known(test_records, adjust)
-    labels = np.array([r["label"] for r in train_records])
-    groups = np.array([r["participant_id"] for r in train_records])
-    truth = {
-        "participant_id": [r["participant_id"] for r in test_records],
-        "label": [int(r["label"]) for r in test_records],
-    }
-    for (size, draw), rows in draws.items():
-        pair = without_known(train[rows], known[rows], test, test_known) if adjust else (train[rows], test)
-        scores = fit_predict(pair[0], labels[rows], groups[rows], pair[1], penalties, scaling)
-        yield pd.DataFrame({"method": method, "n": size, "draw": draw, **truth, "score": scores})
+    known = _known(records, adjust)
+    table = pd.DataFrame({name: [r[name] for r in records] for name in ("participant_id", "session_id", "label")})
+    labels, groups = table["label"].to_numpy(), table["participant_id"].to_numpy()
+    for trial in trials:
+        train, test = features[trial.train], features[trial.test]
+        if adjust:
+            train, test = without_known(train, known[trial.train], test, known[trial.test])
+        scores = fit_predict(train, labels[trial.train], groups[trial.train], test, penalties, scaling)
+        yield table.iloc[trial.test].assign(method=method, n=trial.n, draw=trial.draw, score=scores)
 
 
 def _known(records: Sequence[Mapping], names: Sequence[str]) -> Array:
@@ -208,10 +221,17 @@ def _known(records: Sequence[Mapping], names: Sequence[str]) -> Array:
     return covariates(records)[:, [COVARIATES.index(name) for name in names]] if names else np.empty((len(records), 0))
 
 
+def by_participant(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per participant, trial and method: several sessions count once, by their mean score."""
+    keys = [name for name in ("task", "method", "n", "draw", "participant_id") if name in scores]
+    return scores.groupby(keys, sort=False, as_index=False).agg(label=("label", "max"), score=("score", "mean"))
+
+
 def draw_aucs(scores: pd.DataFrame) -> pd.DataFrame:
     """ROC-AUC of each draw: one tidy row per task, method, n and draw."""
     keys = ["task", "method", "n", "draw"]
-    rows = [(*key, float(roc_auc(g["label"], g["score"]))) for key, g in scores.groupby(keys, sort=False)]
+    groups = by_participant(scores).groupby(keys, sort=False)
+    rows = [(*key, float(roc_auc(g["label"], g["score"]))) for key, g in groups]
     return pd.DataFrame(rows, columns=[*keys, "auc"])
 
 
@@ -227,7 +247,7 @@ def summarize(scores: pd.DataFrame, reference: str, seed: int = 0) -> pd.DataFra
         Columns task, n, method, auc, low, high, gain, gain_low, gain_high (gain over the reference).
     """
     rows = []
-    for (task, size), group in scores.groupby(["task", "n"], sort=False):
+    for (task, size), group in by_participant(scores).groupby(["task", "n"], sort=False):
         resamples = {m: _bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
         aucs = draw_aucs(group).groupby("method", sort=False)["auc"].mean()
         for method, samples in resamples.items():

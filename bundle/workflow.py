@@ -24,14 +24,16 @@ from monai.engines import Evaluator
 
 from bundle import probing, report
 from bundle.checkpoints import load_encoder
-from bundle.cohort import load_section
+from bundle.cohort import SECTIONS, load_section
 from bundle.files import replacing, write_json, write_text
-from bundle.folds import nested_draws
+from bundle.folds import Trial, draw_trials, fold_trials, site_trials
+from bundle.names import nearest, quoted
 from bundle.networks import Encoder
 from bundle.overlap import refuse_overlap
 from bundle.splits import assert_disjoint
 
 Features = Callable[[Iterable[Mapping]], np.ndarray]
+PROTOCOLS = ("draws", "folds", "sites")
 logger = logging.getLogger(__name__)
 
 
@@ -63,7 +65,7 @@ def report_pretraining(evaluator: Evaluator, weights: str | Path) -> None:
 class ProbeStudy:
     """Probes a pretrained encoder on diagnoses and age, beside the references it has to beat.
 
-    Writes to `output_dir`: `scores.csv` (a row per test subject, draw, N, method and task), `results.csv` (ROC-AUC
+    Writes to `output_dir`: `scores.csv` (a row per test image, draw, N, method and task), `results.csv` (ROC-AUC
     per draw), `summary.csv`, `age.csv`, `table.md`, `learning_curves.png`, `embeddings_<method>.npz` and `.tsv` (with
     participant ids), and `provenance.json`.
 
@@ -73,12 +75,16 @@ class ProbeStudy:
             pretraining volumes is the second reference (see `probing.calibrate`).
         weights: file written by pretraining.
         method: name of the pretrained encoder in tables and figures.
-        tasks: task → datalist with `training` (the pool that N subjects are drawn from) and `test`.
+        tasks: task → datalist; or task → {"training": datalist, "test": datalist}, whole datalists: one study trains,
+            another tests.
         age_datalist: datalist whose `training` fits the age probe and whose `validation` tests it; None skips it.
         preprocessing: transform of a record, the one of pretraining.
         output_dir: where results go.
-        sizes: numbers of training subjects N.
-        draws: training sets per N; within a draw the smaller ones are subsets of the larger.
+        protocol: `draws` (N subjects of `training`, nested draws, tested on `test`), `folds` (repeated k-fold
+            cross-validation over everybody) or `sites` (each site left out).
+        sizes: numbers of training subjects N of `draws`.
+        draws: training sets per N, or repeats of `folds`.
+        n_folds: folds of `folds`.
         pool: cells per side of the last feature map; 2 gives the paper's 8,192 features of DenseNet121.
         adjust: what is known beside the image and removed from all features; see `probing.without_known`.
         penalties: candidates for C of the probes.
@@ -100,13 +106,15 @@ class ProbeStudy:
         encoder: Encoder,
         random_encoder: Encoder,
         weights: str | Path,
-        tasks: Mapping[str, str],
+        tasks: Mapping[str, str | Mapping[str, str]],
         age_datalist: str | None,
         preprocessing: Callable,
         output_dir: str | Path,
         method: str = "y-Aware",
+        protocol: str = "draws",
         sizes: Sequence[int] = (100, 300, 500),
         draws: int = 5,
+        n_folds: int = 5,
         pool: int = 2,
         adjust: Sequence[str] = (),
         penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
@@ -120,7 +128,10 @@ class ProbeStudy:
         note: str = "",
     ) -> None:
         self.tasks, self.age_datalist, self.output_dir = dict(tasks), age_datalist, Path(output_dir)
-        self.sizes, self.draws, self.seed, self.note = list(sizes), draws, seed, note
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"No protocol is named '{protocol}'{nearest(protocol, PROTOCOLS)}")
+        self.protocol, self.sizes, self.draws, self.n_folds = protocol, list(sizes), draws, n_folds
+        self.seed, self.note = seed, note
         self.penalties, self.voxel_penalties, self.adjust = penalties, voxel_penalties, list(adjust)
         self.load_batches = partial(_batches, preprocessing, batch_size, num_workers)
         load_encoder(weights, encoder)
@@ -133,8 +144,7 @@ class ProbeStudy:
         }
 
     def _calibrated(self, encoder: Encoder, device: str | torch.device) -> Encoder:
-        datalist = self.age_datalist or next(iter(self.tasks.values()))
-        healthy = load_section(Path(datalist), "training")
+        healthy = load_section(Path(self.age_datalist or _datalists(self.tasks)[0]), "training")
         return probing.calibrate(copy.deepcopy(encoder), self.load_batches(healthy), device)
 
     def run(self) -> None:
@@ -147,55 +157,61 @@ class ProbeStudy:
             _write_embeddings(self.output_dir / f"embeddings_{_slug(method)}", pd.concat(parts))
         self._write_tables(scores, summary, ages)
 
-    def _probe_task(self, task: str, path: str, embeddings: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
-        sections = {name: load_section(Path(path), name) for name in ("training", "test")}
-        assert_disjoint(sections)
-        refuse_overlap(self.weights, sections["test"], task, self.allow_overlap)
-        train, test = (_labelled(records, task, name) for name, records in sections.items())
-        labels = [r["label"] for r in train]
-        draws = nested_draws(labels, [r["participant_id"] for r in train], self.sizes, self.draws, self.seed)
+    def _probe_task(
+        self, task: str, source: str | Mapping[str, str], embeddings: dict[str, list[pd.DataFrame]]
+    ) -> pd.DataFrame:
+        records, trials = self._pool(task, source)
+        tested = np.unique(np.concatenate([trial.test for trial in trials]))
+        refuse_overlap(self.weights, [records[row] for row in tested], task, self.allow_overlap)
         tables: list[pd.DataFrame] = []
-        for method, penalties, pair in self._features(task, train, test, embeddings):
+        for method, penalties, features in self._features(task, records, embeddings):
             logger.info(f"{task}: probing {method}")
             scaling = {"voxels": "none", self.known: "each"}.get(method, "overall")
             options: dict[str, Any] = {"scaling": scaling, "adjust": [] if method == self.known else self.adjust}
-            tables += probing.probe_diagnosis(method, pair[0], train, pair[1], test, draws, penalties, **options)
+            tables += probing.probe_diagnosis(method, features, records, trials, penalties, **options)
         return pd.concat(tables).assign(task=task)
 
+    def _pool(self, task: str, source: str | Mapping[str, str]) -> tuple[list[dict], list[Trial]]:
+        """The records of a task, and which of them train and test."""
+        sections = _sections(source, task)
+        assert_disjoint(sections)
+        if self.protocol == "draws":
+            train, test = sections["training"], sections["test"]
+            return [*train, *test], draw_trials(train, test, self.sizes, self.draws, self.seed, task)
+        everybody = [record for records in sections.values() for record in records]
+        if self.protocol == "folds":
+            return everybody, fold_trials(everybody, self.n_folds, self.draws, self.seed, task)
+        return everybody, site_trials(everybody, task)
+
     def _features(
-        self, task: str, train: list[dict], test: list[dict], embeddings: dict[str, list[pd.DataFrame]]
-    ) -> Iterable[tuple[str, Sequence[float], tuple[np.ndarray, np.ndarray]]]:
+        self, task: str, records: list[dict], embeddings: dict[str, list[pd.DataFrame]]
+    ) -> Iterable[tuple[str, Sequence[float], np.ndarray]]:
         for method, embed in self.encoders.items():
-            pair = embed(self.load_batches(train)), embed(self.load_batches(test))
-            embeddings[method] += [_as_table(pair[0], train, task, "training"), _as_table(pair[1], test, task, "test")]
-            yield method, self.penalties, pair
-        yield (
-            "voxels",
-            self.voxel_penalties,
-            (probing.voxels(self.load_batches(train)), probing.voxels(self.load_batches(test))),
-        )
-        known = probing.fill_unknown(probing.covariates(train), probing.covariates(test))
-        yield self.known, self.penalties, known
+            features = embed(self.load_batches(records))
+            embeddings[method].append(_as_table(features, records, task))
+            yield method, self.penalties, features
+        yield "voxels", self.voxel_penalties, probing.voxels(self.load_batches(records))
+        yield self.known, self.penalties, probing.covariates(records)
 
     def _probe_age(self, embeddings: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
         if self.age_datalist is None:
             return pd.DataFrame(columns=["method", "mae", "low", "high", "n_test"])
         sections = {name: load_section(Path(self.age_datalist), name) for name in ("training", "validation")}
         assert_disjoint(sections)
-        train, test = sections.values()
+        train, test = ([{**r, "section": name} for r in records] for name, records in sections.items())
         ages, test_ages = [r["age"] for r in train], [r["age"] for r in test]
         rows = []
         for method, embed in {**self.encoders, "voxels": probing.voxels}.items():
             logger.info(f"age: probing {method}")
             pair = embed(self.load_batches(train)), embed(self.load_batches(test))
             if method in embeddings:
-                embeddings[method].append(_as_table(pair[1], test, "age", "validation"))
+                embeddings[method].append(_as_table(pair[1], test, "age"))
             rows.append(probing.probe_age(method, pair[0], ages, pair[1], test_ages))
         mean_age = probing.probe_age("mean age", np.zeros((len(train), 1)), ages, np.zeros((len(test), 1)), test_ages)
         return pd.DataFrame([*rows, mean_age])
 
     def _write_tables(self, scores: pd.DataFrame, summary: pd.DataFrame, ages: pd.DataFrame) -> None:
-        phantom = _phantom_of(self.tasks.values())
+        phantom = _phantom_of(_datalists(self.tasks))
         adjusted = f"Effects of {', '.join(self.adjust)} are removed from all features." if self.adjust else ""
         note = " ".join(filter(None, [self.note, phantom.get("warning", ""), adjusted]))
         tables = {
@@ -234,22 +250,29 @@ def _batches(preprocessing: Callable, batch_size: int, num_workers: int, records
     return DataLoader(Dataset(records, preprocessing), batch_size=batch_size, num_workers=num_workers)
 
 
-def _labelled(records: list[dict], task: str, section: str) -> list[dict]:
-    labels = sorted({r["label"] for r in records})
-    if labels != [0, 1]:
+def _datalists(tasks: Mapping[str, str | Mapping[str, str]]) -> list[str]:
+    """Every datalist of the tasks."""
+    return [path for source in tasks.values() for path in ([source] if isinstance(source, str) else source.values())]
+
+
+def _sections(source: str | Mapping[str, str], task: str) -> dict[str, list[dict]]:
+    """Sections of a datalist, or whole datalists as sections; every record says where it is from."""
+    if isinstance(source, str):
+        found = {name: load_section(Path(source), name) for name in SECTIONS}
+    elif set(source) == {"training", "test"}:
+        found = {name: [r for s in SECTIONS for r in load_section(Path(path), s)] for name, path in source.items()}
+    else:
         raise ValueError(
-            f"The probe of {task} needs labels 0 (control) and 1 (patient) in '{section}' of its datalist, but found "
-            f"{labels} in {len(records)} records (-1 is unknown); build the datalist with a diagnosis column."
+            f"The task {task} names {quoted(source)}; give one datalist, or one for 'training' and one for 'test'."
         )
-    return records
+    return {name: [{**record, "section": name} for record in records] for name, records in found.items()}
 
 
-def _as_table(features: np.ndarray, records: Sequence[Mapping], task: str, section: str) -> pd.DataFrame:
-    ids = pd.DataFrame(
-        {name: [r[name] for r in records] for name in ("participant_id", "session_id", "site", "age", "label")}
-    )
+def _as_table(features: np.ndarray, records: Sequence[Mapping], task: str) -> pd.DataFrame:
+    names = ("participant_id", "session_id", "site", "age", "label", "section")
+    ids = pd.DataFrame({name: [r[name] for r in records] for name in names})
     columns = [f"e{i}" for i in range(features.shape[1])]
-    return pd.concat([ids.assign(task=task, section=section), pd.DataFrame(features, columns=columns)], axis=1)
+    return pd.concat([ids.assign(task=task), pd.DataFrame(features, columns=columns)], axis=1)
 
 
 def _write_embeddings(stem: Path, table: pd.DataFrame) -> None:

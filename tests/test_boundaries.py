@@ -16,7 +16,7 @@ OURS = {
     "networks": set(),
     "views": {"names"},
     "corruptions": {"views"},
-    "folds": set(),
+    "folds": {"names"},
     "splits": {"names"},
     "volumes": set(),
     "overlap": {"names", "volumes"},
@@ -32,7 +32,7 @@ OURS = {
     "rivals": {"losses"},
     "engines": {"names"},
     "handlers": {"checkpoints", "engines", "metrics"},
-    "probing": {"engines", "metrics", "networks"},
+    "probing": {"engines", "folds", "metrics", "networks"},
     "report": {"files"},
 }
 ONLY_IN = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bundle import folds
-from bundle.folds import group_folds, nested_draws
+from bundle.folds import draw_trials, fold_trials, group_folds, nested_draws, require_diagnoses, site_trials
 
 
 def test_the_examples_in_the_docstrings_run():
@@ -79,3 +79,75 @@ def test_folds_depend_on_the_seed_but_not_on_row_order():
 def test_more_folds_than_people_of_a_label_are_refused(n_folds):
     with pytest.raises(ValueError, match=f"{n_folds} folds cannot be made: label"):
         group_folds(*people(50), n_folds, seed=0)
+
+
+def records(labels, sites=None):
+    sites = ["a"] * len(labels) if sites is None else sites
+    return [
+        {"participant_id": f"sub-{i}", "label": label, "site": site}
+        for i, (label, site) in enumerate(zip(labels, sites, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ([0, 1, -1, None], "2 of 4 records of the task have no label: 'sub-2', 'sub-3'"),
+        ([0, 1, float("nan")], "1 of 3 records of the task have no label: 'sub-2'"),
+        ([0, 0], r"the task has one class, by label \{'0': 2\}, but two are needed"),
+        ([0, 1, 2], r"the task has 3 classes, by label \{'0': 1, '1': 1, '2': 1\}"),
+        ([1, 2], r"the task has 2 classes, by label \{'1': 1, '2': 1\}"),
+        ([], "the task is empty"),
+    ],
+)
+def test_labels_that_are_no_diagnosis_get_their_sentence(labels, reason):
+    with pytest.raises(ValueError, match=reason):
+        require_diagnoses(records(labels), "the task")
+
+
+def test_learning_curves_test_everybody_of_the_test_set_each_time():
+    trials = draw_trials(records([0, 1] * 20), records([0, 1] * 5), [10, 20], 3, seed=0)
+    assert [(t.n, t.draw) for t in trials] == [(n, d) for d in range(3) for n in (10, 20)]
+    assert all(t.test.tolist() == list(range(40, 50)) for t in trials)
+    assert all(t.train.max() < 40 and len(t.train) == t.n for t in trials)
+
+
+def test_repeated_folds_divide_anew_and_test_everybody_once():
+    trials = fold_trials(records([0, 0, 1] * 10), 3, 4, seed=0)
+    assert len(trials) == 12
+    tested = [[set(t.test) for t in trials if t.draw == draw] for draw in range(4)]
+    assert all(sorted(set().union(*folds)) == list(range(30)) for folds in tested)
+    assert len({tuple(map(tuple, map(sorted, folds))) for folds in tested}) == 4
+    assert all(not set(t.train) & set(t.test) for t in trials)
+    assert {t.n for t in trials} == {20}
+
+
+def test_fewer_subjects_than_folds_are_refused():
+    with pytest.raises(ValueError, match="5 folds cannot be made: label 1 has 2 participants"):
+        fold_trials(records([0] * 10 + [1] * 2), 5, 1, seed=0)
+
+
+def test_a_site_is_left_out_with_all_scans_of_its_participants():
+    pool = records([0, 1, 0, 1, 0, 1], "aabbcc")
+    pool.append({"participant_id": "0", "label": 0, "site": "b"})  # participant 0 of site a, elsewhere
+    trials = site_trials(pool)
+    assert [t.test.tolist() for t in trials] == [[0, 1], [2, 3, 6], [4, 5]]
+    assert [t.train.tolist() for t in trials] == [[2, 3, 4, 5], [1, 4, 5], [0, 1, 2, 3, 6]]
+
+
+def test_a_site_with_one_class_is_said_and_tested_all_the_same(caplog):
+    assert len(site_trials(records([0, 1, 0, 0, 0, 1], "aabbcc"), "schizophrenia")) == 3
+    assert "Site 'b' of schizophrenia has controls only: it has no ROC-AUC of its own" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "sites", "reason"),
+    [
+        ([0, 1], "aa", "Leaving one site out needs two, but the task has 'a'"),
+        ([0, 1, 0, 1], ["a", "a", "", None], "The site of '2', '3' in the task is unknown"),
+        ([0, 0, 1, 1], "aabb", "Without site 'a', the task has patients only to train on"),
+    ],
+)
+def test_sites_that_cannot_be_left_out_get_their_sentence(labels, sites, reason):
+    with pytest.raises(ValueError, match=reason):
+        site_trials(records(labels, list(sites)))

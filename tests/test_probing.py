@@ -5,6 +5,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from bundle import probing
+from bundle.folds import Trial
 from bundle.networks import DenseNetEncoder
 
 RNG = np.random.default_rng(0)
@@ -60,17 +61,17 @@ def test_inner_folds_keep_a_participants_sessions_together(monkeypatch):
     assert not any(seen)
 
 
-def records(labels, prefix):
-    return [{"participant_id": f"{prefix}{i}", "label": int(label)} for i, label in enumerate(labels)]
+def records(labels):
+    return [{"participant_id": f"p{i}", "session_id": "1", "label": int(label)} for i, label in enumerate(labels)]
 
 
 def test_scores_are_tidy_and_summarised_with_paired_gains():
     (train, labels), (test, truth) = two_classes(80, 6, 1.5), two_classes(60, 6, 1.5, seed=1)
-    draws = {(20, d): np.arange(d, d + 20) for d in range(3)} | {(60, d): np.arange(d, d + 60) for d in range(3)}
-    good = probing.probe_diagnosis("good", train, records(labels, "a"), test, records(truth, "b"), draws, [0.1])
-    bad = probing.probe_diagnosis(
-        "bad", train[:, 1:], records(labels, "a"), test[:, 1:], records(truth, "b"), draws, [0.1]
-    )
+    pool, people = np.concatenate([train, test]), records([*labels, *truth])
+    tested = np.arange(80, 140)
+    trials = [Trial(n, d, np.arange(d, d + n), tested) for n in (20, 60) for d in range(3)]
+    good = probing.probe_diagnosis("good", pool, people, trials, [0.1])
+    bad = probing.probe_diagnosis("bad", pool[:, 1:], people, trials, [0.1])
     scores = pd.concat([*good, *bad]).assign(task="toy")
     assert len(scores) == 2 * 6 * 60
     aucs = probing.draw_aucs(scores)
@@ -92,7 +93,7 @@ def people(n, seed):
     looks = age + 4 * label + rng.normal(0, 2, n)
     features = np.column_stack([looks, looks**2 / 50, rng.normal(0, 5, (n, 3))])
     who = [
-        {"participant_id": f"{seed}-{i}", "age": a, "sex": "F", "tiv": np.nan, "label": int(y)}
+        {"participant_id": f"{seed}-{i}", "session_id": "1", "age": a, "sex": "F", "tiv": np.nan, "label": int(y)}
         for i, (a, y) in enumerate(zip(age, label, strict=True))
     ]
     return features, who
@@ -100,10 +101,11 @@ def people(n, seed):
 
 def test_known_age_is_removed_so_that_looking_older_shows():
     (train, train_people), (test, test_people) = people(200, 0), people(300, 1)
-    draws = {(200, 0): np.arange(200)}
+    pool, who = np.concatenate([train, test]), [*train_people, *test_people]
+    trials = [Trial(200, 0, np.arange(200), np.arange(200, 500))]
     aucs = {}
     for adjust in ((), ("age", "sex")):
-        parts = probing.probe_diagnosis("m", train, train_people, test, test_people, draws, [0.1], adjust=adjust)
+        parts = probing.probe_diagnosis("m", pool, who, trials, [0.1], adjust=adjust)
         aucs[adjust] = probing.draw_aucs(pd.concat(parts).assign(task="t"))["auc"].item()
     assert aucs["age", "sex"] > 0.85 > 0.7 > aucs[()]
 
@@ -118,18 +120,49 @@ def test_what_is_known_is_removed_by_training_subjects_alone():
 
 def test_an_unknown_covariate_is_refused():
     with pytest.raises(ValueError, match="`adjust` takes age, sex, tiv, but 'height' was given"):
-        next(
-            probing.probe_diagnosis(
-                "m",
-                np.zeros((2, 1)),
-                records([0, 1], "a"),
-                np.zeros((2, 1)),
-                records([0, 1], "b"),
-                {},
-                [1.0],
-                adjust=["height"],
-            )
-        )
+        next(probing.probe_diagnosis("m", np.zeros((2, 1)), records([0, 1]), [], [1.0], adjust=["height"]))
+
+
+def test_sessions_of_a_participant_count_once_by_their_mean_score():
+    sessions = pd.DataFrame(
+        {
+            "task": "t",
+            "method": "m",
+            "n": 10,
+            "draw": 0,
+            "participant_id": ["a", "a", "b", "c"],
+            "session_id": ["1", "2", "1", "1"],
+            "label": [1, 1, 0, 0],
+            "score": [0.0, 4.0, 1.0, 3.0],
+        }
+    )
+    assert probing.by_participant(sessions)["score"].tolist() == [2.0, 1.0, 3.0]
+    assert probing.draw_aucs(sessions)["auc"].item() == 0.5
+    assert probing.summarize(sessions, "m")["auc"].item() == 0.5
+
+
+def test_a_training_set_too_small_for_the_inner_folds_is_refused():
+    train, labels = two_classes(8, 2)
+    with pytest.raises(
+        ValueError, match=r"needs 5 training participants of each label, but by label there are \{0: 4, 1"
+    ):
+        probing.fit_predict(train, labels, np.arange(8), train, [1.0], "overall")
+
+
+def test_a_collapsed_encoder_scores_everybody_alike():
+    labels = np.repeat([0, 1], 10)
+    scores = probing.fit_predict(np.ones((20, 50)), labels, np.arange(20), np.ones((3, 50)), [1.0], "overall")
+    assert len(set(scores)) == 1
+
+
+def test_unknown_covariates_are_taken_as_the_training_mean():
+    train, labels = two_classes(40, 3, 2.0)
+    known = train.copy()
+    known[0, 0] = np.delete(train[:, 0], 0).mean()
+    missing = train.copy()
+    missing[0, 0] = np.nan
+    scores = [probing.fit_predict(t, labels, np.arange(40), train[:5], [1.0], "each") for t in (known, missing)]
+    assert np.allclose(*scores)
 
 
 def test_age_probe_measures_on_the_test_set_and_leaves_out_unknown_ages():

@@ -6,10 +6,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from bundle.__main__ import main
-from bundle.checkpoints import save_weights
+from bundle.checkpoints import load_encoder, save_weights
+from bundle.cohort import load_section
 from bundle.networks import DenseNetEncoder
+from bundle.overlap import fingerprints
 from tests.conftest import ROOT
 from tests.integration.test_pretraining import OVERLAY, SMALL
 
@@ -17,6 +20,7 @@ from tests.integration.test_pretraining import OVERLAY, SMALL
 @pytest.fixture(scope="module")
 def probed(tiny_phantom, tmp_path_factory):
     folder = tmp_path_factory.mktemp("probe")
+    torch.manual_seed(0)
     save_weights(folder / "weights.pt", DenseNetEncoder(1, 8, 4, (1, 1, 1, 1)), {})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -107,4 +111,62 @@ def test_a_task_without_diagnosis_is_refused(probed, tiny_phantom, tmp_path, mon
     tasks = ["--tasks", f"{{healthy: {tiny_phantom / 'pretraining.json'}}}"]
     data = ["--dataset_dir", str(tiny_phantom), "--output_dir", str(tmp_path), "--weights", str(probed / "weights.pt")]
     assert main(["probe", "--config", str(OVERLAY), *data, *SMALL, *tasks]) == 1
-    assert "needs labels 0 (control) and 1 (patient)" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "records of 'training' of healthy have no label: 'sub-pre" in error
+    assert "Give each 0 (control) or 1 (patient)" in error
+
+
+def probe(phantom, weights, folder, *more):
+    data = ["--dataset_dir", str(phantom), "--output_dir", str(folder), "--weights", str(weights)]
+    return main(["probe", "--config", str(OVERLAY), *data, *SMALL, "--draws", "2", "--age_datalist", "null", *more])
+
+
+@pytest.mark.parametrize(("protocol", "draws"), [("folds", 2), ("sites", 1)])
+def test_everybody_is_tested_once_a_draw_by_folds_and_by_sites(
+    probed, tiny_phantom, tmp_path, monkeypatch, protocol, draws
+):
+    monkeypatch.chdir(ROOT)
+    tasks = ["--tasks", f"{{alzheimer: {tiny_phantom / 'alzheimer.json'}}}"]
+    more = ["--protocol", protocol, "--n_folds", "4", *tasks]
+    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, *more) == 0
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    datalist = json.loads((tiny_phantom / "alzheimer.json").read_text())
+    everybody = sorted(r["participant_id"] for section in ("training", "test") for r in datalist[section])
+    for _, rows in scores.groupby(["method", "draw"]):
+        assert sorted(rows["participant_id"]) == everybody
+    assert scores.groupby("method")["draw"].nunique().eq(draws).all()
+
+
+def test_one_study_trains_and_another_tests(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    here, there = tiny_phantom / "schizophrenia.json", tiny_phantom / "bipolar.json"
+    tasks = ["--tasks", f"{{psychosis: {{training: {here}, test: {there}}}}}", "--sizes", "[40]"]
+    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, *tasks) == 0
+    tested = set(pd.read_csv(tmp_path / "scores.csv")["participant_id"])
+    assert len(tested) == 40
+    assert all(name.startswith("sub-bd") for name in tested)
+    wrong = ["--tasks", f"{{psychosis: {{training: {here}}}}}"]
+    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, *wrong) == 1
+    assert "give one datalist, or one for 'training' and one for 'test'" in capsys.readouterr().err
+
+
+def test_a_protocol_of_another_name_is_refused(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, "--protocol", "fold") == 1
+    assert "No protocol is named 'fold'; did you mean 'folds'" in capsys.readouterr().err
+
+
+def test_test_subjects_known_from_pretraining_are_refused_with_their_names(
+    probed, tiny_phantom, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(ROOT)
+    records = load_section(tiny_phantom / "alzheimer.json", "test")[:2]
+    card = {"fingerprints": fingerprints(records)}
+    save_weights(tmp_path / "weights.pt", load_encoder(probed / "weights.pt").encoder, card)
+    tasks = ["--tasks", f"{{alzheimer: {tiny_phantom / 'alzheimer.json'}}}", "--sizes", "[20]"]
+    assert probe(tiny_phantom, tmp_path / "weights.pt", tmp_path / "probe", *tasks) == 1
+    error = capsys.readouterr().err
+    assert (
+        f"2 by participant id ('{records[0]['participant_id']}', '{records[1]['participant_id']}'); 2 by image" in error
+    )
+    assert probe(tiny_phantom, tmp_path / "weights.pt", tmp_path / "probe", *tasks, "--allow-overlap") == 0
