@@ -15,7 +15,7 @@ from bundle import configs
 
 logger = logging.getLogger("bundle")
 COLUMNS = ("participant", "session", "age", "sex", "site", "tiv", "label", "split", "study")
-RUNNABLE = ("pretrain.yaml", "probe.yaml")
+RUNNABLE = ("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_positives(_command(commands, "positives", "show how many positives each sigma gives", _positives))
     _add_config(_command(commands, "pretrain", "pretrain an encoder", _pretrain), "pretrain.yaml")
     _add_config(_command(commands, "probe", "probe a pretrained encoder", _probe), "probe.yaml")
+    _add_config(_command(commands, "train", "fine-tune a classifier, or train one from scratch", _train), "train.json")
+    evaluate = _command(commands, "evaluate", "test a classifier on the test section", _evaluate)
+    _add_config(evaluate, "train.json", "evaluate.json")
     return parser
 
 
@@ -234,18 +237,18 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
 # pretrain, probe
 
 
-def _add_config(parser: argparse.ArgumentParser, runnable: str) -> None:
+def _add_config(parser: argparse.ArgumentParser, runnable: str, *overlays: str) -> None:
     path = configs.FOLDER / runnable
-    listed = "\n".join(f"  --{n} {v:<24}{c}" for n, v, c in configs.options_of(path)) if path.is_file() else ""
+    listed = "\n".join(f"  {f'--{n} {v}':<36} {c}" for n, v, c in configs.options_of(path)) if path.is_file() else ""
     parser.epilog = f"options of {path}, with their defaults (nested ones as --train#trainer#max_epochs):\n{listed}"
     parser.add_argument(
         "--config", type=Path, nargs="+", default=[], metavar="OVERLAY", help="overlays, such as configs/phantom.yaml"
     )
-    parser.set_defaults(runnable=path)
+    parser.set_defaults(runnable=[path, *(configs.FOLDER / name for name in overlays)])
 
 
 def _run_config(options: argparse.Namespace, rest: Sequence[str], workflow_type: str) -> None:
-    files = [options.runnable, *[f for f in options.config if f != options.runnable]]
+    files = [*options.runnable, *[f for f in options.config if f not in options.runnable]]
     overrides = configs.resolve(files, configs.parse_overrides(rest), [configs.FOLDER / name for name in RUNNABLE])
     from bundle.workflow import run_config
 
@@ -258,6 +261,14 @@ def _pretrain(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _probe(options: argparse.Namespace, rest: Sequence[str]) -> None:
     _run_config(options, rest, "infer")
+
+
+def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "train")
+
+
+def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "train")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import pickle
 import re
@@ -15,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from bundle.files import replacing, write_json
-from bundle.networks import Encoder, encoder_of
+from bundle.networks import Encoder, encoder_of, freeze
 
 CARD_FORMAT = 1
+SCRATCH = "scratch"  # in place of a file: start from random weights
+HEAD = ("class_layers.", "features.norm5.")  # of MONAI's DenseNet; no encoder has them
 LISTED = 5  # names of tensors in a sentence
 PROJECTOR = {"projector.hidden.": "hidden_representation.", "projector.output.": "head_projection."}  # ours: released
 logger = logging.getLogger(__name__)
@@ -119,6 +122,88 @@ def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport
     return report
 
 
+def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = False) -> None:
+    """Start a classifier from a pretrained encoder: every tensor of its trunk is loaded, or none.
+
+    Args:
+        network: MONAI's DenseNet; final norm and classifier stay as initialised.
+        weights: of an encoder (see `load_encoder`), or `scratch`: the whole network stays as initialised.
+        freeze_trunk: train the head alone; see `networks.freeze`.
+
+    Raises:
+        ValueError: when the weights match the trunk in part or not at all, or random weights are to be frozen.
+    """
+    if str(weights) == SCRATCH:
+        if freeze_trunk:
+            raise ValueError("Freezing a trunk of random weights trains nothing; give pretrained weights.")
+        logger.info("From scratch: the network starts from random weights.")
+        return
+    path = Path(weights)
+    found = {n: t for n, t in _with_our_names(read_state_dict(path)).items() if _is_trunk(n)}
+    _refuse_mismatch(path, {n: t for n, t in network.state_dict().items() if _is_trunk(n)}, found)
+    network.load_state_dict(found, strict=False)
+    logger.info(f"{path}: {len(found)} tensors of the trunk loaded; {', '.join(HEAD)} start from random weights.")
+    if freeze_trunk:
+        freeze(network, HEAD)
+
+
+def _is_trunk(name: str) -> bool:
+    return name.startswith("features.") and not name.startswith(HEAD)
+
+
+def load_network(path: str | Path, network: nn.Module) -> None:
+    """Load a whole network from its own weights: every tensor, or none.
+
+    Raises:
+        ValueError: when the weights do not match; names the tensors.
+    """
+    content = read_state_dict(Path(path))
+    _refuse_mismatch(Path(path), network.state_dict(), content)
+    network.load_state_dict(content)
+    logger.info(f"{path}: all {len(content)} tensors loaded.")
+
+
+def read_card(weights: str | Path) -> dict[str, Any]:
+    """The card beside a weights file; empty when there is none.
+
+    Raises:
+        ValueError: when the card is damaged, or belongs to other weights.
+    """
+    path = Path(weights).with_suffix(".json")
+    if not path.is_file():
+        return {}
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"The card {path} is not valid JSON ({error}); restore it, or delete it.") from error
+    if not isinstance(card, dict):
+        raise ValueError(f"The card {path} is no JSON object; restore it, or delete it.")
+    if Path(weights).is_file() and card.get("sha256") not in (None, sha256(Path(weights))):
+        raise ValueError(f"The card {path} belongs to other weights than {weights}: their sha256 differs; restore it.")
+    return card
+
+
+def classifier_card(weights: str | Path) -> dict[str, Any]:
+    """The card of a classifier, which knows its classes and its operating point.
+
+    Raises:
+        ValueError: when there is none, or it is another kind's.
+    """
+    card = read_card(weights)
+    if card.get("kind") != "classifier" or "val_threshold" not in card.get("validation", {}):
+        kind = f"that of {card.get('kind', 'something else')}" if card else "missing"
+        raise ValueError(
+            f"{weights} needs the card of a classifier beside it, with its classes and operating point, but the card "
+            f"is {kind}; train the classifier first, or keep the .json with the .pt."
+        )
+    return card
+
+
+def origin(weights: str | Path) -> dict[str, str] | str:
+    """What a card says of the weights that training started from."""
+    return SCRATCH if str(weights) == SCRATCH else {"path": str(weights), "sha256": sha256(Path(weights))}
+
+
 def to_released(network_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A contrastive network's state dict in the layout of the paper's released file, to be stored under "model".
 
@@ -171,15 +256,15 @@ def _refuse_mismatch(path: Path, expected: Mapping[str, Tensor], found: Mapping[
     ]
     problems = {
         "missing in the file": [name for name in expected if name not in found],
-        "unknown to the encoder": [name for name in found if name not in expected],
+        "unknown to the network": [name for name in found if name not in expected],
         "of another shape": shapes,
     }
     if any(problems.values()):
         matching = len(set(expected) & set(found)) - len(shapes)
         reasons = "; ".join(f"{len(names)} {what} ({_listed(names)})" for what, names in problems.items() if names)
         raise ValueError(
-            f"{path} does not fit this encoder: {matching} of its {len(expected)} tensors match, {reasons}. "
-            "Nothing was loaded; use the encoder settings that the weights were trained with."
+            f"{path} does not fit this network: {matching} of its {len(expected)} tensors match, {reasons}. "
+            "Nothing was loaded; use the settings that the weights were trained with."
         )
 
 

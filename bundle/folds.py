@@ -140,6 +140,46 @@ def site_trials(records: Sequence[Mapping[str, Any]], task: str = "the task") ->
     return [Trial(n, 0, train, test) for train, test in trials]
 
 
+def with_validation(
+    training: list[dict],
+    validation: list[dict],
+    share: float,
+    size: int | None = None,
+    draw: int = 0,
+    seed: int = 0,
+    task: str = "the task",
+) -> dict[str, list[dict]]:
+    """Training and validation records of a task, the latter from the former where the datalist has none.
+
+    Args:
+        training: the datalist's section.
+        validation: the datalist's section, which may be empty.
+        share: of the training participants that validate, where it is.
+        size: participants drawn from `training` first, those who validate included; None takes all.
+        draw: which draw of this size; the same as a probe's.
+        seed: of draws and division.
+        task: for messages.
+
+    Returns:
+        `training` and `validation`, both with both labels.
+
+    Raises:
+        ValueError: see `require_diagnoses`, `nested_draws` and `group_folds`; or the share is not in (0, 0.5].
+    """
+    labels = require_diagnoses(training, f"'training' of {task}")
+    people = [r["participant_id"] for r in training]
+    rows = (
+        np.arange(len(training)) if size is None else nested_draws(labels, people, [size], draw + 1, seed)[size, draw]
+    )
+    if validation:
+        require_diagnoses(validation, f"'validation' of {task}")
+        return {"training": [training[row] for row in rows], "validation": validation}
+    if not 0 < share <= 0.5:
+        raise ValueError(f"`validation_share` is in (0, 0.5], but {share} was given.")
+    train, held = group_folds(labels[rows], [people[row] for row in rows], round(1 / share), [seed, draw])[0]
+    return {"training": [training[row] for row in rows[train]], "validation": [training[row] for row in rows[held]]}
+
+
 def _require_both(labels: np.ndarray, site: str, task: str) -> None:
     if set(labels) != {0, 1}:
         kind = "controls" if set(labels) == {0} else "patients" if len(labels) else "nobody"

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, DiskSaver, global_step_from_engine
 from ignite.metrics import Metric
 from monai.engines import Evaluator, Trainer
+from monai.handlers import from_engine
 from torch import Tensor, nn
 
 from bundle.checkpoints import save_weights
 from bundle.engines import ContrastivePrepareBatch
-from bundle.metrics import age_errors, alignment, effective_rank, site_balanced_accuracy, uniformity
+from bundle.files import write_text
+from bundle.metrics import (
+    age_errors,
+    alignment,
+    calibration_error,
+    decisions,
+    effective_rank,
+    operating_point,
+    site_balanced_accuracy,
+    uniformity,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -132,17 +144,98 @@ class ContrastiveMonitor(RepresentationMonitor):
         }
 
 
+class OperatingPoint(Metric):
+    """Judges a classifier's decisions and probabilities on all subjects of a run.
+
+    Sets `val_threshold` (the probability from which on a subject is called a patient, chosen by the rule on these very
+    subjects), `val_sensitivity`, `val_specificity` and `val_balanced_accuracy` there, and `val_calibration_error`.
+
+    Args:
+        rule: see `metrics.operating_point`; `probability=…` applies a threshold chosen elsewhere.
+        device: of ignite's metric; results are kept on the CPU.
+    """
+
+    _state_dict_all_req_keys = ()
+
+    def __init__(self, rule: str = "youden", device: str | torch.device = "cpu") -> None:
+        operating_point([0, 1], [0.0, 1.0], rule)  # refuse another rule before training, not after
+        self.rule = rule
+        super().__init__(output_transform=from_engine(["pred", "label"]), device=device)
+
+    def reset(self) -> None:
+        """Forget the last run."""
+        self._labels: list[Tensor] = []
+        self._probabilities: list[Tensor] = []
+
+    def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
+        """Keep the probabilities (2,) and one-hot labels (2,) of one batch."""
+        self._probabilities += [p[1].detach() for p in output[0]]
+        self._labels += [label[1] for label in output[1]]
+
+    def compute(self) -> dict[str, float]:
+        """All quantities."""
+        labels = torch.stack(self._labels).cpu().numpy().astype(int)
+        probabilities = torch.stack(self._probabilities).double().cpu().numpy()
+        if not np.isfinite(probabilities).all():
+            raise ValueError("Training has diverged: probabilities are not finite; lower `learning_rate`.")
+        threshold = operating_point(labels, probabilities, self.rule)
+        quality = {"threshold": threshold, **decisions(labels, probabilities, threshold)}
+        quality["calibration_error"] = calibration_error(labels, probabilities)
+        return {f"val_{name}": value for name, value in quality.items()}
+
+    def completed(self, engine: Engine, name: str) -> None:  # noqa: ARG002
+        """Publish every quantity under its own name."""
+        engine.state.metrics.update(self.compute())
+
+
+class PredictionWriter:
+    """Writes `predictions.csv`: a row per image with ids, class names and probabilities; attach to the evaluator.
+
+    Args:
+        folder: of the table.
+        class_names: of label 0 and label 1.
+        threshold: probability of label 1 from which on it is predicted.
+    """
+
+    def __init__(self, folder: str | Path, class_names: Sequence[str], threshold: float) -> None:
+        self.path, self.class_names, self.threshold = Path(folder) / "predictions.csv", list(class_names), threshold
+
+    def attach(self, engine: Engine) -> None:
+        """Keep every iteration's predictions and write them at the end."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:  # noqa: ARG002
+        """Forget the last run."""
+        self._rows: list[dict[str, Any]] = []
+
+    def keep(self, engine: Any) -> None:
+        """Keep the rows of one decollated batch."""
+        for record, output in zip(engine.state.batch, engine.state.output, strict=True):
+            probabilities = output["pred"].double().tolist()
+            row = {name: record[name] for name in ("participant_id", "session_id", "site")}
+            row |= {"label": int(record["label"]), "diagnosis": self.class_names[int(record["label"])]}
+            row |= {f"probability_{name}": p for name, p in zip(self.class_names, probabilities, strict=True)}
+            self._rows.append({**row, "predicted": self.class_names[int(probabilities[1] >= self.threshold)]})
+
+    def write(self, engine: Engine) -> None:  # noqa: ARG002
+        """Write the table."""
+        write_text(self.path, pd.DataFrame(self._rows).to_csv(index=False, float_format="%.6f"))
+        logger.info(f"{len(self._rows)} predictions: {self.path}")
+
+
 class BestWeights:
-    """Writes the encoder's weights and card whenever validation finds a new best; attach to the evaluator.
+    """Writes a module's weights and card whenever validation finds a new best; attach to the evaluator.
 
     Args:
         path: the `.pt` file.
-        encoder: whose weights are written.
+        module: whose weights are written: an encoder, or a classifier.
         card: what to say of them; the epoch and the validation metrics are added.
     """
 
-    def __init__(self, path: str | Path, encoder: nn.Module, card: Mapping[str, Any]) -> None:
-        self.path, self.encoder, self.card = Path(path), encoder, dict(card)
+    def __init__(self, path: str | Path, module: nn.Module, card: Mapping[str, Any]) -> None:
+        self.path, self.module, self.card = Path(path), module, dict(card)
 
     def attach(self, engine: Engine) -> None:
         """Look after each validation, once MONAI has compared it with the best."""
@@ -153,7 +246,7 @@ class BestWeights:
         if engine.state.best_metric_epoch != engine.state.epoch:
             return
         metrics = {name: round(float(value), 6) for name, value in engine.state.metrics.items()}
-        save_weights(self.path, self.encoder, {**self.card, "epoch": engine.state.epoch, "validation": metrics})
+        save_weights(self.path, self.module, {**self.card, "epoch": engine.state.epoch, "validation": metrics})
         logger.info(f"Best so far ({engine.state.key_metric_name}): wrote {self.path}")
 
 

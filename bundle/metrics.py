@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, recall_score
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
@@ -183,3 +184,100 @@ def bootstrap_mean(values: ArrayLike, resamples: int = 1000, seed: int = 0) -> N
     values = np.asarray(values, dtype=np.float64)
     rows = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
     return values[rows].mean(1)
+
+
+def operating_point(labels: ArrayLike, probabilities: ArrayLike, rule: str = "youden") -> float:
+    """The probability from which on a subject is called a patient.
+
+    Candidates lie half-way between neighbouring probabilities, so that rounding cannot change a decision; of equally
+    good ones the nearest to 0.5 is taken.
+
+    Args:
+        labels: 0 control, 1 patient; both there.
+        probabilities: of being a patient.
+        rule: `youden` (largest sensitivity + specificity), `sensitivity=0.9` (most specific with at least this
+            sensitivity), `specificity=0.9` (the reverse), or `probability=0.5` (this one).
+
+    Shape:
+        labels (N,), probabilities (N,).
+
+    Raises:
+        ValueError: for another rule.
+
+    Source:
+        Youden, Cancer 3 (1950), 32–35.
+
+    Example:
+        >>> operating_point([0, 0, 1, 1], [0.1, 0.4, 0.6, 0.9])
+        0.5
+    """
+    name, wanted = _rule(rule)
+    if name == "probability":
+        return wanted
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    values = np.unique(probabilities)
+    candidates = np.concatenate([[values[0] / 2], (values[:-1] + values[1:]) / 2, [(values[-1] + 1) / 2]])
+    positive = probabilities >= candidates[:, None]
+    sensitivity, specificity = positive[:, labels == 1].mean(1), 1 - positive[:, labels == 0].mean(1)
+    worth = sensitivity + specificity
+    if name != "youden":
+        kept, other = (sensitivity, specificity) if name == "sensitivity" else (specificity, sensitivity)
+        worth = np.where(kept >= wanted - 1e-12, other, -1.0)
+    best = np.flatnonzero(worth >= worth.max() - 1e-12)
+    return float(candidates[best[np.abs(candidates[best] - 0.5).argmin()]])
+
+
+def _rule(rule: str) -> tuple[str, float]:
+    name, _, number = rule.partition("=")
+    try:
+        wanted = float(number) if number else math.nan
+    except ValueError:
+        wanted = math.inf
+    if (name == "youden" and not number) or (
+        name in ("sensitivity", "specificity", "probability") and 0 <= wanted <= 1
+    ):
+        return name, wanted
+    raise ValueError(
+        f"An operating point is youden, sensitivity=0.9, specificity=0.9 or probability=0.5, but '{rule}' was given."
+    )
+
+
+def decisions(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> dict[str, float]:
+    """Sensitivity, specificity and balanced accuracy of calling a subject a patient from a probability on.
+
+    Shape:
+        labels (N,) in {0, 1}, both there, probabilities (N,).
+    """
+    labels, positive = np.asarray(labels), np.asarray(probabilities, dtype=np.float64) >= threshold
+    sensitivity, specificity = recall_score(labels, positive), recall_score(labels, positive, pos_label=0)
+    return {
+        "sensitivity": float(sensitivity),
+        "specificity": float(specificity),
+        "balanced_accuracy": float(balanced_accuracy_score(labels, positive)),
+    }
+
+
+def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> pd.DataFrame:
+    """How often subjects of similar probability are patients: a row per bin of equal width that holds any.
+
+    Shape:
+        labels (N,) in {0, 1}, probabilities (N,); columns predicted (mean probability), observed (share of patients),
+        n (subjects).
+    """
+    table = pd.DataFrame({"predicted": np.asarray(probabilities, dtype=np.float64), "observed": np.asarray(labels)})
+    place = np.clip((table["predicted"] * bins).astype(int), 0, bins - 1)
+    groups = table.groupby(place)
+    return groups.mean().assign(n=groups.size()).reset_index(drop=True)
+
+
+def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error: mean distance of probability from share of patients over bins, weighted by size.
+
+    Shape:
+        labels (N,) in {0, 1}, probabilities (N,).
+
+    Source:
+        Naeini et al., AAAI 2015; Guo et al., ICML 2017.
+    """
+    table = reliability(labels, probabilities, bins)
+    return float(np.average((table["predicted"] - table["observed"]).abs(), weights=table["n"]))

@@ -186,3 +186,24 @@ class ContrastiveNetwork(nn.Module):
     def forward(self, volumes: Tensor) -> Tensor:
         """Project volumes."""
         return self.projector(self.encoder(volumes))
+
+
+def freeze(network: nn.Module, trained: Sequence[str]) -> None:
+    """Freeze a network but for some parts: no gradients, and batch norm keeps the statistics it has.
+
+    A network in training mode would still let batch norm follow the batches; here the frozen ones stay in evaluation
+    mode whatever mode the network is put in.
+
+    Args:
+        network: changed in place.
+        trained: beginnings of the names of the parts that go on learning.
+    """
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(tuple(trained)))
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not f"{name}.".startswith(tuple(trained)):
+            module.register_forward_pre_hook(_stay_in_evaluation)
+
+
+def _stay_in_evaluation(module: nn.Module, _: object) -> None:
+    module.eval()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bundle.checkpoints import read_card
 from bundle.names import quoted
 from bundle.volumes import read_volume, without_prefix
 
@@ -20,7 +20,9 @@ KINDS = {"participants": "participant id", "images": "image"}  # in a card: in a
 logger = logging.getLogger(__name__)
 
 
-def fingerprints(records: Sequence[Mapping[str, Any]], workers: int = 4) -> dict[str, list[str]]:
+def fingerprints(
+    records: Sequence[Mapping[str, Any]], workers: int = 4, inherited: str | Path | None = None
+) -> dict[str, list[str]]:
     """Digests of the participants and images of a cohort, for the card of what is trained on it.
 
     A card is published and a list of participants must not be: digests can be compared and are not the ids. They are
@@ -29,33 +31,36 @@ def fingerprints(records: Sequence[Mapping[str, Any]], workers: int = 4) -> dict
     Args:
         records: of a datalist (participant_id, image).
         workers: threads that read images; every image is read once.
+        inherited: weights that training starts from; who is known to their card is known to the new one.
 
     Returns:
         `participants` and `images`, sorted and each once.
     """
     with ThreadPoolExecutor(max(1, workers)) as pool:
         images = set(pool.map(_image_digest, [Path(r["image"]) for r in records]))
-    return {"participants": sorted({_id_digest(r) for r in records}), "images": sorted(images)}
+    known = read_card(inherited).get("fingerprints", {}) if inherited else {}
+    new = {"participants": {_id_digest(r) for r in records}, "images": images}
+    return {kind: sorted({*digests, *known.get(kind, ())}) for kind, digests in new.items()}
 
 
 def refuse_overlap(
     weights: str | Path, records: Sequence[Mapping[str, Any]], what: str, allow: bool = False, workers: int = 4
 ) -> None:
-    """Refuse to test an encoder on participants of its own pretraining.
+    """Refuse to test weights on participants they were trained on, in pretraining or since.
 
     Args:
-        weights: of the encoder; its card, the `.json` beside it, has the `fingerprints` of the pretraining.
+        weights: their card, the `.json` beside them, has the `fingerprints` of the training.
         records: to be tested on.
         what: name of the test set, for the message.
         allow: only warn.
         workers: threads that read images.
 
     Raises:
-        ValueError: lists the participants found in the pretraining, unless `allow`.
+        ValueError: lists the participants found in the training, unless `allow`.
     """
-    known = _card(Path(weights)).get("fingerprints")
+    known = read_card(weights).get("fingerprints")
     if known is None:
-        logger.warning(f"{weights} has no card that says whom it was trained on: overlap with {what} cannot be seen.")
+        logger.warning(f"{weights} has no card that says on whom it was trained: overlap with {what} cannot be seen.")
         return
     with ThreadPoolExecutor(max(1, workers)) as pool:
         images = list(pool.map(_image_digest, [Path(r["image"]) for r in records]))
@@ -67,7 +72,7 @@ def refuse_overlap(
 
 def _say_overlap(weights: str | Path, what: str, found: Mapping[str, list[str]], allow: bool) -> None:
     parts = [f"{len(names)} by {KINDS[kind]} ({quoted(names)})" for kind, names in found.items() if names]
-    fact = f"Participants of {what} were in the pretraining of {weights}: {'; '.join(parts)}."
+    fact = f"Participants of {what} were in the training of {weights}: {'; '.join(parts)}."
     if allow:
         logger.warning(f"{fact} Going on because overlap was allowed.")
         return
@@ -81,17 +86,6 @@ def _shared(records: Sequence[Mapping[str, Any]], digests: Sequence[str], known:
     """Participants whose digest is among the known ones."""
     there = set(known)
     return sorted({str(r["participant_id"]) for r, digest in zip(records, digests, strict=True) if digest in there})
-
-
-def _card(weights: Path) -> dict[str, Any]:
-    path = weights.with_suffix(".json")
-    if not path.is_file():
-        return {}
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"The card {path} is not valid JSON ({error}); restore it, or delete it.") from error
-    return card if isinstance(card, dict) else {}
 
 
 def _id_digest(record: Mapping[str, Any]) -> str:

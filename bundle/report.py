@@ -86,3 +86,27 @@ def _curves_of_task(axes: Axes, rows: pd.DataFrame, best: float | None) -> None:
     axes.set_xlabel("training subjects N")
     axes.grid(axis="y", color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def calibration_curves(path: Path, curves: Mapping[str, pd.DataFrame], note: str = "") -> None:
+    """Draw how often subjects of similar probability are patients; the diagonal is perfect.
+
+    Args:
+        path: the PNG to write.
+        curves: name → table of `metrics.reliability`; points grow with the subjects in a bin.
+        note: a line above the figure.
+    """
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":", linewidth=1)
+    for (name, table), (colour, _) in zip(curves.items(), STYLES, strict=False):
+        axes.plot(table["predicted"], table["observed"], color=colour, label=name, linewidth=1)
+        axes.scatter(table["predicted"], table["observed"], 8 + 200 * table["n"] / table["n"].sum(), color=colour)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability of being a patient", ylabel="share of patients")
+    axes.set_aspect("equal")
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(curves) > 1:
+        axes.legend(frameon=False, fontsize="small")
+    figure.suptitle(note, fontsize="small", color="0.3")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -27,6 +27,7 @@ from bundle.checkpoints import load_encoder
 from bundle.cohort import SECTIONS, load_section
 from bundle.files import replacing, write_json, write_text
 from bundle.folds import Trial, draw_trials, fold_trials, site_trials
+from bundle.metrics import bootstrap_auc, interval, reliability
 from bundle.names import nearest, quoted
 from bundle.networks import Encoder
 from bundle.overlap import refuse_overlap
@@ -51,7 +52,7 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], workflow_typ
     workflow.finalize()
 
 
-def report_pretraining(evaluator: Evaluator, weights: str | Path) -> None:
+def report_training(evaluator: Evaluator, weights: str | Path) -> None:
     """Say where the best weights lie and how good they are."""
     if evaluator.state.best_metric_epoch < 1:
         logger.warning("No validation was run, so that no weights were written; lower `val_interval`.")
@@ -59,6 +60,23 @@ def report_pretraining(evaluator: Evaluator, weights: str | Path) -> None:
     logger.info(
         f"Best {evaluator.state.key_metric_name} {evaluator.state.best_metric:.4f} at epoch "
         f"{evaluator.state.best_metric_epoch}: {weights}"
+    )
+
+
+def report_evaluation(folder: str | Path, metrics: Mapping[str, float]) -> None:
+    """Write `metrics.json` and `calibration.png` beside `predictions.csv`, and say the ROC-AUC with its interval."""
+    table = pd.read_csv(Path(folder) / "predictions.csv")
+    patient = str(table.filter(like="probability_").columns[1])
+    people = table.groupby("participant_id").agg(label=("label", "max"), probability=(patient, "mean"))
+    low, high = interval(bootstrap_auc(people["label"], people["probability"]))
+    values = {name.removeprefix("val_"): float(value) for name, value in metrics.items()}
+    content = {"images": len(table), "participants": len(people), **values, "auc_interval": [low, high]}
+    write_json(Path(folder) / "metrics.json", content)
+    report.calibration_curves(
+        Path(folder) / "calibration.png", {"classifier": reliability(table["label"], table[patient])}
+    )
+    logger.info(
+        f"ROC-AUC {values['auc']:.3f} (95 % interval {low:.2f}–{high:.2f}), {len(people)} participants: {folder}"
     )
 
 

@@ -19,7 +19,7 @@ OURS = {
     "folds": {"names"},
     "splits": {"names"},
     "volumes": set(),
-    "overlap": {"names", "volumes"},
+    "overlap": {"checkpoints", "names", "volumes"},
     "participants": {"names", "volumes"},
     "cohort": {"files", "names", "participants", "volumes"},
     "phantom_tables": set(),
@@ -31,7 +31,7 @@ OURS = {
     "pretexts": {"networks"},
     "rivals": {"losses"},
     "engines": {"names"},
-    "handlers": {"checkpoints", "engines", "metrics"},
+    "handlers": {"checkpoints", "engines", "files", "metrics"},
     "probing": {"engines", "folds", "metrics", "networks"},
     "report": {"files"},
 }

@@ -4,8 +4,21 @@ import pickle
 
 import pytest
 import torch
+from monai.networks.nets import DenseNet121
 
-from bundle.checkpoints import from_released, load_encoder, read_state_dict, save_weights, sha256, to_released
+from bundle.checkpoints import (
+    classifier_card,
+    from_released,
+    load_encoder,
+    load_network,
+    origin,
+    read_card,
+    read_state_dict,
+    save_weights,
+    sha256,
+    start_from,
+    to_released,
+)
 from bundle.networks import ContrastiveNetwork, DenseNetEncoder, ResNetEncoder
 
 
@@ -87,12 +100,12 @@ def test_another_architecture_is_refused_and_changes_nothing(saved):
     others = {
         "tensors match.* of another shape.*instead of": encoder(growth_rate=6),
         r"missing in the file \(features.denseblock1.denselayer2": DenseNetEncoder(1, 8, 4, (2, 1, 1, 1)),
-        r"unknown to the encoder \(features.transition3": DenseNetEncoder(1, 8, 4, (1, 1, 1)),
+        r"unknown to the network \(features.transition3": DenseNetEncoder(1, 8, 4, (1, 1, 1)),
         " 0 of its .* match": ResNetEncoder(),
     }
     for reason, other in others.items():
         before = {k: v.clone() for k, v in other.state_dict().items()}
-        with pytest.raises(ValueError, match=f"does not fit this encoder.*{reason}.*Nothing was loaded"):
+        with pytest.raises(ValueError, match=f"does not fit this network.*{reason}.*Nothing was loaded"):
             load_encoder(path, other)
         assert all(torch.equal(before[k], v) for k, v in other.state_dict().items())
 
@@ -153,3 +166,65 @@ def test_a_failed_save_leaves_the_old_weights(saved):
         save_weights(path, Unsaveable(), {})
     assert path.read_bytes() == before
     assert sorted(p.name for p in path.parent.iterdir()) == ["pretrained.json", "pretrained.pt"]
+
+
+def classifier(growth_rate=4):
+    return DenseNet121(
+        3, in_channels=1, out_channels=2, init_features=8, growth_rate=growth_rate, block_config=(1, 1, 1, 1)
+    )
+
+
+def test_a_classifier_starts_from_an_encoder_and_its_head_from_nothing(saved):
+    network, path = saved
+    trained = classifier()
+    head = trained.class_layers.out.weight.clone()
+    start_from(trained, path)
+    expected = network.encoder.state_dict()
+    assert all(torch.equal(trained.state_dict()[name], tensor) for name, tensor in expected.items())
+    assert torch.equal(trained.class_layers.out.weight, head)
+
+
+def test_a_classifier_starts_from_another_one(tmp_path):
+    save_weights(tmp_path / "model.pt", classifier(), {})
+    start_from(classifier(), tmp_path / "model.pt")
+
+
+def test_a_classifier_of_another_architecture_is_refused(saved):
+    trained = classifier(growth_rate=6)
+    before = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
+    with pytest.raises(ValueError, match=r"does not fit this network: .* of another shape"):
+        start_from(trained, saved[1])
+    assert all(torch.equal(trained.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+def test_from_scratch_is_said_and_cannot_be_frozen(caplog):
+    with caplog.at_level("INFO"):
+        start_from(classifier(), "scratch")
+    assert "From scratch" in caplog.text
+    assert origin("scratch") == "scratch"
+    with pytest.raises(ValueError, match="Freezing a trunk of random weights"):
+        start_from(classifier(), "scratch", freeze_trunk=True)
+
+
+def test_a_whole_network_loads_or_is_refused(tmp_path, saved):
+    source, target = classifier(), classifier()
+    save_weights(tmp_path / "model.pt", source, {})
+    load_network(tmp_path / "model.pt", target)
+    assert same_weights(source, target)
+    with pytest.raises(ValueError, match="does not fit this network"):
+        load_network(saved[1], target)
+
+
+def test_cards_are_read_and_checked(tmp_path):
+    path = tmp_path / "model.pt"
+    assert read_card(path) == {}
+    with pytest.raises(ValueError, match="but the card is missing"):
+        classifier_card(path)
+    save_weights(path, classifier(), {"kind": "classifier", "validation": {"val_threshold": 0.4}})
+    assert classifier_card(path)["validation"]["val_threshold"] == 0.4
+    save_weights(path, classifier(), {"kind": "encoder"})
+    with pytest.raises(ValueError, match="but the card is that of encoder"):
+        classifier_card(path)
+    path.with_suffix(".json").write_text("[]")
+    with pytest.raises(ValueError, match="is no JSON object"):
+        read_card(path)

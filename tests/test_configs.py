@@ -7,7 +7,8 @@ import yaml
 from bundle import configs
 
 FOLDER = Path(__file__).parents[1] / "configs"
-RUNNABLE = [FOLDER / "pretrain.yaml", FOLDER / "probe.yaml"]
+RUNNABLE = [FOLDER / name for name in ("pretrain.yaml", "probe.yaml", "train.json")]
+KNOWN = [*RUNNABLE, FOLDER / "evaluate.json"]
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.name)
@@ -22,13 +23,21 @@ def test_pretraining_defaults_are_the_papers():
     expected = {"sigma": 5.0, "temperature": 0.1, "views": "cutout", "batch_size": 64, "epochs": 100}
     assert {name: config[name] for name in expected} == expected
     assert (config["learning_rate"], config["weight_decay"]) == (1e-4, 5e-5)
-    assert config["encoder"]["block_config"] == [6, 12, 24, 16]
+    assert config["block_config"] == [6, 12, 24, 16]
 
 
-def test_probe_and_pretraining_agree_on_encoder_and_preprocessing():
-    pretrain, probe = (configs.read_config(path) for path in RUNNABLE)
+def test_fine_tuning_defaults_are_the_papers():
+    config = configs.read_config(FOLDER / "train.json")
+    expected = {"batch_size": 8, "epochs": 50, "learning_rate": 1e-4, "weight_decay": 5e-5}
+    assert {name: config[name] for name in expected} == expected
+    assert (config["lr_scheduler"]["step_size"], config["lr_scheduler"]["gamma"]) == (10, 0.2)
+
+
+def test_all_configs_agree_on_network_and_preprocessing():
+    pretrain, probe, train = (configs.read_config(path) for path in RUNNABLE)
     assert pretrain["encoder"] == probe["encoder"]
-    assert pretrain["preprocessing"] == probe["preprocessing"]
+    for name in ("init_features", "growth_rate", "block_config", "preprocessing"):
+        assert pretrain[name] == probe[name] == train[name]
 
 
 @pytest.mark.parametrize("path", sorted(set(FOLDER.glob("*.yaml")) - set(RUNNABLE)), ids=lambda p: p.name)
@@ -36,7 +45,7 @@ def test_overlays_are_short_say_what_they_change_and_set_only_what_exists(path):
     text = path.read_text()
     assert text.startswith("# Overlay on ")
     assert text.count("\n") <= 25
-    known = [key for runnable in RUNNABLE for key in configs.read_config(runnable)]
+    known = [key for runnable in KNOWN for key in configs.read_config(runnable)]
     configs.check_overlay({}, yaml.safe_load(text), known, path.name)
 
 
@@ -49,6 +58,10 @@ def test_options_are_read_with_their_comments():
     options = {name: (value, comment) for name, value, comment in configs.options_of(FOLDER / "pretrain.yaml")}
     assert options["sigma"] == ("5.0", "σ, years; or scott, or silverman")
     assert "network" not in options
+    options = {name: (value, comment) for name, value, comment in configs.options_of(FOLDER / "train.json")}
+    assert options["batch_size"] == ("8", "subjects")
+    assert {"weights", "freeze", "epochs"} <= set(options)
+    assert not {"network_def", "run", "loss", "train", "device", "imports"} & set(options)
 
 
 def test_overrides_are_parsed_as_yaml():
@@ -109,4 +122,4 @@ def test_an_overlay_with_an_unknown_key_is_refused(tmp_path):
 
 def test_an_overlays_values_are_what_overrides_are_checked_against():
     files = [RUNNABLE[0], FOLDER / "phantom.yaml"]
-    assert configs.resolve(files, {"encoder#init_features": 8}, RUNNABLE) == {"encoder#init_features": 8}
+    assert configs.resolve(files, {"init_features": 8}, RUNNABLE) == {"init_features": 8}

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from bundle import folds
-from bundle.folds import draw_trials, fold_trials, group_folds, nested_draws, require_diagnoses, site_trials
+from bundle.folds import (
+    draw_trials,
+    fold_trials,
+    group_folds,
+    nested_draws,
+    require_diagnoses,
+    site_trials,
+    with_validation,
+)
 
 
 def test_the_examples_in_the_docstrings_run():
@@ -151,3 +159,25 @@ def test_a_site_with_one_class_is_said_and_tested_all_the_same(caplog):
 def test_sites_that_cannot_be_left_out_get_their_sentence(labels, sites, reason):
     with pytest.raises(ValueError, match=reason):
         site_trials(records(labels, list(sites)))
+
+
+def test_validation_comes_out_of_the_subjects_that_a_probe_would_draw():
+    pool = records([0, 1] * 50)
+    sections = with_validation(pool, [], 0.2, size=40, draw=2, seed=5)
+    assert {name: len(found) for name, found in sections.items()} == {"training": 32, "validation": 8}
+    drawn = nested_draws([r["label"] for r in pool], [r["participant_id"] for r in pool], [40], 3, 5)[40, 2]
+    both = {r["participant_id"] for r in [*sections["training"], *sections["validation"]]}
+    assert both == {pool[row]["participant_id"] for row in drawn}
+    assert sum(r["label"] for r in sections["validation"]) == 4
+
+
+def test_a_validation_section_is_used_as_it_is():
+    sections = with_validation(records([0, 1] * 10), records([0, 1]), 0.2)
+    assert [len(found) for found in sections.values()] == [20, 2]
+    with pytest.raises(ValueError, match="'validation' of the task has one class"):
+        with_validation(records([0, 1] * 10), records([0]), 0.2)
+
+
+def test_a_share_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"`validation_share` is in \(0, 0.5\], but 0.7 was given"):
+        with_validation(records([0, 1] * 10), [], 0.7)

@@ -34,7 +34,7 @@ def test_help_of_pretrain_lists_the_configs_options(capsys):
 
 def test_a_misspelt_option_is_an_error_with_the_nearest_names(capsys):
     assert main(["pretrain", "--temprature", "0.5"]) == 2
-    assert "There is no option --temprature; did you mean 'temperature'?" in capsys.readouterr().err
+    assert "There is no option --temprature; did you mean 'temperature'" in capsys.readouterr().err
 
 
 def test_a_wrong_type_and_an_expression_are_refused(capsys):

@@ -11,8 +11,12 @@ from bundle.metrics import (
     alignment,
     bootstrap_auc,
     bootstrap_mean,
+    calibration_error,
+    decisions,
     effective_rank,
     interval,
+    operating_point,
+    reliability,
     roc_auc,
     site_balanced_accuracy,
     uniformity,
@@ -100,3 +104,53 @@ def test_more_draws_narrow_the_interval_when_draws_differ():
 def test_bootstrap_mean_has_the_standard_error():
     values = RNG.normal(size=400)
     assert bootstrap_mean(values, 2000).std() == pytest.approx(values.std() / 20, rel=0.1)
+
+
+def by_hand(labels, probabilities, threshold):
+    called = [p >= threshold for p in probabilities]
+    sensitivity = sum(c for c, y in zip(called, labels, strict=True) if y) / sum(labels)
+    specificity = sum(not c for c, y in zip(called, labels, strict=True) if not y) / (len(labels) - sum(labels))
+    return sensitivity, specificity
+
+
+LABELS = RNG.integers(0, 2, 60).tolist()
+PROBABILITIES = np.clip(0.35 * np.array(LABELS) + 0.65 * RNG.random(60), 0, 1).round(2).tolist()
+
+
+def test_decisions_are_counted():
+    sensitivity, specificity = by_hand(LABELS, PROBABILITIES, 0.5)
+    expected = {"sensitivity": sensitivity, "specificity": specificity}
+    expected["balanced_accuracy"] = (sensitivity + specificity) / 2
+    assert decisions(LABELS, PROBABILITIES, 0.5) == pytest.approx(expected)
+
+
+def test_operating_points_are_the_best_of_their_rule():
+    grid = [by_hand(LABELS, PROBABILITIES, t) for t in np.linspace(0, 1.001, 2003)]
+    youden = sum(by_hand(LABELS, PROBABILITIES, operating_point(LABELS, PROBABILITIES)))
+    assert youden == pytest.approx(max(map(sum, grid)))
+    sensitivity, specificity = by_hand(LABELS, PROBABILITIES, operating_point(LABELS, PROBABILITIES, "sensitivity=0.9"))
+    assert sensitivity >= 0.9
+    assert specificity == pytest.approx(max(b for a, b in grid if a >= 0.9))
+    sensitivity, specificity = by_hand(LABELS, PROBABILITIES, operating_point(LABELS, PROBABILITIES, "specificity=0.8"))
+    assert specificity >= 0.8
+    assert sensitivity == pytest.approx(max(a for a, b in grid if b >= 0.8))
+    assert operating_point(LABELS, PROBABILITIES, "probability=0.3") == 0.3
+
+
+@pytest.mark.parametrize("rule", ["best", "sensitivity", "sensitivity=2", "specificity=x", "youden=1", "probability"])
+def test_another_operating_point_is_refused(rule):
+    with pytest.raises(ValueError, match=f"but '{rule}' was given"):
+        operating_point(LABELS, PROBABILITIES, rule)
+
+
+def test_calibration_error_equals_its_definition():
+    expected = 0.0
+    for k in range(10):
+        inside = [(y, p) for y, p in zip(LABELS, PROBABILITIES, strict=True) if min(int(p * 10), 9) == k]
+        if inside:
+            gap = abs(np.mean([y for y, _ in inside]) - np.mean([p for _, p in inside]))
+            expected += gap * len(inside) / len(LABELS)
+    assert calibration_error(LABELS, PROBABILITIES) == pytest.approx(expected)
+    assert reliability(LABELS, PROBABILITIES)["n"].sum() == 60
+    truth = RNG.random(20_000)
+    assert calibration_error(RNG.random(20_000) < truth, truth) < 0.02

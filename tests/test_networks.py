@@ -2,7 +2,7 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet121, resnet18
 
-from bundle.networks import ContrastiveNetwork, DenseNetEncoder, Projector, ResNetEncoder, encoder_of
+from bundle.networks import ContrastiveNetwork, DenseNetEncoder, Projector, ResNetEncoder, encoder_of, freeze
 
 
 def small_encoder():
@@ -66,3 +66,18 @@ def test_projector_is_two_linear_layers_with_a_relu_between():
     projector, embedding = Projector(4, 3, 2), torch.randn(5, 4)
     expected = projector.output(torch.relu(projector.hidden(embedding)))
     assert torch.equal(projector(embedding), expected)
+
+
+def test_a_frozen_part_keeps_weights_and_statistics_in_training_mode():
+    network = DenseNet121(3, 1, 2, init_features=8, growth_rate=4, block_config=(1, 1, 1, 1))
+    freeze(network, ["class_layers.", "features.norm5."])
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    optimizer = torch.optim.Adam(network.parameters(), 0.1, weight_decay=0.1)
+    for _ in range(2):
+        network.train()
+        network(torch.randn(4, 1, 40, 40, 40)).sum().backward()
+        optimizer.step()
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all(name.startswith(("class_layers.", "features.norm5.")) for name in changed)
+    assert {"class_layers.out.weight", "features.norm5.running_mean"} <= changed

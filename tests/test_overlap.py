@@ -68,3 +68,17 @@ def test_a_damaged_card_is_named(people, tmp_path):
 def test_a_card_names_nobody(people):
     assert not any("sub-" in digest for digests in fingerprints(people).values() for digest in digests)
     assert [len(digests) for digests in fingerprints([*people, people[0]]).values()] == [6, 6]
+
+
+def test_whom_an_encoder_knows_its_classifier_knows_too(people, weights):
+    inherited = fingerprints(people[3:4], inherited=weights)
+    assert inherited == fingerprints(people[:4])
+    assert fingerprints(people[3:4], inherited="scratch") == fingerprints(people[3:4])
+
+
+def test_the_card_of_other_weights_is_refused(people, weights):
+    weights.write_bytes(b"other weights")
+    card = json.loads(weights.with_suffix(".json").read_text())
+    weights.with_suffix(".json").write_text(json.dumps({**card, "sha256": "0"}))
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        refuse_overlap(weights, people, "the test set")

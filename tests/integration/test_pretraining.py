@@ -14,7 +14,7 @@ from bundle.checkpoints import load_encoder
 from tests.conftest import ROOT
 
 OVERLAY = Path("configs/phantom.yaml")
-SMALL = ["--encoder#init_features", "8", "--encoder#growth_rate", "4", "--encoder#block_config", "[1, 1, 1, 1]"]
+SMALL = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_the_plain_monai_command_trains(tiny_phantom, tmp_path):
     command = [sys.executable, "-m", "monai.bundle", "run", "training"]
     configs = ["--config_file", "['configs/pretrain.yaml','configs/phantom.yaml']"]
     data = ["--dataset_dir", tiny_phantom, "--output_dir", tmp_path, "--weights", tmp_path / "best.pt"]
-    small = ["--encoder#init_features", "8", "--encoder#growth_rate", "4", "--encoder#block_config", "[1,1,1,1]"]
+    small = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1,1,1,1]"]
     run = subprocess.run(
         [*command, *configs, *map(str, data), *small, "--epochs", "1", "--batch_size", "16", "--sigma", "scott"],
         cwd=ROOT,

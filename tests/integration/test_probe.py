@@ -95,7 +95,7 @@ def test_age_is_probed_against_a_constant(probed):
     ("change", "reason"),
     [
         (["--weights", "nowhere.pt"], "There is no weights file"),
-        (["--encoder#growth_rate", "6"], "does not fit this encoder"),
+        (["--growth_rate", "6"], "does not fit this network"),
         (["--sizes", "[5000]"], "5000"),
     ],
 )
