@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(_command(commands, "train", "fine-tune a classifier, or train one from scratch", _train), "train.json")
     evaluate = _command(commands, "evaluate", "test a classifier on the test section", _evaluate)
     _add_config(evaluate, "train.json", "evaluate.json")
+    _add_config(_command(commands, "compare", "compare pretexts on every task", _compare), "compare.yaml")
     return parser
 
 
@@ -269,6 +270,37 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
     _run_config(options, rest, "train")
+
+
+# compare
+
+
+def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    keys = configs.read_config(options.runnable[0])
+    for path in [f for f in options.config if f not in options.runnable]:
+        own = configs.read_config(path)
+        configs.check_overlay(keys, own, [], str(path))
+        keys |= own
+    overrides = configs.parse_overrides(rest)
+    configs.check_overrides(keys, overrides)
+    keys |= overrides
+    if keys["dataset_dir"] == keys.pop("phantom"):
+        _make_missing_phantom(Path(keys["dataset_dir"]))
+
+    from bundle.comparison import Comparison
+    from bundle.findings import write_findings
+    from bundle.plan import Plan
+
+    plan = Plan(**keys)
+    Comparison(plan).run()
+    write_findings(plan)
+
+
+def _make_missing_phantom(folder: Path) -> None:
+    if not (folder / "pretraining.json").is_file():
+        from bundle.phantom import make_phantom
+
+        make_phantom(folder, resolution=4.5)
 
 
 if __name__ == "__main__":

@@ -121,6 +121,40 @@ def site_balanced_accuracy(embedding: ArrayLike, sites: ArrayLike, seed: int = 0
     )
 
 
+def openbhb_score(site_accuracy: float, age_error: float) -> float:
+    """Score of the OpenBHB challenge for an embedding that should know age and not the site; lower is better.
+
+    Args:
+        site_accuracy: balanced accuracy with which the site is read, in [0, 1].
+        age_error: mean absolute error of age at unseen sites, years.
+
+    Source:
+        Dufumier et al., NeuroImage 263 (2022): accuracy^0.3 · error.
+    """
+    return site_accuracy**0.3 * age_error
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """P values corrected for multiple comparisons by Holm's step-down method.
+
+    Shape:
+        p_values (N,), output (N,).
+
+    Source:
+        Holm, Scandinavian Journal of Statistics 6 (1979), 65–70.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    order = p_values.argsort()
+    stepped = np.maximum.accumulate(p_values[order] * (len(order) - np.arange(len(order))))
+    corrected = np.empty_like(p_values)
+    corrected[order] = stepped.clip(max=1)
+    return corrected
+
+
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
     """Area under the ROC curve by ranks (ties count half), along the last axis.
 

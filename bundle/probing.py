@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bundle.engines import PrecisionInferer
 from bundle.folds import Trial
-from bundle.metrics import OverallScaler, bootstrap_auc, bootstrap_mean, interval, ridge, roc_auc
+from bundle.metrics import OverallScaler, bootstrap_auc, bootstrap_mean, holm, interval, ridge, roc_auc
 from bundle.networks import Encoder
 
 Array = NDArray[np.float64]
@@ -256,6 +262,34 @@ def summarize(scores: pd.DataFrame, reference: str, seed: int = 0) -> pd.DataFra
     return pd.DataFrame(rows, columns=["task", "n", "method", "auc", "low", "high", "gain", "gain_low", "gain_high"])
 
 
+def paired_tests(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Whether two methods differ in ROC-AUC: every pair of methods, by task and n, over the same subjects and draws.
+
+    The statistic is the mean difference over draws divided by its bootstrap standard error, compared with the normal
+    distribution. A t-test over draws would ask only about other draws, since all are tested on the same subjects, and
+    has five values to go by; the bootstrap resamples test subjects and draws, paired between the two methods. P values
+    are corrected by Holm's method over all pairs and sizes of a task.
+
+    Args:
+        scores: rows of `probe_diagnosis` with a column task.
+        seed: of the bootstrap.
+
+    Returns:
+        Columns task, n, method, other, difference, low, high (95 %), draws_won, p, p_holm.
+    """
+    rows = []
+    for (task, size), group in by_participant(scores).groupby(["task", "n"], sort=False):
+        resamples = {m: _bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
+        aucs = draw_aucs(group).pivot(index="draw", columns="method", values="auc")
+        for method, other in combinations(resamples, 2):
+            gaps, samples = aucs[method] - aucs[other], resamples[method] - resamples[other]
+            p = 2 * stats.norm.sf(abs(gaps.mean()) / max(samples.std(ddof=1), 1e-12))
+            rows.append((task, size, method, other, gaps.mean(), *interval(samples), int((gaps > 0).sum()), p))
+    columns = ["task", "n", "method", "other", "difference", "low", "high", "draws_won", "p"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(p_holm=table.groupby("task", sort=False)["p"].transform(holm))
+
+
 def _bootstrap(group: pd.DataFrame, seed: int) -> Array:
     table = group.pivot(index="draw", columns="participant_id", values="score")
     labels = group.drop_duplicates("participant_id").set_index("participant_id")["label"]
@@ -279,3 +313,27 @@ def probe_age(method: str, train: Array, ages: ArrayLike, test: Array, test_ages
     errors = np.abs(ridge().fit(fit_on, ages[known]).predict(test_on) - test_ages[test_known])
     low, high = interval(bootstrap_mean(errors))
     return {"method": method, "mae": float(errors.mean()), "low": low, "high": high, "n_test": len(errors)}
+
+
+def probe_site(train: Array, sites: ArrayLike, test: Array, test_sites: ArrayLike) -> float:
+    """Balanced accuracy with which a linear model reads the site of other subjects of the same sites.
+
+    Shape:
+        train (n, p), sites (n,) names, test (m, p), test_sites (m,).
+    """
+    fit_on, test_on = to_row_space(np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64))
+    model = make_pipeline(OverallScaler(), LogisticRegression(C=0.1, max_iter=200))
+    return float(balanced_accuracy_score(np.asarray(test_sites), model.fit(fit_on, sites).predict(test_on)))
+
+
+def to_plane(embedding: Array, seed: int = 0) -> tuple[Array, str]:
+    """Two coordinates for each embedding, and what they are: UMAP where umap-learn is installed, else PCA.
+
+    Shape:
+        embedding (N, E), output (N, 2).
+    """
+    if find_spec("umap") is None:
+        return PCA(2, random_state=seed).fit_transform(embedding), "PCA"
+    from umap import UMAP
+
+    return UMAP(random_state=seed).fit_transform(embedding), "UMAP"

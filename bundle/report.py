@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,6 +16,20 @@ from bundle.files import replacing
 
 # Okabe & Ito's colours, told apart by colour-blind readers; markers repeat the distinction in print.
 STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
+REFERENCE_STYLES = ("--", "-.", ":", (0, (1, 3)), (0, (6, 3)))
+Style = dict[str, Any]
+
+
+def styles(methods: Sequence[str], references: Collection[str] = ()) -> dict[str, Style]:
+    """How each method is drawn: colours and markers, or grey lines for references; beyond six they repeat, dashed."""
+    drawn, grey = [m for m in methods if m not in references], [m for m in methods if m in references]
+    coloured = {
+        method: {"color": STYLES[i % len(STYLES)][0], "marker": STYLES[i % len(STYLES)][1], "linestyle": line}
+        for i, method in enumerate(drawn)
+        for line in ["-" if i < len(STYLES) else "--"]
+    }
+    lines = {m: {"color": "0.45", "linestyle": s, "linewidth": 1} for m, s in zip(grey, cycle(REFERENCE_STYLES))}
+    return coloured | lines
 
 
 def diagnosis_table(summary: pd.DataFrame) -> str:
@@ -45,8 +62,27 @@ def age_table(ages: pd.DataFrame) -> str:
     )
 
 
+def test_table(tests: pd.DataFrame, method: str) -> str:
+    """Markdown: one method against each other, difference in ROC-AUC with interval and corrected p value.
+
+    Args:
+        tests: as `probing.paired_tests` returns it.
+        method: that the others are compared with.
+    """
+    turned = tests.rename(columns={"method": "other", "other": "method"})
+    turned[["difference", "low", "high"]] = -turned[["difference", "high", "low"]].to_numpy()
+    both = pd.concat([tests, turned])
+    rows = both[both["method"] == method].drop(columns="method").rename(columns={"other": "method"})
+    cells = [f"{r.difference:+.3f} ({r.low:+.2f} to {r.high:+.2f}), p = {r.p_holm:.2g}" for r in rows.itertuples()]
+    return _by_size(rows, cells)
+
+
 def learning_curves(
-    path: Path, summary: pd.DataFrame, best_auc: Mapping[str, float] | None = None, note: str = ""
+    path: Path,
+    summary: pd.DataFrame,
+    best_auc: Mapping[str, float] | None = None,
+    note: str = "",
+    references: Collection[str] = (),
 ) -> None:
     """Draw ROC-AUC against the number of training subjects, a panel per task, as the paper's figure 3 does.
 
@@ -55,58 +91,108 @@ def learning_curves(
         summary: as `probing.summarize` returns it.
         best_auc: task → best achievable ROC-AUC, drawn as a dashed line where it is known.
         note: a line below the figure.
+        references: methods drawn as grey lines.
     """
     tasks = list(dict.fromkeys(summary["task"]))
-    figure = Figure(figsize=(4.2 * len(tasks) + 0.4, 4.4), layout="constrained")
+    looks = styles(list(dict.fromkeys(summary["method"])), references)
+    figure = Figure(figsize=(4.2 * len(tasks) + 0.4, 4.8), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        _curves_of_task(axes, summary[summary["task"] == task], (best_auc or {}).get(task))
+        _curves_of_task(axes, summary[summary["task"] == task], (best_auc or {}).get(task), looks)
         axes.set_title(task.capitalize())
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 3), frameon=False)
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
     figure.axes[0].set_ylabel("ROC-AUC on test subjects")
-    figure.suptitle(note, fontsize="small", color="0.3")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    _save(figure, path, note)
 
 
-def _curves_of_task(axes: Axes, rows: pd.DataFrame, best: float | None) -> None:
+def _curves_of_task(axes: Axes, rows: pd.DataFrame, best: float | None, looks: Mapping[str, Style]) -> None:
     sizes = sorted(set(rows["n"]))
-    methods = list(dict.fromkeys(rows["method"]))
-    for i, (method, (colour, marker)) in enumerate(zip(methods, STYLES, strict=False)):
+    for i, (method, look) in enumerate(looks.items()):
         curve = rows[rows["method"] == method].sort_values("n")
-        shifted = curve["n"] * (1 + 0.025 * (i - (len(methods) - 1) / 2))  # so that intervals do not overlap
+        if "marker" not in look:
+            axes.plot(curve["n"], curve["auc"], label=method, **look)
+            continue
+        shifted = curve["n"] * (1 + 0.02 * (i - (len(looks) - 1) / 2))  # so that intervals do not overlap
         errors = [curve["auc"] - curve["low"], curve["high"] - curve["auc"]]
-        axes.errorbar(shifted, curve["auc"], errors, label=method, color=colour, marker=marker, capsize=2)
+        axes.errorbar(shifted, curve["auc"], errors, label=method, capsize=2, **look)
     if best is not None:
-        axes.axhline(best, color="0.2", linestyle="--", linewidth=1, label="best achievable")
+        axes.axhline(best, color="0.2", linestyle="--", linewidth=1.4, label="best achievable")
     axes.axhline(0.5, color="0.7", linestyle=":", linewidth=1)
     axes.set_xscale("log")
     axes.set_xticks(sizes, [str(n) for n in sizes])
     axes.minorticks_off()
     axes.set_xlabel("training subjects N")
+    _tidy(axes)
     axes.grid(axis="y", color="0.92")
-    axes.spines[["top", "right"]].set_visible(False)
 
 
-def calibration_curves(path: Path, curves: Mapping[str, pd.DataFrame], note: str = "") -> None:
+def calibration_curves(path: Path, panels: Mapping[str, Mapping[str, pd.DataFrame]], note: str = "") -> None:
     """Draw how often subjects of similar probability are patients; the diagonal is perfect.
 
     Args:
         path: the PNG to write.
-        curves: name → table of `metrics.reliability`; points grow with the subjects in a bin.
+        panels: title → method → table of `metrics.reliability`; points grow with the subjects in a bin.
         note: a line above the figure.
     """
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":", linewidth=1)
-    for (name, table), (colour, _) in zip(curves.items(), STYLES, strict=False):
-        axes.plot(table["predicted"], table["observed"], color=colour, label=name, linewidth=1)
-        axes.scatter(table["predicted"], table["observed"], 8 + 200 * table["n"] / table["n"].sum(), color=colour)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability of being a patient", ylabel="share of patients")
-    axes.set_aspect("equal")
+    looks = styles(list(dict.fromkeys(method for curves in panels.values() for method in curves)))
+    figure = Figure(figsize=(4.2 * len(panels) + 0.4, 4.8), layout="constrained")
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="0.7", linestyle=":", linewidth=1)
+        for method, table in curves.items():
+            axes.plot(table["predicted"], table["observed"], label=method, **{**looks[method], "marker": None})
+            sizes = 4 + 150 * table["n"] / table["n"].sum()
+            axes.scatter(table["predicted"], table["observed"], sizes, color=looks[method]["color"])
+        axes.set(xlim=(0, 1), ylim=(0, 1), title=title.capitalize(), xlabel="predicted probability of being a patient")
+        axes.set_aspect("equal")
+        _tidy(axes)
+    figure.axes[0].set_ylabel("share of patients")
+    if len(looks) > 1:
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
+    _save(figure, path, note)
+
+
+def embedding_maps(path: Path, maps: Mapping[str, pd.DataFrame], note: str = "") -> None:
+    """Draw embeddings in a plane, a row per method, coloured by age, by site and by diagnosis.
+
+    Args:
+        path: the PNG to write.
+        maps: title → table with the columns x, y, age (years), site and diagnosis, of the same subjects.
+        note: a line above the figure.
+    """
+    columns = ("age", "site", "diagnosis")
+    figure = Figure(figsize=(12.6, 3.4 * len(maps) + 0.6), layout="constrained")
+    grid = figure.subplots(len(maps), len(columns), squeeze=False)
+    for row, (title, table) in zip(grid, maps.items(), strict=True):
+        ages = row[0].scatter(table["x"], table["y"], 4, c=table["age"], cmap="viridis")
+        figure.colorbar(ages, ax=row[0], label="age, years")
+        _scatter_groups(row[1], table, "site", legend=False)
+        _scatter_groups(row[2], table, "diagnosis", legend=True)
+        row[0].set_ylabel(title)
+        for axes in row:
+            axes.set(xticks=[], yticks=[])
+            _tidy(axes)
+    for axes, name in zip(grid[0], columns, strict=True):
+        axes.set_title(f"by {name}")
+    _save(figure, path, note)
+
+
+def _scatter_groups(axes: Axes, table: pd.DataFrame, column: str, legend: bool) -> None:
+    names = sorted(set(table[column]))
+    rainbow = colormaps["hsv"].resampled(len(names) + 1)
+    for i, name in enumerate(names):
+        colour = STYLES[i % len(STYLES)][0] if legend else rainbow(i)
+        rows = table[table[column] == name]
+        axes.scatter(rows["x"], rows["y"], 4, color=colour, label=name)
+    if legend:
+        axes.legend(frameon=False, fontsize="x-small", markerscale=2)
+
+
+def _tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    if len(curves) > 1:
-        axes.legend(frameon=False, fontsize="small")
+
+
+def _save(figure: Figure, path: Path, note: str) -> None:
     figure.suptitle(note, fontsize="small", color="0.3")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)

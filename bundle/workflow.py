@@ -31,6 +31,7 @@ from bundle.metrics import bootstrap_auc, interval, reliability
 from bundle.names import nearest, quoted
 from bundle.networks import Encoder
 from bundle.overlap import refuse_overlap
+from bundle.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
 from bundle.splits import assert_disjoint
 
 Features = Callable[[Iterable[Mapping]], np.ndarray]
@@ -72,9 +73,8 @@ def report_evaluation(folder: str | Path, metrics: Mapping[str, float]) -> None:
     values = {name.removeprefix("val_"): float(value) for name, value in metrics.items()}
     content = {"images": len(table), "participants": len(people), **values, "auc_interval": [low, high]}
     write_json(Path(folder) / "metrics.json", content)
-    report.calibration_curves(
-        Path(folder) / "calibration.png", {"classifier": reliability(table["label"], table[patient])}
-    )
+    curves = {patient: reliability(table["label"], table[patient])}
+    report.calibration_curves(Path(folder) / "calibration.png", {f"{len(table)} test images": curves})
     logger.info(
         f"ROC-AUC {values['auc']:.3f} (95 % interval {low:.2f}–{high:.2f}), {len(people)} participants: {folder}"
     )
@@ -116,9 +116,6 @@ class ProbeStudy:
         note: a line that tables and figures carry; a phantom's datalist adds that it is one.
     """
 
-    reference = "random initialisation"
-    known = "age, sex, TIV"
-
     def __init__(
         self,
         encoder: Encoder,
@@ -151,12 +148,12 @@ class ProbeStudy:
         self.protocol, self.sizes, self.draws, self.n_folds = protocol, list(sizes), draws, n_folds
         self.seed, self.note = seed, note
         self.penalties, self.voxel_penalties, self.adjust = penalties, voxel_penalties, list(adjust)
-        self.load_batches = partial(_batches, preprocessing, batch_size, num_workers)
+        self.load_batches = partial(batches, preprocessing, batch_size, num_workers)
         load_encoder(weights, encoder)
         self.weights, self.allow_overlap = Path(weights), allow_overlap
         options: dict[str, Any] = {"device": device, "pool": pool, "precision": precision}
-        encoders = {method: encoder, self.reference: random_encoder}
-        encoders["random, calibrated batch norm"] = self._calibrated(random_encoder, device)
+        encoders = {method: encoder, RANDOM: random_encoder}
+        encoders[CALIBRATED] = self._calibrated(random_encoder, device)
         self.encoders: dict[str, Features] = {
             method: partial(probing.embed, network, **options) for method, network in encoders.items()
         }
@@ -169,10 +166,10 @@ class ProbeStudy:
         """Embed, probe, and write tables and figures."""
         embeddings: dict[str, list[pd.DataFrame]] = {method: [] for method in self.encoders}
         scores = pd.concat([self._probe_task(task, path, embeddings) for task, path in self.tasks.items()])
-        summary = probing.summarize(scores, self.reference, self.seed)
+        summary = probing.summarize(scores, RANDOM, self.seed)
         ages = self._probe_age(embeddings)
         for method, parts in embeddings.items():
-            _write_embeddings(self.output_dir / f"embeddings_{_slug(method)}", pd.concat(parts))
+            _write_embeddings(self.output_dir / f"embeddings_{slug(method)}", pd.concat(parts))
         self._write_tables(scores, summary, ages)
 
     def _probe_task(
@@ -184,8 +181,8 @@ class ProbeStudy:
         tables: list[pd.DataFrame] = []
         for method, penalties, features in self._features(task, records, embeddings):
             logger.info(f"{task}: probing {method}")
-            scaling = {"voxels": "none", self.known: "each"}.get(method, "overall")
-            options: dict[str, Any] = {"scaling": scaling, "adjust": [] if method == self.known else self.adjust}
+            scaling = {VOXELS: "none", KNOWN: "each"}.get(method, "overall")
+            options: dict[str, Any] = {"scaling": scaling, "adjust": [] if method == KNOWN else self.adjust}
             tables += probing.probe_diagnosis(method, features, records, trials, penalties, **options)
         return pd.concat(tables).assign(task=task)
 
@@ -208,8 +205,8 @@ class ProbeStudy:
             features = embed(self.load_batches(records))
             embeddings[method].append(_as_table(features, records, task))
             yield method, self.penalties, features
-        yield "voxels", self.voxel_penalties, probing.voxels(self.load_batches(records))
-        yield self.known, self.penalties, probing.covariates(records)
+        yield VOXELS, self.voxel_penalties, probing.voxels(self.load_batches(records))
+        yield KNOWN, self.penalties, probing.covariates(records)
 
     def _probe_age(self, embeddings: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
         if self.age_datalist is None:
@@ -219,7 +216,7 @@ class ProbeStudy:
         train, test = ([{**r, "section": name} for r in records] for name, records in sections.items())
         ages, test_ages = [r["age"] for r in train], [r["age"] for r in test]
         rows = []
-        for method, embed in {**self.encoders, "voxels": probing.voxels}.items():
+        for method, embed in {**self.encoders, VOXELS: probing.voxels}.items():
             logger.info(f"age: probing {method}")
             pair = embed(self.load_batches(train)), embed(self.load_batches(test))
             if method in embeddings:
@@ -229,7 +226,7 @@ class ProbeStudy:
         return pd.DataFrame([*rows, mean_age])
 
     def _write_tables(self, scores: pd.DataFrame, summary: pd.DataFrame, ages: pd.DataFrame) -> None:
-        phantom = _phantom_of(_datalists(self.tasks))
+        phantom = phantom_of(_datalists(self.tasks))
         adjusted = f"Effects of {', '.join(self.adjust)} are removed from all features." if self.adjust else ""
         note = " ".join(filter(None, [self.note, phantom.get("warning", ""), adjusted]))
         tables = {
@@ -240,7 +237,7 @@ class ProbeStudy:
         }
         for name, table in tables.items():
             write_text(self.output_dir / name, table.to_csv(index=False))
-        text = _markdown(summary, ages, phantom.get("best_auc", {}), self.reference, note)
+        text = _markdown(summary, ages, phantom.get("best_auc", {}), RANDOM, note)
         write_text(self.output_dir / "table.md", text)
         figure = self.output_dir / "learning_curves.png"
         report.learning_curves(figure, summary, phantom.get("best_auc"), note)
@@ -264,7 +261,8 @@ def provenance(seed: int, inputs: Mapping[str, str] = MappingProxyType({})) -> d
     }
 
 
-def _batches(preprocessing: Callable, batch_size: int, num_workers: int, records: list[dict]) -> DataLoader:
+def batches(preprocessing: Callable, batch_size: int, num_workers: int, records: list[dict]) -> DataLoader:
+    """Batches of preprocessed records, in their order."""
     return DataLoader(Dataset(records, preprocessing), batch_size=batch_size, num_workers=num_workers)
 
 
@@ -307,11 +305,7 @@ def _plain(column: pd.Series) -> np.ndarray:
     return column.to_numpy(dtype=None if column.dtype.kind in "fi" else "U")
 
 
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name.lower())
-
-
-def _phantom_of(datalists: Iterable[str]) -> dict[str, Any]:
+def phantom_of(datalists: Iterable[str]) -> dict[str, Any]:
     """The phantom's summary when the datalists are a phantom's, else nothing."""
     summaries = {Path(d).parent / "phantom.json" for d in datalists}
     found = [p for p in summaries if p.is_file()]

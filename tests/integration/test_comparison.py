@@ -1,0 +1,131 @@
+"""The comparison, run for real on a tiny phantom: complete, resumed, refused."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import yaml
+
+from bundle.__main__ import main
+from bundle.plan import REFERENCES
+from tests.conftest import ROOT
+
+METHODS = {"y-Aware", "SimCLR", "from scratch", "y-Aware, fine-tuned", *REFERENCES}
+RUN = {
+    "tasks": ["schizophrenia", "alzheimer"],
+    "pretexts": {"y-Aware": [], "SimCLR": ["configs/pretext_simclr.yaml"]},
+    "networks": {"from scratch": "scratch", "y-Aware, fine-tuned": "y-Aware"},
+    "sizes": [12, 20],
+    "seeds": [3, 8],
+    "pretraining": {"epochs": 1},
+    "fine_tuning": {"epochs": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def write_plan(phantom, folder, **changes):
+    scale = {"init_features": 8, "growth_rate": 4, "block_config": [1, 1, 1], "batch_size": 16}
+    (folder / "small.yaml").write_text("# Overlay\n" + yaml.safe_dump(scale))
+    overlays = ["configs/phantom.yaml", str(folder / "small.yaml")]
+    plan = {**RUN, "dataset_dir": str(phantom), "output_dir": str(folder / "compare"), "overlays": overlays, **changes}
+    (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
+    return ["compare", "--config", str(folder / "plan.yaml")]
+
+
+@pytest.fixture(scope="module")
+def compared(tiny_phantom, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        assert main(write_plan(tiny_phantom, folder)) == 0
+    return folder
+
+
+def test_every_method_task_size_and_draw_has_one_row(compared):
+    results = pd.read_csv(compared / "compare" / "results.csv")
+    assert set(results["method"]) == METHODS
+    assert not results.duplicated(["method", "task", "n", "draw"]).any()
+    assert len(results) == len(METHODS) * 2 * 2 * 2
+    assert results["auc"].between(0, 1).all()
+
+
+def test_all_methods_learn_from_the_same_subjects(compared, tiny_phantom):
+    """What validates a network comes out of the subjects that a probe trains on, so both see the same ones."""
+    cards = [
+        json.loads((compared / "compare/runs" / name / "seed_8" / "alzheimer_20" / "model.json").read_text())
+        for name in ("from_scratch", "y_aware__fine_tuned")
+    ]
+    assert cards[0]["subjects"] == cards[1]["subjects"] == {"training": 16, "validation": 4}
+    assert cards[0]["pretrained"] == "scratch"
+    assert cards[1]["pretrained"]["path"].endswith("y_aware/seed_8/pretraining/pretrained.pt")
+    assert set(cards[0]["fingerprints"]["participants"]) < set(cards[1]["fingerprints"]["participants"])
+
+
+def test_every_pair_is_tested_and_corrected(compared):
+    tests = pd.read_csv(compared / "compare" / "tests.csv")
+    pairs = len(METHODS) * (len(METHODS) - 1) // 2
+    assert len(tests) == pairs * 2 * 2
+    assert (tests["p_holm"] >= tests["p"]).all()
+    assert tests["draws_won"].between(0, 2).all()
+
+
+def test_the_table_says_what_it_is_and_the_figures_are_there(compared):
+    text = (compared / "compare" / "table.md").read_text()
+    assert "This is a phantom" in text
+    assert all(method in text for method in METHODS)
+    assert all(word in text for word in ("Best achievable", "Holm", "OpenBHB", "calibration error"))
+    for name in ("learning_curves", "embeddings", "calibration"):
+        assert (compared / "compare" / f"{name}.png").stat().st_size > 10_000
+    knowledge = pd.read_csv(compared / "compare" / "knowledge.csv")
+    assert (knowledge["openbhb_score"] == knowledge["site_accuracy"] ** 0.3 * knowledge["age_mae"]).all()
+    assert len(knowledge) == (2 + 3) * 2
+
+
+def test_what_is_done_is_not_done_again_and_what_is_missing_is(compared, tiny_phantom):
+    runs = compared / "compare" / "runs"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("settings.json")}
+    table = (compared / "compare" / "results.csv").read_text()
+    lost = runs / "simclr" / "seed_3" / "probe" / "settings.json"
+    lost.unlink()
+    assert main(write_plan(tiny_phantom, compared)) == 0
+    after = {path: path.stat().st_mtime_ns for path in runs.rglob("settings.json")}
+    assert {path for path in before if before[path] != after[path]} == {lost}
+    assert (compared / "compare" / "results.csv").read_text() == table
+
+
+def test_a_pretext_can_be_added(compared, tiny_phantom):
+    more = {**RUN["pretexts"], "age regression": ["configs/pretext_age_regression.yaml"]}
+    assert main(write_plan(tiny_phantom, compared, pretexts=more)) == 0
+    assert "age regression" in set(pd.read_csv(compared / "compare" / "results.csv")["method"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "reason"),
+    [
+        (
+            {"pretraining": {"epochs": 2}},
+            1,
+            r"was made with other settings \(options \{'epochs': 1\} → \{'epochs': 2\}\)",
+        ),
+        ({"networks": {"mine": "y-aware"}}, 1, "starts from 'y-aware', which is no pretext; did you mean 'y-Aware'"),
+        ({"networks": {"voxels": "scratch"}}, 1, "Methods need names that differ"),
+        ({"seeds": [1, 1]}, 1, "`seeds` must name at least one, each once"),
+        ({"tasks": ["autism"]}, 1, "There is no datalist .*autism.json"),
+        ({"pretraining": {"epoch": 2}}, 2, "There is no option --epoch; did you mean 'epochs'"),
+        ({"pretexts": {"mine": ["configs/mine.yaml"]}, "networks": {}}, 2, "There is no config configs/mine.yaml"),
+        ({"size": [3]}, 2, "sets 'size', which no config has; did you mean 'sizes'"),
+        ({"sizes": [500]}, 1, "500 participants cannot be drawn"),
+    ],
+)
+def test_refusals(compared, tiny_phantom, tmp_path, capsys, changes, status, reason):
+    command = write_plan(tiny_phantom, tmp_path, **{"output_dir": str(compared / "compare"), **changes})
+    if "sizes" in changes:
+        command += ["--output_dir", str(tmp_path / "other"), "--pretexts", "{}", "--networks", "{}"]
+    assert main(command) == status
+    error = capsys.readouterr().err
+    assert re.search(reason, error), error
