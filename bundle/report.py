@@ -99,8 +99,7 @@ def learning_curves(
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         _curves_of_task(axes, summary[summary["task"] == task], (best_auc or {}).get(task), looks)
         axes.set_title(task.capitalize())
-    handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
+    _legend(figure, [*looks, "best achievable"])
     figure.axes[0].set_ylabel("ROC-AUC on test subjects")
     _save(figure, path, note)
 
@@ -147,8 +146,7 @@ def calibration_curves(path: Path, panels: Mapping[str, Mapping[str, pd.DataFram
         _tidy(axes)
     figure.axes[0].set_ylabel("share of patients")
     if len(looks) > 1:
-        handles, names = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
+        _legend(figure, list(looks))
     _save(figure, path, note)
 
 
@@ -186,6 +184,14 @@ def _scatter_groups(axes: Axes, table: pd.DataFrame, column: str, legend: bool) 
         axes.scatter(rows["x"], rows["y"], 4, color=colour, label=name)
     if legend:
         axes.legend(frameon=False, fontsize="x-small", markerscale=2)
+
+
+def _legend(figure: Figure, order: Sequence[str]) -> None:
+    """One legend for all panels, below them."""
+    found = {name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels())}
+    names = [name for name in order if name in found]
+    handles = [found[name] for name in names]
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
 
 
 def _tidy(axes: Axes) -> None:

@@ -1,3 +1,4 @@
+import doctest
 import math
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
+from bundle import metrics
 from bundle.metrics import (
     age_errors,
     alignment,
@@ -14,7 +16,9 @@ from bundle.metrics import (
     calibration_error,
     decisions,
     effective_rank,
+    holm,
     interval,
+    openbhb_score,
     operating_point,
     reliability,
     roc_auc,
@@ -154,3 +158,21 @@ def test_calibration_error_equals_its_definition():
     assert reliability(LABELS, PROBABILITIES)["n"].sum() == 60
     truth = RNG.random(20_000)
     assert calibration_error(RNG.random(20_000) < truth, truth) < 0.02
+
+
+def test_holm_equals_its_definition():
+    p_values = [0.01, 0.04, 0.03, 0.005, 0.9]
+    expected = {}
+    largest = 0.0
+    for rank, p in enumerate(sorted(p_values)):
+        largest = max(largest, min(1, p * (len(p_values) - rank)))
+        expected[p] = largest
+    assert holm(p_values).tolist() == pytest.approx([expected[p] for p in p_values])
+
+
+def test_the_challenge_score_is_that_of_its_paper():
+    assert openbhb_score(0.5, 4.0) == pytest.approx(math.exp(0.3 * math.log(0.5)) * 4.0)
+
+
+def test_examples_in_the_docstrings_run():
+    assert doctest.testmod(metrics).failed == 0

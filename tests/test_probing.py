@@ -229,3 +229,52 @@ def test_a_feature_that_is_almost_never_active_does_not_blow_up():
         "toy", np.hstack([train, rare]), 40 + train[:, 0], np.hstack([test, shown]), 40 + test[:, 0]
     )
     assert report["mae"] < 0.5
+
+
+def comparison(effect, draws=5, seed=0):
+    """Scores of three methods on 200 subjects: `plain`, `same` as good, and `better` by an effect."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], 100)
+    person = rng.normal(size=200)  # what is hard about a subject is hard for every method
+    rows = []
+    for draw in range(draws):
+        for method, gain in (("plain", 0.0), ("same", 0.0), ("better", effect)):
+            score = (0.7 + gain) * labels + person + 0.5 * rng.normal(size=200)
+            ids = [f"p{i}" for i in range(200)]
+            named = {"task": "t", "method": method, "n": 50, "draw": draw}
+            rows.append(pd.DataFrame({**named, "participant_id": ids, "label": labels, "score": score}))
+    return pd.concat(rows)
+
+
+def test_paired_tests_find_a_difference_and_no_other():
+    tests = probing.paired_tests(comparison(0.5)).set_index(["method", "other"])
+    assert tests.loc[("plain", "same"), "p"] > 0.05
+    assert tests.loc[("same", "better"), "p_holm"] < 0.01
+    row = tests.loc[("plain", "better")]
+    assert row["low"] < row["difference"] < row["high"] < 0
+    assert row["draws_won"] == 0
+    assert (tests["p_holm"] >= tests["p"]).all()
+
+
+def test_paired_tests_are_wrong_about_as_often_as_they_say():
+    tables = [comparison(0.0, seed=seed) for seed in range(20)]
+    p_values = [probing.paired_tests(t[t["method"] != "better"])["p"].item() for t in tables]
+    assert np.mean(np.array(p_values) < 0.05) <= 0.15
+
+
+def test_the_site_of_others_is_read_where_it_is_written():
+    sites = np.repeat(["a", "b", "c"], 40)
+    written = RNG.normal(size=(120, 30)) + 3 * (np.unique(sites, return_inverse=True)[1][:, None] == np.arange(30))
+    order = RNG.permutation(120)
+    train, test = order[:80], order[80:]
+    assert probing.probe_site(written[train], sites[train], written[test], sites[test]) > 0.9
+    noise = RNG.normal(size=(120, 30))
+    assert probing.probe_site(noise[train], sites[train], noise[test], sites[test]) < 0.6
+
+
+def test_a_plane_shows_the_largest_directions():
+    embedding = RNG.normal(size=(60, 10)) * np.array([9, 5, *[0.1] * 8])
+    plane, kind = probing.to_plane(embedding)
+    assert plane.shape == (60, 2)
+    if kind == "PCA":
+        assert abs(np.corrcoef(plane[:, 0], embedding[:, 0])[0, 1]) > 0.95

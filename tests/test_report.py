@@ -44,3 +44,35 @@ def test_the_figure_has_a_panel_per_task_with_curves_and_the_ceiling(summary, tm
 
 
 Figure = report.Figure
+
+
+def test_references_are_grey_lines_and_no_method_is_left_out(summary, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(report, "Figure", lambda **k: figures.append(Figure(**k)) or figures[-1])
+    many = pd.concat([summary[summary["method"] == "y-Aware"].assign(method=f"m{i}") for i in range(8)] + [summary])
+    report.learning_curves(tmp_path / "curves.png", many, references=["random initialisation"])
+    assert [len(p.containers) for p in figures[0].axes] == [9, 9]
+    looks = report.styles([f"m{i}" for i in range(9)], ["m8"])
+    assert len({(look["color"], look["linestyle"]) for look in looks.values()}) == 9
+    assert "marker" not in looks["m8"]
+
+
+def test_a_method_is_set_against_each_other_in_its_own_direction():
+    columns = ["task", "n", "method", "other", "difference", "low", "high", "draws_won", "p", "p_holm"]
+    rows = [("t", 50, "a", "b", 0.1, 0.05, 0.15, 5, 0.01, 0.02), ("t", 50, "a", "c", -0.1, -0.2, 0.0, 0, 0.04, 0.08)]
+    rows.append(("t", 50, "b", "c", -0.2, -0.3, -0.1, 0, 0.001, 0.003))
+    text = report.test_table(pd.DataFrame(rows, columns=columns), "b")
+    assert "-0.100 (-0.15 to -0.05), p = 0.02" in text
+    assert "-0.200 (-0.30 to -0.10), p = 0.003" in text
+    assert len(text.splitlines()) == 4
+
+
+def test_calibration_and_maps_are_drawn(tmp_path):
+    curve = pd.DataFrame({"predicted": [0.2, 0.7], "observed": [0.3, 0.6], "n": [40, 60]})
+    panels = {"schizophrenia": {"y-Aware": curve, "SimCLR": curve}, "bipolar": {"y-Aware": curve}}
+    report.calibration_curves(tmp_path / "calibration.png", panels, "a phantom")
+    table = pd.DataFrame({"x": [0, 1, 2], "y": [2, 0, 1], "age": [20.0, 50.0, 70.0], "site": ["a", "b", "a"]})
+    maps = {"y-Aware": table.assign(diagnosis=["control", "schizophrenia", "control"])}
+    report.embedding_maps(tmp_path / "maps.png", maps)
+    assert imread(tmp_path / "calibration.png").std() > 0.01
+    assert imread(tmp_path / "maps.png").std() > 0.01
