@@ -7,7 +7,7 @@ OVERLAY := configs/phantom.yaml
 DATA := data/phantom
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check format slow clean
+.PHONY: help train compare test check format slow clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ train: $(VENV)/run  ## Install, make the phantom cohort, pretrain, probe: the ma
 	$(RUN) training --config_file "['configs/pretrain.yaml','$(OVERLAY)']"
 	$(RUN) evaluating --config_file "['configs/probe.yaml','$(OVERLAY)']"
 	@echo "Next: read docs/README.md on your own cohort, or  tensorboard --logdir eval/pretrain"
+
+compare: $(VENV)/run  ## Install and compare pretexts on the phantom: hours on two cores, goes on where it was stopped
+	$(BIN)/python -W ignore -m bundle compare --config configs/compare.yaml
 
 test: $(VENV)/dev  ## Install and run the tests that take seconds
 	$(BIN)/python -m pytest

@@ -188,7 +188,9 @@ def _scatter_groups(axes: Axes, table: pd.DataFrame, column: str, legend: bool) 
 
 def _legend(figure: Figure, order: Sequence[str]) -> None:
     """One legend for all panels, below them."""
-    found = {name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels())}
+    found = {
+        name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     names = [name for name in order if name in found]
     handles = [found[name] for name in names]
     figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False)

@@ -40,13 +40,20 @@ def test_all_configs_agree_on_network_and_preprocessing():
         assert pretrain[name] == probe[name] == train[name]
 
 
-@pytest.mark.parametrize("path", sorted(set(FOLDER.glob("*.yaml")) - set(RUNNABLE)), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(set(FOLDER.glob("*.yaml")) - {*RUNNABLE, FOLDER / "compare.yaml"}), ids=lambda p: p.name)
 def test_overlays_are_short_say_what_they_change_and_set_only_what_exists(path):
     text = path.read_text()
     assert text.startswith("# Overlay on ")
     assert text.count("\n") <= 25
     known = [key for runnable in KNOWN for key in configs.read_config(runnable)]
     configs.check_overlay({}, yaml.safe_load(text), known, path.name)
+
+
+def test_the_comparison_names_overlays_that_there_are():
+    plan = configs.read_config(FOLDER / "compare.yaml")
+    assert list(plan["pretexts"])[0] == "y-Aware"
+    for path in [*plan["overlays"], *(p for overlays in plan["pretexts"].values() for p in overlays)]:
+        assert Path(FOLDER.parent / path).is_file()
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda p: p.name)
