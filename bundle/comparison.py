@@ -24,7 +24,7 @@ from bundle.folds import Trial, draw_trials
 from bundle.metrics import openbhb_score
 from bundle.networks import Encoder
 from bundle.overlap import refuse_overlap
-from bundle.plan import CALIBRATED, EVALUATE, KNOWN, PRETRAIN, PROBE, REFERENCES, SCRATCH, TRAIN, VOXELS, Plan
+from bundle.plan import CALIBRATED, EVALUATE, KNOWN, PRETRAIN, PROBE, REFERENCES, SCALING, SCRATCH, TRAIN, VOXELS, Plan
 from bundle.splits import assert_disjoint
 from bundle.workflow import batches, run_config
 
@@ -112,7 +112,7 @@ class Comparison:
                 refuse_overlap(self._weights(method, seed), [records[row] for row in trials[0].test], task)
             embedding = features(records)
             tables.append(_with_ids(embedding, records, task))
-            scaling = {VOXELS: "none", KNOWN: "each"}.get(method, "overall")
+            scaling = SCALING.get(method, "overall")
             penalties = setting.values["voxel_penalties" if method == VOXELS else "penalties"]
             adjust = [] if method == KNOWN else setting.values["adjust"]
             parts = probing.probe_diagnosis(method, embedding, records, trials, penalties, scaling, adjust)

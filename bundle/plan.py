@@ -17,6 +17,7 @@ SCRATCH = "scratch"
 RANDOM, CALIBRATED = "random initialisation", "random, calibrated batch norm"
 VOXELS, KNOWN = "voxels", "age, sex, TIV"
 REFERENCES = (RANDOM, CALIBRATED, VOXELS, KNOWN)
+SCALING = {VOXELS: "none", KNOWN: "each"}  # of features before a probe; embeddings are divided by one number
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Plan:
         seeds: of pretraining, draw and initialisation together.
         overlays: laid over every run.
         pretraining, probing, fine_tuning: options of the three configs.
+        document: a Markdown file that shows the results between `<!-- comparison -->` and `<!-- /comparison -->`; or
+            None.
     """
 
     dataset_dir: Path
@@ -46,6 +49,7 @@ class Plan:
     pretraining: Mapping[str, Any]
     probing: Mapping[str, Any]
     fine_tuning: Mapping[str, Any]
+    document: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse, before any work, what could only fail later."""

@@ -31,7 +31,7 @@ from bundle.metrics import bootstrap_auc, interval, reliability
 from bundle.names import nearest, quoted
 from bundle.networks import Encoder
 from bundle.overlap import refuse_overlap
-from bundle.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
+from bundle.plan import CALIBRATED, KNOWN, RANDOM, SCALING, VOXELS, slug
 from bundle.splits import assert_disjoint
 
 Features = Callable[[Iterable[Mapping]], np.ndarray]
@@ -181,8 +181,10 @@ class ProbeStudy:
         tables: list[pd.DataFrame] = []
         for method, penalties, features in self._features(task, records, embeddings):
             logger.info(f"{task}: probing {method}")
-            scaling = {VOXELS: "none", KNOWN: "each"}.get(method, "overall")
-            options: dict[str, Any] = {"scaling": scaling, "adjust": [] if method == KNOWN else self.adjust}
+            options: dict[str, Any] = {
+                "scaling": SCALING.get(method, "overall"),
+                "adjust": [] if method == KNOWN else self.adjust,
+            }
             tables += probing.probe_diagnosis(method, features, records, trials, penalties, **options)
         return pd.concat(tables).assign(task=task)
 

@@ -40,7 +40,9 @@ def test_all_configs_agree_on_network_and_preprocessing():
         assert pretrain[name] == probe[name] == train[name]
 
 
-@pytest.mark.parametrize("path", sorted(set(FOLDER.glob("*.yaml")) - {*RUNNABLE, FOLDER / "compare.yaml"}), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted(set(FOLDER.glob("*.yaml")) - {*RUNNABLE, FOLDER / "compare.yaml"}), ids=lambda p: p.name
+)
 def test_overlays_are_short_say_what_they_change_and_set_only_what_exists(path):
     text = path.read_text()
     assert text.startswith("# Overlay on ")
@@ -51,7 +53,7 @@ def test_overlays_are_short_say_what_they_change_and_set_only_what_exists(path):
 
 def test_the_comparison_names_overlays_that_there_are():
     plan = configs.read_config(FOLDER / "compare.yaml")
-    assert list(plan["pretexts"])[0] == "y-Aware"
+    assert next(iter(plan["pretexts"])) == "y-Aware"
     for path in [*plan["overlays"], *(p for overlays in plan["pretexts"].values() for p in overlays)]:
         assert Path(FOLDER.parent / path).is_file()
 

@@ -104,6 +104,24 @@ def test_a_pretext_can_be_added(compared, tiny_phantom):
     assert "age regression" in set(pd.read_csv(compared / "compare" / "results.csv")["method"])
 
 
+def test_a_document_shows_the_results(compared, tiny_phantom):
+    document = compared / "results.md"
+    document.write_text("# Mine\n<!-- comparison -->\nold\n<!-- /comparison -->\nmy words\n")
+    command = write_plan(tiny_phantom, compared, document=str(document))
+    assert main(command) == 0
+    first = document.read_text()
+    assert first.startswith("# Mine\n")
+    assert first.endswith("\nmy words\n")
+    assert "old" not in first
+    assert "seeds 3, 8" in first
+    assert "| alzheimer" in first
+    assert len(list((compared / "images").glob("comparison_*.png"))) == 3
+    assert main(command) == 0
+    assert document.read_text() == first
+    document.write_text("no place")
+    assert main(command) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "reason"),
     [
