@@ -44,12 +44,18 @@ class Comparison:
         self.plan = plan
 
     def run(self) -> None:
-        """Run every unit that is not done; of each, settings and results stay in a folder of its own."""
+        """Run every unit that is not done; of each, settings and results stay in a folder of its own.
+
+        Raises:
+            ValueError: before any work, when a unit was done with other settings, or subjects cannot be drawn.
+        """
+        for task in self.plan.tasks:
+            self._pool(task, len(self.plan.seeds) - 1)
         units = list(self._units())
-        for number, (name, folder, settings, work) in enumerate(units, 1):
-            if _is_done(folder, settings):
-                continue
-            logger.info(f"{number} of {len(units)}: {name}")
+        missing = [unit for unit in units if not _is_done(unit[1], unit[2])]
+        logger.info(f"{len(units) - len(missing)} of {len(units)} runs are done.")
+        for number, (name, folder, settings, work) in enumerate(missing, 1):
+            logger.info(f"{number} of {len(missing)}: {name}")
             work(folder)
             write_json(folder / "settings.json", settings)
 

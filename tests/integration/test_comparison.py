@@ -142,8 +142,22 @@ def test_a_document_shows_the_results(compared, tiny_phantom):
 )
 def test_refusals(compared, tiny_phantom, tmp_path, capsys, changes, status, reason):
     command = write_plan(tiny_phantom, tmp_path, **{"output_dir": str(compared / "compare"), **changes})
-    if "sizes" in changes:
-        command += ["--output_dir", str(tmp_path / "other"), "--pretexts", "{}", "--networks", "{}"]
     assert main(command) == status
     error = capsys.readouterr().err
     assert re.search(reason, error), error
+
+
+def test_all_is_checked_before_any_work(compared, tiny_phantom, tmp_path, capsys):
+    """The last unit alone was made with other settings: nothing that comes before it is run."""
+    command = write_plan(tiny_phantom, compared)
+    runs = compared / "compare" / "runs"
+    path = runs / "from_scratch" / "seed_8" / "alzheimer_20" / "settings.json"
+    kept, first = path.read_text(), runs / "y_aware" / "seed_3" / "probe" / "settings.json"
+    path.write_text(json.dumps({**json.loads(kept), "size": 21}))
+    before = first.read_text()
+    first.unlink()
+    assert main(command) == 1
+    assert "alzheimer_20 was made with other settings (size 21 → 20)" in capsys.readouterr().err
+    assert not first.exists()
+    path.write_text(kept)
+    first.write_text(before)
