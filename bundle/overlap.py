@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from bundle.checkpoints import read_card
-from bundle.names import quoted
 from bundle.volumes import read_volume, without_prefix
 
 DIGEST_BYTES = 8  # 10⁵ scans collide with a probability of 3 · 10⁻¹⁰
@@ -71,7 +70,7 @@ def refuse_overlap(
 
 
 def _say_overlap(weights: str | Path, what: str, found: Mapping[str, list[str]], allow: bool) -> None:
-    parts = [f"{len(names)} by {KINDS[kind]} ({quoted(names)})" for kind, names in found.items() if names]
+    parts = [f"{len(names)} by {KINDS[kind]} ({', '.join(names)})" for kind, names in found.items() if names]
     fact = f"Participants of {what} were in the training of {weights}: {'; '.join(parts)}."
     if allow:
         logger.warning(f"{fact} Going on because overlap was allowed.")

@@ -19,7 +19,7 @@ OURS = {
     "folds": {"names"},
     "splits": {"names"},
     "volumes": set(),
-    "overlap": {"checkpoints", "names", "volumes"},
+    "overlap": {"checkpoints", "volumes"},
     "participants": {"names", "volumes"},
     "cohort": {"files", "names", "participants", "volumes"},
     "phantom_tables": set(),

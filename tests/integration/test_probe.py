@@ -166,7 +166,5 @@ def test_test_subjects_known_from_pretraining_are_refused_with_their_names(
     tasks = ["--tasks", f"{{alzheimer: {tiny_phantom / 'alzheimer.json'}}}", "--sizes", "[20]"]
     assert probe(tiny_phantom, tmp_path / "weights.pt", tmp_path / "probe", *tasks) == 1
     error = capsys.readouterr().err
-    assert (
-        f"2 by participant id ('{records[0]['participant_id']}', '{records[1]['participant_id']}'); 2 by image" in error
-    )
+    assert f"2 by participant id ({records[0]['participant_id']}, {records[1]['participant_id']}); 2 by image" in error
     assert probe(tiny_phantom, tmp_path / "weights.pt", tmp_path / "probe", *tasks, "--allow-overlap") == 0
