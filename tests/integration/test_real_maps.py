@@ -67,6 +67,17 @@ def test_a_few_steps_at_full_size(real_maps, tmp_path):
     assert not torch.equal(first["network"]["projector.output.weight"], resumed["network"]["projector.output.weight"])
 
 
+def test_a_classifier_of_real_maps_at_a_coarse_resolution(real_maps, tmp_path):
+    path = tmp_path / "depression.json"
+    datalist = make_datalist(real_maps, path, ["training=0.75", "validation=0.0", "test=0.25"])
+    scale = ["--config", "configs/phantom.yaml", "configs/resolution_4mm.yaml", "--datalist", str(path)]
+    places = ["--task", "depression", "--model", str(tmp_path / "model.pt"), "--output_dir", str(tmp_path)]
+    assert main(["train", *scale, *places, "--weights", "scratch", "--epochs", "2"]) == 0
+    assert main(["evaluate", *scale, *places]) == 0
+    table = pd.read_csv(tmp_path / "predictions.csv", dtype={"participant_id": str})
+    assert table["participant_id"].tolist() == [r["participant_id"] for r in datalist["test"]]
+
+
 @pytest.mark.slow
 def test_from_table_to_probe(real_maps, tmp_path):
     path = tmp_path / "datalist.json"
