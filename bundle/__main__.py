@@ -15,14 +15,15 @@ from bundle import configs
 
 logger = logging.getLogger("bundle")
 COLUMNS = ("participant", "session", "age", "sex", "site", "tiv", "label", "split", "study")
-RUNNABLE = ("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json")
+RUNNABLE = ("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json")
+SOME_REFUSED = 3  # exit status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit status: 0 done, 1 the input was refused, 2 the command line was.
+        Exit status: 0 done, 1 the input was refused, 2 the command line was, 3 some scans were refused.
     """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return _refuse(error, 1)
     except RuntimeError as error:  # MONAI wraps what a component of a config raises
-        cause = _innermost(error)
+        cause = _wrapped(error)
         if not isinstance(cause, (ValueError, OSError)):
             raise
         return _refuse(cause, 1)
@@ -46,8 +47,9 @@ def _refuse(error: BaseException, status: int) -> int:
     return status
 
 
-def _innermost(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
+def _wrapped(error: BaseException) -> BaseException:
+    """The first refusal below the wrappers; what it was raised from is no refusal."""
+    while not isinstance(error, (ValueError, OSError)) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
@@ -65,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(_command(commands, "train", "fine-tune a classifier, or train one from scratch", _train), "train.json")
     evaluate = _command(commands, "evaluate", "test a classifier on the test section", _evaluate)
     _add_config(evaluate, "train.json", "evaluate.json")
+    _add_check(_command(commands, "check", "say whether scans are what a model can read", _check))
+    _add_predict(_command(commands, "predict", "predict scans: a table, maps and pages", _predict))
+    _add_export(_command(commands, "export", "write a classifier for other software", _export))
     _add_config(_command(commands, "compare", "compare pretexts on every task", _compare), "compare.yaml")
     return parser
 
@@ -270,6 +275,57 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
     _run_config(options, rest, "train")
+
+
+# check, predict, export
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scans", nargs="+", metavar="SCAN", help="scans, folders, or tables with a column 'file'")
+    parser.add_argument("--model", type=Path, help="classifier whose card says what it was trained on (default: none)")
+    parser.add_argument("--output", type=Path, help="also write every check as a table (.tsv)")
+
+
+def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from bundle.checkpoints import classifier_card
+    from bundle.contract import Contract
+    from bundle.prediction import check_scans
+
+    contract = Contract(classifier_card(options.model).get("contract") if options.model else None)
+    return SOME_REFUSED if check_scans(options.scans, contract, options.output) else 0
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser, "inference.json")
+    parser.add_argument("source", help="a scan, a folder of scans, or a table with a column 'file'")
+    parser.add_argument("--output", default="eval/predictions", help="folder (default: %(default)s)")
+
+
+def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    given = configs.parse_overrides(rest)
+    files = [*options.runnable, *options.config]
+    configs.resolve(files, given, [configs.FOLDER / name for name in RUNNABLE])
+
+    from bundle.prediction import count_refused, network_of
+    from bundle.workflow import run_config, value_of
+
+    model = value_of(files, given, "model")
+    places = {"dataset_dir": options.source, "output_dir": options.output}
+    run_config(files, {**network_of(model), **given, **places}, "infer")
+    return SOME_REFUSED if count_refused(options.output) else 0
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, default=Path("models/model.pt"), help="classifier (default: %(default)s)")
+    parser.add_argument(
+        "--formats", nargs="+", default=["torchscript", "onnx", "torch.export"], help="(default: all three)"
+    )
+
+
+def _export(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.export import export_classifier
+
+    export_classifier(options.model, options.formats)
 
 
 # compare

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -315,3 +316,36 @@ def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 1
     """
     table = reliability(labels, probabilities, bins)
     return float(np.average((table["predicted"] - table["observed"]).abs(), weights=table["n"]))
+
+
+def platt(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, float]:
+    """Slope and intercept that make log odds fit the labels, with Platt's smoothed targets.
+
+    Args:
+        labels: 0 control, 1 patient; both there.
+        probabilities: of being a patient.
+
+    Shape:
+        labels (N,), probabilities (N,).
+
+    Source:
+        Platt, Probabilistic outputs for support vector machines, 1999.
+    """
+    labels = np.asarray(labels)
+    patients, controls = int(labels.sum()), int((1 - labels).sum())
+    target = np.where(labels == 1, (patients + 1) / (patients + 2), 1 / (controls + 2))
+    scores = np.tile(_log_odds(probabilities), 2)[:, None]
+    both = np.repeat([1, 0], len(labels))
+    fitted = LogisticRegression(C=np.inf, max_iter=1000).fit(scores, both, np.concatenate([target, 1 - target]))
+    if fitted.coef_[0, 0] < 0:  # worse than chance: every probability becomes the share of patients
+        return 0.0, float(logit(target.mean()))
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+
+
+def calibrated(probabilities: ArrayLike, slope: float, intercept: float) -> NDArray[np.float64]:
+    """Probabilities whose log odds were stretched and shifted, see `platt`."""
+    return expit(slope * _log_odds(probabilities) + intercept)
+
+
+def _log_odds(probabilities: ArrayLike) -> NDArray[np.float64]:
+    return logit(np.clip(np.asarray(probabilities, dtype=np.float64), 1e-6, 1 - 1e-6))

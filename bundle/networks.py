@@ -188,6 +188,39 @@ class ContrastiveNetwork(nn.Module):
         return self.projector(self.encoder(volumes))
 
 
+class Classifier(nn.Module):
+    """A DenseNet classifier that also gives the embedding its decision is made from.
+
+    Args:
+        network: MONAI's DenseNet; its tensors stay where they are.
+
+    Attributes:
+        embedding: (N, E), of the last batch.
+
+    Shape:
+        volumes (N, C, D, H, W), output (N, classes).
+    """
+
+    embedding: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def both(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, classes) and embedding (N, E)."""
+        head = self.network.get_submodule("class_layers")
+        assert isinstance(head, nn.Sequential)
+        embedding = head[:-1](self.network.get_submodule("features")(volumes))
+        return head[-1](embedding), embedding
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Logits; the embedding is kept."""
+        logits, embedding = self.both(volumes)
+        self.embedding = embedding.detach()
+        return logits
+
+
 def freeze(network: nn.Module, trained: Sequence[str]) -> None:
     """Freeze a network but for some parts: no gradients, and batch norm keeps the statistics it has.
 

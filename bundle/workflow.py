@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import DataLoader, Dataset
 from monai.engines import Evaluator
 
@@ -51,6 +51,13 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], workflow_typ
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+
+
+def value_of(files: Sequence[Path], overrides: Mapping[str, Any], name: str) -> Any:
+    """What one entry of a config comes to."""
+    parser = ConfigParser(ConfigParser.load_config_files([str(f) for f in files]))
+    parser.update(dict(overrides))
+    return parser.get_parsed_content(name)
 
 
 def report_training(evaluator: Evaluator, weights: str | Path) -> None:
@@ -312,6 +319,11 @@ def phantom_of(datalists: Iterable[str]) -> dict[str, Any]:
     summaries = {Path(d).parent / "phantom.json" for d in datalists}
     found = [p for p in summaries if p.is_file()]
     return json.loads(found[0].read_text(encoding="utf-8")) if found else {}
+
+
+def warning_of(datalist: str | Path) -> str:
+    """What must be said of anything made from a datalist: that it is a phantom's, or nothing."""
+    return str(phantom_of([str(datalist)]).get("warning", ""))
 
 
 def _markdown(

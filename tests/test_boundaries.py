@@ -35,13 +35,25 @@ OURS = {
     "plan": {"configs", "names"},
     "probing": {"engines", "folds", "metrics", "networks"},
     "report": {"files"},
+    "grids": set(),
+    "scans": {"grids", "volumes"},
+    "contract": {"grids", "scans"},
+    "familiarity": {"checkpoints", "files", "metrics", "networks"},
+    "explain": {"names", "networks"},
+    "export": {"checkpoints", "files", "names"},
+    "prediction": {
+        *("checkpoints", "contract", "export", "familiarity", "files", "grids", "metrics", "names", "networks"),
+        *("participants", "scans"),
+    },
+    "pictures": {"grids"},
+    "pages": {"contract", "explain", "files", "grids", "metrics", "names", "networks", "pictures", "prediction"},
 }
 ONLY_IN = {
-    "sklearn": {"metrics", "probing"},
-    "ignite": {"engines", "handlers", "workflow"},
+    "sklearn": {"familiarity", "metrics", "probing"},
+    "ignite": {"engines", "handlers", "prediction", "workflow"},
     "monai.engines": {"engines", "handlers", "workflow"},
     "monai.bundle": {"comparison", "workflow"},
-    "matplotlib": {"report"},
+    "matplotlib": {"pictures", "report"},
 }
 
 

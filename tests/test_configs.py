@@ -8,7 +8,7 @@ from bundle import configs
 
 FOLDER = Path(__file__).parents[1] / "configs"
 RUNNABLE = [FOLDER / name for name in ("pretrain.yaml", "probe.yaml", "train.json")]
-KNOWN = [*RUNNABLE, FOLDER / "evaluate.json"]
+KNOWN = [*RUNNABLE, FOLDER / "evaluate.json", FOLDER / "inference.json"]
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.name)

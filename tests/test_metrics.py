@@ -176,3 +176,20 @@ def test_the_challenge_score_is_that_of_its_paper():
 
 def test_examples_in_the_docstrings_run():
     assert doctest.testmod(metrics).failed == 0
+
+
+def test_platt_finds_slope_and_intercept_and_cannot_run_away():
+    random = np.random.default_rng(0)
+    log_odds = random.normal(0, 2, 20_000)
+    labels = random.random(20_000) < 1 / (1 + np.exp(-(0.5 * log_odds - 1)))
+    slope, intercept = metrics.platt(labels.astype(int), 1 / (1 + np.exp(-log_odds)))
+    assert (slope, intercept) == pytest.approx((0.5, -1), abs=0.05)
+    separated = metrics.platt([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
+    assert 0 < metrics.calibrated([0.5], *separated)[0] < 1
+    assert metrics.calibrated([0.9], *separated)[0] < 0.85  # smoothed targets: 3/4 with two patients
+
+
+def test_platt_of_a_classifier_worse_than_chance_is_the_share_of_patients():
+    slope, intercept = metrics.platt([1, 1, 1, 0, 0, 0], [0.1, 0.2, 0.3, 0.7, 0.8, 0.9])
+    assert slope == 0
+    assert metrics.calibrated([0.01, 0.99], slope, intercept) == pytest.approx([0.5, 0.5])

@@ -23,11 +23,6 @@ RUN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def at_the_root(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
 def write_plan(phantom, folder, **changes):
     scale = {"init_features": 8, "growth_rate": 4, "block_config": [1, 1, 1], "batch_size": 16}
     (folder / "small.yaml").write_text("# Overlay\n" + yaml.safe_dump(scale))

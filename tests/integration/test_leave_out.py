@@ -18,11 +18,6 @@ SCALE = ["--config", "configs/phantom.yaml", "configs/resolution_4mm.yaml"]
 SPLITS = range(5)
 
 
-@pytest.fixture(autouse=True)
-def at_the_root(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
 def pretrain(datalist, folder, epochs, *more):
     places = ["--datalist", str(datalist), "--output_dir", str(folder), "--weights", str(folder / "encoder.pt")]
     last = ["--epochs", str(epochs), "--val_interval", str(epochs)]  # nobody of the validation chooses an epoch

@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,14 +11,7 @@ import torch
 from bundle.__main__ import main
 from bundle.checkpoints import load_encoder
 from tests.conftest import ROOT
-
-OVERLAY = Path("configs/phantom.yaml")
-SMALL = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
-
-
-@pytest.fixture(autouse=True)
-def at_the_root(monkeypatch):
-    monkeypatch.chdir(ROOT)
+from tests.integration.conftest import OVERLAY, SMALL
 
 
 def pretrain(phantom, folder, epochs, *more):

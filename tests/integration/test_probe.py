@@ -14,7 +14,7 @@ from bundle.cohort import load_section
 from bundle.networks import DenseNetEncoder
 from bundle.overlap import fingerprints
 from tests.conftest import ROOT
-from tests.integration.test_pretraining import OVERLAY, SMALL
+from tests.integration.conftest import OVERLAY, SMALL
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,8 @@ import pytest
 import torch
 
 from bundle.__main__ import main
-from tests.conftest import ROOT
 
 LABELS = ["--label-column", "diagnosis", "--label-values", "control=0", "depression=1"]
-
-
-@pytest.fixture(autouse=True)
-def at_the_root(monkeypatch):
-    monkeypatch.chdir(ROOT)
 
 
 def make_datalist(real_maps, output, fractions):

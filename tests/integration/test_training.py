@@ -7,46 +7,13 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from bundle.__main__ import main
-from bundle.checkpoints import save_weights
 from bundle.cohort import load_section
 from bundle.metrics import decisions, roc_auc
-from bundle.networks import DenseNetEncoder
 from bundle.overlap import fingerprints
 from tests.conftest import ROOT
-from tests.integration.test_pretraining import OVERLAY, SMALL
+from tests.integration.conftest import run
 
-TASK = "configs/task_alzheimer.yaml"
 PATIENT = "probability_Alzheimer's disease"
-
-
-@pytest.fixture(autouse=True)
-def at_the_root(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny_phantom, tmp_path_factory):
-    """An encoder that was never trained, with a card that knows one participant."""
-    path = tmp_path_factory.mktemp("encoder") / "encoder.pt"
-    torch.manual_seed(0)
-    known = load_section(tiny_phantom / "pretraining.json", "training")[:1]
-    save_weights(path, DenseNetEncoder(1, 8, 4, (1, 1, 1, 1)), {"fingerprints": fingerprints(known)})
-    return path
-
-
-def run(command, phantom, folder, *more):
-    data = ["--dataset_dir", str(phantom), "--output_dir", str(folder), "--model", str(folder / "model.pt")]
-    return main([command, "--config", TASK, str(OVERLAY), *data, *SMALL, *more])
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_phantom, encoder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        assert run("train", tiny_phantom, folder, "--weights", str(encoder), "--epochs", "2") == 0
-    return folder
 
 
 def test_the_classifier_has_plain_weights_and_a_card(trained, encoder, tiny_phantom):

@@ -1,0 +1,122 @@
+"""Where voxels lie: a grid of voxels in MNI space, and volumes brought onto it by their affine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from monai.transforms import SpatialResample
+from nilearn import datasets
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+SAME_MM = 0.01  # affines that differ by less are the same
+TISSUES = ("grey matter", "white matter", "T1w")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Voxels in space.
+
+    Attributes:
+        shape: voxels along each axis.
+        affine: 4 × 4, rows as tuples: index → mm (RAS+, MNI).
+    """
+
+    shape: tuple[int, int, int]
+    affine: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, shape: Any, affine: Any) -> Grid:
+        """A grid from any sequences or arrays; coordinates are rounded to 1e-4."""
+        rows = np.asarray(affine, dtype=float).round(4) + 0.0
+        x, y, z = (int(n) for n in shape)
+        return cls((x, y, z), tuple(tuple(float(v) for v in row) for row in rows))
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The affine as an array."""
+        return np.array(self.affine)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel, mL."""
+        return float(abs(np.linalg.det(self.matrix[:3, :3])) / 1000)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The grid as a card holds it."""
+        return {"shape": list(self.shape), "affine": [list(row) for row in self.affine]}
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> Grid:
+        """The inverse of `card`."""
+        return cls.of(card["shape"], card["affine"])
+
+    def is_same(self, shape: Any, affine: Any) -> bool:
+        """Whether other voxels are these."""
+        return tuple(shape) == self.shape and bool(np.allclose(affine, self.matrix, atol=SAME_MM))
+
+    def __str__(self) -> str:
+        """Voxels and their size."""
+        sizes = np.linalg.norm(self.matrix[:3, :3], axis=0)
+        return f"{'×'.join(map(str, self.shape))} voxels of {'×'.join(f'{mm:g}' for mm in sizes.round(3))} mm"
+
+
+# CAT12's and SPM's grid of 1.5 mm, which the paper and OpenBHB use; x decreases with the index.
+REFERENCE = Grid.of((121, 145, 121), [[-1.5, 0, 0, 90], [0, 1.5, 0, -126], [0, 0, 1.5, -72], [0, 0, 0, 1]])
+
+
+def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
+    """Bring a volume onto a grid by its affine: linear, zero outside, averaged where voxels become larger.
+
+    Densities, such as modulated grey matter per voxel volume, stay densities: their sum times the voxel volume is kept.
+
+    Args:
+        volume: the values.
+        affine: 4 × 4 of the volume, index → mm.
+        grid: the target.
+
+    Shape:
+        volume (D, H, W), output `grid.shape`, float32. A volume that lies on the grid is returned as it is.
+
+    Example:
+        >>> to_grid(np.ones((121, 145, 121), np.float32), REFERENCE.matrix, REFERENCE).shape
+        (121, 145, 121)
+    """
+    if grid.is_same(volume.shape, affine):
+        return np.asarray(volume, dtype=np.float32)
+    step = np.linalg.norm((np.linalg.inv(affine) @ grid.matrix)[:3, :3], axis=0)  # of the target, in source voxels
+    parts = np.maximum(1, np.floor(step + 0.45)).astype(int)  # up to 1.5, linear interpolation suffices
+    fine = grid.matrix
+    fine[:3, :3] /= parts
+    fine[:3, 3] -= grid.matrix[:3, :3] @ ((parts - 1) / (2 * parts))
+    source = MetaTensor(
+        torch.as_tensor(np.ascontiguousarray(volume, dtype=np.float32))[None], affine=torch.as_tensor(affine)
+    )
+    resample = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float32)
+    size = [n * k for n, k in zip(grid.shape, parts.tolist(), strict=True)]
+    moved = resample(source, dst_affine=torch.as_tensor(fine), spatial_size=size)
+    return F.avg_pool3d(torch.as_tensor(np.asarray(moved)), tuple(parts.tolist()))[0].numpy()
+
+
+@lru_cache(maxsize=4)
+def templates(grid: Grid) -> dict[str, Array]:
+    """The MNI152 2009 templates that nilearn holds, on a grid: one per tissue, and `brain`, its mask.
+
+    Source:
+        Fonov et al., 2009, as in nilearn.
+    """
+    images = {
+        "grey matter": datasets.load_mni152_gm_template(resolution=1),
+        "white matter": datasets.load_mni152_wm_template(resolution=1),
+        "T1w": datasets.load_mni152_template(resolution=1),
+        "brain": datasets.load_mni152_brain_mask(resolution=1),
+    }
+    return {name: to_grid(image.get_fdata(dtype=np.float32), image.affine, grid) for name, image in images.items()}

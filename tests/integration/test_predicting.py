@@ -1,0 +1,293 @@
+"""From scans to a table, maps and pages, from the command line."""
+
+import errno
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from bundle.__main__ import SOME_REFUSED, main
+from bundle.cohort import load_section
+from tests.conftest import ROOT
+
+PATIENT = "probability_Alzheimer's disease"
+PLAIN = ["--explain", "none", "--report", "false"]
+
+
+@pytest.fixture(scope="module")
+def scans(tiny_phantom, tmp_path_factory):
+    """A folder of five good scans, one of them in another orientation, and two bad ones."""
+    folder = tmp_path_factory.mktemp("scans")
+    for record in load_section(tiny_phantom / "alzheimer.json", "test")[:4]:
+        shutil.copy(record["image"], folder)
+    image = nib.as_closest_canonical(nib.load(record["image"]))
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine), folder / "sub-turned_gm.nii")
+    (folder / "broken.nii.gz").write_bytes(b"not an image")
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32) * 255, image.affine), folder / "sub-rescaled_gm.nii")
+    (folder / "notes.txt").write_text("no scan")
+    return folder
+
+
+def predict(source, output, trained, *more):
+    model = [] if "--model" in more else ["--model", str(trained / "model.pt")]
+    return main(["predict", str(source), "--output", str(output), *model, "--num_workers", "0", *more])
+
+
+@pytest.fixture(scope="module")
+def predicted(scans, trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predicted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        assert predict(scans, folder, trained, "--embeddings") == SOME_REFUSED
+    return folder
+
+
+def test_every_scan_has_a_row_and_bad_ones_say_why(predicted, scans, trained):
+    table = pd.read_csv(predicted / "predictions.csv").set_index("participant_id")
+    assert len(table) == 7
+    refused = table[table["verdict"] == "refuse"]
+    assert sorted(refused.index) == ["broken", "sub-rescaled"]
+    assert "cannot be read" in table.loc["broken", "reasons"]
+    assert "rescaled" in table.loc["sub-rescaled", "reasons"]
+    numbers = [
+        "probability_control",
+        PATIENT,
+        "calibrated_probability",
+        "uncertainty",
+        "distance",
+        "distance_percentile",
+    ]
+    assert refused[[*numbers, "predicted"]].isna().all(axis=None)
+    answered = table[table["verdict"] != "refuse"]
+    assert np.isfinite(answered[numbers].to_numpy(float)).all()
+    assert (answered["probability_control"] + answered[PATIENT]).round(4).eq(1).all()
+    card = json.loads((trained / "model.json").read_text())
+    assert (answered["predicted"] == card["class_names"][1]).equals(
+        answered[PATIENT] >= card["validation"]["val_threshold"]
+    )
+    assert set(table["model_sha256"]) == {card["sha256"]}
+
+
+def test_a_turned_scan_gets_the_same_answer(predicted):
+    table = pd.read_csv(predicted / "predictions.csv").set_index("participant_id")
+    turned = table.loc["sub-turned"]
+    others = table[~table.index.isin(["sub-turned"])]
+    assert (others[PATIENT] - turned[PATIENT]).abs().min() < 1e-5
+
+
+def test_embeddings_are_written_for_scans_that_were_not_refused(predicted):
+    table = pd.read_csv(predicted / "embeddings.tsv", sep="\t")
+    assert len(table) == 5
+    assert np.isfinite(table.filter(regex=r"^e\d+$").to_numpy()).all()
+
+
+def test_the_table_does_not_depend_on_batches_workers_or_order(predicted, scans, trained, tmp_path):
+    paths = sorted(p for p in scans.iterdir() if p.suffix != ".txt")
+    (tmp_path / "list.tsv").write_text("file\n" + "\n".join(str(p) for p in reversed(paths)) + "\n")
+    more = ["--batch_size", "3", "--num_workers", "2", *PLAIN]
+    model = ["--model", str(trained / "model.pt")]
+    assert main(["predict", str(tmp_path / "list.tsv"), "--output", str(tmp_path), *model, *more]) == SOME_REFUSED
+    first = pd.read_csv(predicted / "predictions.csv").sort_values("file", ignore_index=True)
+    second = pd.read_csv(tmp_path / "predictions.csv").sort_values("file", ignore_index=True)
+    pd.testing.assert_frame_equal(first, second, atol=1e-5, rtol=1e-4)
+    listed = pd.read_csv(tmp_path / "predictions.csv")["file"].tolist()
+    assert listed == [str(p) for p in reversed(paths)]
+
+
+def test_monai_runs_the_same(predicted, scans, trained, tmp_path):
+    small = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]", "--num_workers", "0"]
+    options = ["--dataset_dir", str(scans), "--output_dir", str(tmp_path), "--model", str(trained / "model.pt")]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json", *options, *small]
+    subprocess.run([*command, "--explain", "none", "--report", "False"], check=True, cwd=ROOT)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(predicted / "predictions.csv"), pd.read_csv(tmp_path / "predictions.csv"), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_all_properties_that_monai_asks_for_hold(scans, trained, tmp_path):
+    small = {"init_features": 8, "growth_rate": 4, "block_config": [1, 1, 1, 1]}
+    paths = {"dataset_dir": str(scans), "output_dir": str(tmp_path), "model": str(trained / "model.pt")}
+    workflow = ConfigWorkflow("configs/inference.json", workflow_type="infer", **small, **paths)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def test_maps_lie_on_the_scans_own_grid(predicted, scans):
+    maps = sorted((predicted / "maps").iterdir())
+    assert len(maps) == 5
+    own = nib.load(scans / "sub-turned_gm.nii")
+    found = nib.load(predicted / "maps" / "sub-turned_occlusion.nii.gz")
+    assert found.shape == own.shape
+    assert np.allclose(found.affine, own.affine)
+    assert np.ptp(found.get_fdata()) > 0
+
+
+def test_pages_are_whole_and_need_no_network(predicted):
+    pages = [predicted / "index.html", *(predicted / "scans").iterdir()]
+    assert len(pages) == 8
+    for page in pages:
+        text = page.read_text()
+        assert not re.search(r"""<(?:img|script|link|iframe)[^>]+(?:src|href)=["']?https?:""", text)
+        assert "Not a medical device" in text
+        assert all("alt=" in image for image in re.findall(r"<img[^>]*>", text))
+    linked = re.findall(r'href="(scans/[^"]+)"', pages[0].read_text())
+    assert len(linked) == 7
+    assert all((predicted / path).is_file() for path in linked)
+    refused = (predicted / "scans" / "broken.html").read_text()
+    assert "cannot be read" in refused
+    assert "Where the network looks" not in refused
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../escape", "a/b", "<script>alert(1)</script>", "..", "Søren-Ünï", "con", "x" * 300, "=cmd", "'; drop", " "],
+)
+def test_no_id_leaves_the_folder_or_becomes_html(name, scans, trained, tmp_path):
+    good = next(scans.glob("*turned*"))
+    (tmp_path / "list.csv").write_text(f'participant_id,file\n"{name}",{good}\n"{name}",{good}\n')
+    output = tmp_path / "deep" / "er" / "output"
+    assert predict(tmp_path / "list.csv", output, trained, "--explain", "gradcam++") == 0
+    files = {p for p in tmp_path.rglob("*") if p.is_file()}
+    assert all(output in p.parents for p in files - {tmp_path / "list.csv"})
+    assert len(list((output / "scans").iterdir())) == 2
+    assert len(list((output / "maps").iterdir())) == 2
+    for page in output.rglob("*.html"):
+        assert "<script>alert" not in page.read_text()
+
+
+def test_ages_of_a_table_reach_the_answer(scans, trained, tmp_path):
+    good = next(scans.glob("*turned*"))
+    (tmp_path / "list.csv").write_text(f"participant_id,age,file\nann,71,{good}\nbob,,{good}\n")
+    assert predict(tmp_path / "list.csv", tmp_path, trained, *PLAIN) == 0
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert table["participant_id"].tolist() == ["ann", "bob"]
+    assert {"brain_age", "brain_age_gap", "nearest_training_ages"} <= set(table)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("empty", "holds no scan"),
+        ("list.csv", "has no column"),
+        ("missing.tsv", "does not exist"),
+    ],
+)
+def test_a_source_without_scans_is_refused(source, reason, trained, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.csv").write_text("participant_id\nann\n")
+    assert predict(tmp_path / source, tmp_path / "output", trained) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_a_missing_scan_is_a_refused_row(trained, tmp_path):
+    assert predict(tmp_path / "nowhere.nii", tmp_path / "output", trained, *PLAIN) == SOME_REFUSED
+    assert "does not exist" in pd.read_csv(tmp_path / "output" / "predictions.csv")["reasons"][0]
+
+
+def break_files(folder, how):
+    """Damage one of a model's three files."""
+    if how == "corrupted":
+        (folder / "model.pt").write_bytes(b"PK\x03\x04 rubbish")
+    elif how == "pickle":
+        (folder / "model.pt").write_bytes(pickle.dumps({"a": os.getcwd}))
+    elif how == "no card":
+        (folder / "model.json").unlink()
+    elif how == "no record":
+        (folder / "model_record.npz").unlink()
+    elif how == "damaged record":
+        (folder / "model_record.npz").write_bytes(b"rubbish")
+
+
+def broken_model(folder, trained, how):
+    for path in trained.glob("model*"):
+        shutil.copy(path, folder)
+    break_files(folder, how)
+    if how != "no card":
+        card = json.loads((folder / "model.json").read_text())
+        if how == "other architecture":
+            card["network"]["growth_rate"] = 6
+        if how in ("corrupted", "pickle", "card of another file"):
+            card["sha256"] = "0" * 64 if how == "card of another file" else None
+        (folder / "model.json").write_text(json.dumps(card))
+    return folder / "model.pt"
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("corrupted", "no readable file of plain weights"),
+        ("pickle", "no readable file of plain weights"),
+        ("other architecture", "does not fit this network"),
+        ("no card", "needs the card of a classifier"),
+        ("card of another file", "belongs to other weights"),
+        ("no record", "There is no"),
+        ("damaged record", "is no record of a training"),
+    ],
+)
+def test_a_broken_model_is_refused(how, reason, scans, trained, tmp_path, capsys):
+    model = broken_model(tmp_path, trained, how)
+    assert predict(scans, tmp_path / "output", trained, "--model", str(model)) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_table(scans, trained, tmp_path, capsys, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert predict(scans, tmp_path / "output", trained, *PLAIN) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert not list((tmp_path / "output").glob("*"))
+
+
+def test_an_output_that_is_a_file_is_refused(scans, trained, tmp_path, capsys):
+    (tmp_path / "output").write_text("")
+    assert predict(scans, tmp_path / "output", trained, *PLAIN) == 1
+    assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--explain", "gradcam"), ("--target", "age"), ("--backend", "tensorflow")]
+)
+def test_unknown_choices_are_refused_with_the_nearest(option, value, scans, trained, tmp_path, capsys):
+    assert predict(scans, tmp_path, trained, option, value) == 1
+    assert re.search(rf"No \w+ is named '{value}'", capsys.readouterr().err)
+
+
+def test_onnxruntime_gives_the_same(predicted, scans, trained, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    for path in trained.glob("model*"):
+        shutil.copy(path, tmp_path)
+    model = tmp_path / "model.pt"
+    assert main(["export", "--model", str(model)]) == 0
+    assert {p.suffix for p in tmp_path.glob("model.*")} == {".pt", ".json", ".ts", ".onnx", ".pt2"}
+    more = ["--model", str(model), "--backend", "onnx", *PLAIN]
+    assert predict(scans, tmp_path / "output", trained, *more) == SOME_REFUSED
+    first, second = (pd.read_csv(f / "predictions.csv") for f in (predicted, tmp_path / "output"))
+    pd.testing.assert_frame_equal(first, second, atol=1e-4, rtol=1e-3)
+    script = torch.jit.load(tmp_path / "model.ts")
+    logits, embedding = script(torch.zeros(2, 1, 30, 36, 30))
+    assert logits.shape == (2, 2)
+    assert len(embedding) == 2
+
+
+def test_check_names_each_scan_and_its_reasons(scans, trained, tmp_path, capsys):
+    table = tmp_path / "checks.tsv"
+    command = ["check", str(scans), "--model", str(trained / "model.pt"), "--output", str(table)]
+    assert main(command) == SOME_REFUSED
+    said = capsys.readouterr().out
+    assert "broken.nii.gz: refuse" in said
+    checks = pd.read_csv(table, sep="\t")
+    assert {"participant_id", "file", "name", "measured", "limit", "source", "verdict", "reason"} == set(checks)
+    assert main(["check", str(next(scans.glob("*turned*"))), "--model", str(trained / "model.pt")]) == 0
