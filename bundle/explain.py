@@ -63,19 +63,23 @@ class Question:
         network: gives (N, 2) scores.
         index: of the score that is explained.
         probability: whether scores are logits whose probability is explained; otherwise they are explained as they are.
+        reference: (1, C, D, H, W) that occlusion shows in place of what it hides, such as the mean of healthy training
+            subjects; None shows 0. In a disease that takes tissue away, hiding tissue is no absence of disease: with 0,
+            the places that matter would speak against it.
     """
 
     method: str
     network: nn.Module
     index: int = 1
     probability: bool = True
+    reference: Tensor | None = None
 
 
 def explain(question: Question, volume: Tensor, batch_size: int = 8, seed: int = 0) -> NDArray[np.float32]:
     """Map how much each place matters to a score: positive where it speaks for it.
 
-    Occlusion: by how much the score falls when the place is filled with the volume's mean (0), a window at a time;
-    negative where it rises. GradCAM++ and SmoothGrad have no sign.
+    Occlusion: by how much the score falls when the place is shown as in the reference, a window at a time; negative
+    where it rises. GradCAM++ and SmoothGrad have no sign.
 
     Args:
         question: method, network and score.
@@ -106,11 +110,12 @@ def explain(question: Question, volume: Tensor, batch_size: int = 8, seed: int =
 
 
 def _occlusion(question: Question, volume: Tensor, batch_size: int) -> Tensor:
+    """A window is filled with the reference: in what differs from it, MONAI fills it with 0."""
+    reference = torch.zeros_like(volume) if question.reference is None else question.reference
     activate: Callable[[Tensor], Tensor] = (lambda s: s.softmax(1)) if question.probability else (lambda s: s)
-    size = max(2, round(max(volume.shape[2:]) / WINDOWS))
     masked = OcclusionSensitivity(
-        question.network,
-        mask_size=size,
+        _FromReference(question.network, reference).eval(),  # MONAI puts it back into the mode it had
+        mask_size=max(2, round(max(volume.shape[2:]) / WINDOWS)),
         n_batch=batch_size,
         verbose=False,
         mode=0.0,
@@ -118,8 +123,19 @@ def _occlusion(question: Question, volume: Tensor, batch_size: int) -> Tensor:
         activate=activate,
     )
     with torch.no_grad():
-        scores = masked(volume)[0][0, question.index]
+        scores = masked(volume - reference)[0][0, question.index]
         return activate(question.network(volume))[0, question.index] - torch.as_tensor(scores)
+
+
+class _FromReference(nn.Module):
+    """A network of what differs from a reference."""
+
+    def __init__(self, network: nn.Module, reference: Tensor) -> None:
+        super().__init__()
+        self.network, self.reference = network, reference
+
+    def forward(self, difference: Tensor) -> Tensor:
+        return self.network(difference + self.reference)
 
 
 # The two below work on a copy: MONAI never removes the hooks that it puts on a network.

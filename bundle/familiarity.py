@@ -103,11 +103,13 @@ class TrainingRecord:
         embeddings: of the training subjects.
         labels: of the validation subjects, 0 control, 1 patient.
         probabilities: of the validation subjects, of being a patient.
+        healthy: (C, D, H, W), mean of the preprocessed volumes of healthy training subjects.
     """
 
     embeddings: TrainingEmbeddings
     labels: NDArray[np.int64]
     probabilities: Array
+    healthy: NDArray[np.float32]
 
     @property
     def calibration(self) -> tuple[float, float]:
@@ -151,6 +153,7 @@ def write_record(
     seen = _observe(classifier, DataLoader(training, batch_size=batch_size), device)
     judged = _observe(classifier, DataLoader(validation, batch_size=batch_size), device)
     embedding = {"embedding": seen["embedding"].astype(np.float32), "ages": seen["age"], "labels": seen["label"]}
+    embedding["healthy"] = seen["sum"].sum(0) / max(1, int((seen["label"] == 0).sum()))
     validated = {"validation_labels": judged["label"], "validation_probabilities": judged["probability"]}
     content: dict[str, Any] = {**embedding, **validated}
     with replacing(record_path(model)) as temporary:
@@ -171,7 +174,7 @@ def load_record(model: str | Path) -> TrainingRecord:
         raise ValueError(f"There is no {path}, which says what the model was trained on; train again, or restore it.")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            names = ("embedding", "ages", "labels", "validation_labels", "validation_probabilities")
+            names = ("embedding", "ages", "labels", "validation_labels", "validation_probabilities", "healthy")
             embedding, ages, labels, *validated = (arrays[name] for name in names)
         return TrainingRecord(TrainingEmbeddings(embedding, ages, labels), *validated)
     except Exception as error:  # zipfile, zlib, numpy and scikit-learn each have their own errors
@@ -179,12 +182,14 @@ def load_record(model: str | Path) -> TrainingRecord:
 
 
 def _observe(classifier: Classifier, batches: Iterable[Mapping], device: str | torch.device) -> dict[str, NDArray]:
-    kept: dict[str, list[NDArray]] = {"embedding": [], "probability": [], "age": [], "label": []}
+    """Embedding, probability, age and label of each subject, and the sum of each batch's healthy volumes."""
+    kept: dict[str, list[NDArray]] = {"embedding": [], "probability": [], "age": [], "label": [], "sum": []}
     with torch.no_grad():
         for batch in batches:
             logits, embedding = classifier.both(batch["image"].to(device))
             kept["embedding"].append(embedding.float().cpu().numpy())
             kept["probability"].append(logits.softmax(1)[:, 1].double().cpu().numpy())
+            kept["sum"].append(np.asarray(batch["image"])[np.asarray(batch["label"]) == 0].sum(0, keepdims=True))
             for name in ("age", "label"):
                 kept[name].append(np.asarray(batch[name]))
     return {name: np.concatenate(parts) for name, parts in kept.items()}

@@ -31,7 +31,7 @@ ASKED = {
     "similarity": "the likeness to the training subjects that are {name}",
 }
 MEANING = {
-    "occlusion": "By how much {what} falls when a place is hidden (warm), or rises (cold).",
+    "occlusion": "By how much {what} falls (warm) or rises (cold) when a place looks as in the average healthy brain.",
     "gradcam++": "Where features that raise {what} are found (GradCAM++; coarse, without sign).",
     "smoothgrad": "Where small changes would change {what} most (SmoothGrad; without sign).",
 }
@@ -148,12 +148,13 @@ def _map(
     index = list(model.card["class_names"]).index(row["predicted"])
     device = next(classifier.parameters()).device
     volume = dataset.preprocess(seen)[None].to(device)
-    question = Question(method, classifier, index)
+    healthy = torch.as_tensor(model.record.healthy, dtype=torch.float32, device=device)[None]
+    question = Question(method, classifier, index, reference=healthy)
     if target == "similarity":
         record = model.record.embeddings
         groups = [record.embedding[record.labels == index].mean(0), record.embedding.mean(0)]
         means = [torch.as_tensor(g, dtype=torch.float32, device=device) for g in groups]
-        question = Question(method, Similarity(classifier, *means), 1, probability=False)
+        question = Question(method, Similarity(classifier, *means), 1, probability=False, reference=healthy)
     found = explain(question, volume)
     return to_grid(found, _input_grid(dataset.contract.grid, found.shape).matrix, dataset.contract.grid)
 

@@ -49,6 +49,15 @@ def test_occlusion_of_a_place_is_the_fall_of_the_probability(volume):
     assert found[0, 0, 0] == pytest.approx(float(fall), abs=1e-6)
 
 
+def test_occlusion_shows_the_reference_in_place_of_what_it_hides(volume):
+    """What already looks like the reference cannot matter."""
+    reference = torch.full_like(volume, 1.5)
+    volume[(0, 0, *CORNER)] = 1.5
+    found = explain(Question("occlusion", Corners(), 1, reference=reference), volume)
+    assert np.abs(found[CORNER]).max() < 1e-6
+    assert np.ptp(found) > 1e-4
+
+
 def test_smoothgrad_is_strong_where_the_score_depends_on_the_values(volume):
     found = explain(Question("smoothgrad", Corners(), 1), volume)
     inside = found[CORNER].mean() + found[OTHER].mean()
