@@ -7,7 +7,7 @@ OVERLAY := configs/phantom.yaml
 DATA := data/phantom
 
 .DEFAULT_GOAL := help
-.PHONY: help train compare test check format slow clean
+.PHONY: help train compare test check format slow bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ test: $(VENV)/dev  ## Install and run the tests that take seconds
 
 slow: $(VENV)/dev  ## Install and run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/dev  ## Install and measure speed and memory; best on a quiet machine
+	$(BIN)/python -m pytest -m bench -s -q
 
 check: $(VENV)/dev  ## Lint, format check, types, spelling, fast tests
 	$(BIN)/ruff check .

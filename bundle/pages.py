@@ -20,7 +20,7 @@ from bundle.contract import REFUSE, Examination
 from bundle.explain import METHODS, TARGETS, Question, Similarity, explain
 from bundle.files import replacing, write_text
 from bundle.grids import Grid, to_grid
-from bundle.metrics import reliability
+from bundle.metrics import calibrated, reliability
 from bundle.names import nearest
 from bundle.networks import Classifier
 from bundle.prediction import CheckedDataset, Model, PredictionTable
@@ -179,18 +179,20 @@ def _save_map(found: NDArray[np.float32], grid: Grid, seen: Examination, path: P
 def _answer(row: Mapping[str, Any], record: Mapping[str, Any], model: Model) -> dict[str, Any]:
     name, metrics, embeddings = list(model.card["class_names"])[1], model.card["validation"], model.record.embeddings
     raw = float(row[f"probability_{name}"])
-    table = reliability(model.record.labels, model.record.probabilities)
+    own = float(row["calibrated_probability"])
+    validated = calibrated(model.record.probabilities, *model.record.calibration)
+    table = reliability(model.record.labels, validated)
     answer: dict[str, Any] = {
         "name": name,
         "predicted": row["predicted"],
         "raw": _probability(raw),
-        "calibrated": _probability(row["calibrated_probability"]),
+        "calibrated": _probability(own),
         "uncertainty": f"{row['uncertainty']:.2f}",
         "threshold": _decimals(metrics["val_threshold"], 2),
         "sensitivity": _percent(metrics.get("val_sensitivity")),
         "specificity": _percent(metrics.get("val_specificity")),
         "percentile": f"{row['distance_percentile']:.0f}",
-        "reliability": pictures.reliability(table, raw, name),
+        "reliability": pictures.reliability(table, own, name),
         "distance": pictures.position(embeddings.distances, float(row["distance"]), "distance"),
     }
     if np.isfinite(row["brain_age"]):

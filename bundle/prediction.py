@@ -237,7 +237,7 @@ class PredictionTable:
         records: Sequence[Mapping[str, Any]],
         model: Model,
         folder: str | Path,
-        augmentations: int = 4,
+        augmentations: int = 2,
         embeddings: bool = False,
     ) -> None:
         self.records, self.model, self.folder = records, model, Path(folder)

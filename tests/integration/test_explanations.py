@@ -60,8 +60,8 @@ def volume_of(record):
 
 
 def questions(classifier, record):
-    healthy = torch.as_tensor(record.healthy)[None]
-    means = [record.embedding[record.labels == 1].mean(0), record.embedding.mean(0)]
+    healthy, known = torch.as_tensor(record.healthy)[None], record.embeddings
+    means = [known.embedding[known.labels == 1].mean(0), known.embedding.mean(0)]
     likeness_to_patients = Similarity(classifier, *(torch.as_tensor(m, dtype=torch.float32) for m in means))
     for method in METHODS:
         yield "class", Question(method, classifier, reference=healthy)
@@ -85,7 +85,7 @@ def test_maps_find_what_the_disease_changed(model):
     rows = []
     for patient in patients[:PATIENTS]:
         volume = volume_of(patient)
-        for target, question in questions(classifier, load_record(weights).embeddings):
+        for target, question in questions(classifier, load_record(weights)):
             found = explain(question, volume)
             other = explain(replace(question, network=randomised(question.network)), volume)
             hit, auc = scores(found, changed, brain)

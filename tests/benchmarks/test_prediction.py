@@ -1,0 +1,130 @@
+"""Prediction at full size: DenseNet121, 121×145×121 voxels, as a user runs it.
+
+    make bench
+
+prints a table; ratios are of runs of one session, seconds are for orientation.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import DenseNet121
+from monai.transforms import LoadImage, NormalizeIntensity
+
+from bundle.checkpoints import save_weights
+from bundle.contract import profile
+from bundle.familiarity import record_path
+from bundle.grids import REFERENCE, templates
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.bench
+SCANS = 12
+MEMORY_MIB = 2048
+PLAIN = ["--explain", "none", "--report", "false"]
+WATCHED = """
+import json, resource, sys, time
+import bundle.pages, bundle.prediction, monai.engines
+from bundle.__main__ import main
+load, loads = bundle.prediction.load_model, []
+def timed(*args, **kwargs):
+    before = time.perf_counter()
+    model = load(*args, **kwargs)
+    loads.append(time.perf_counter() - before)
+    return model
+bundle.prediction.load_model = timed
+started = time.perf_counter()
+status = main(sys.argv[1:])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+sys.stderr.write(f"MEASURED {json.dumps([time.perf_counter() - started - sum(loads), sum(loads), peak, status])}\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An untrained DenseNet121 with card and record, and scans as CAT12 writes them."""
+    folder, random = tmp_path_factory.mktemp("bench"), np.random.default_rng(0)
+    (folder / "scans").mkdir()
+    for number in range(SCANS):
+        volume = (0.7 * templates(REFERENCE)["grey matter"] * random.normal(1, 0.15, REFERENCE.shape)).clip(0)
+        image = nib.Nifti1Image(volume.astype(np.float32), REFERENCE.matrix)
+        nib.save(image, folder / "scans" / f"mwp1sub-{number:02d}.nii.gz")
+    network = DenseNet121(3, 1, 2)
+    card = {
+        "kind": "classifier",
+        "class_names": ["control", "patient"],
+        "validation": {"val_threshold": 0.5},
+        "network": {"init_features": 64, "growth_rate": 32, "block_config": [6, 12, 24, 16]},
+        "contract": profile([{"image": str(p)} for p in sorted((folder / "scans").iterdir())]),
+    }
+    save_weights(folder / "model.pt", network, card)
+    labels, ages = np.arange(200) % 2, random.uniform(20, 80, 200)
+    validation = {"validation_labels": labels, "validation_probabilities": random.random(200)}
+    embedding = {"embedding": random.normal(size=(200, 1024)), "ages": ages, "labels": labels}
+    np.savez(record_path(folder / "model.pt"), healthy=np.zeros((1, *REFERENCE.shape)), **embedding, **validation)
+    return folder
+
+
+def predict(folder, source, *more):
+    """Seconds beyond imports and loading the model, those of loading, and peak memory (MiB)."""
+    options = [
+        "--model",
+        str(folder / "model.pt"),
+        "--output",
+        str(folder / "out"),
+        *PLAIN,
+    ]
+    command = [sys.executable, "-W", "ignore", "-c", WATCHED, "predict", str(source), *options, *more]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    line = next(line for line in done.stderr.splitlines() if "MEASURED" in line)
+    seconds, loading, peak, status = json.loads(line.partition("MEASURED ")[2])
+    assert status == 0
+    return seconds, loading, peak
+
+
+def eager(folder, count):
+    """Seconds of the network alone, and of loading and network one after the other, in float32, a scan at a time."""
+    network = DenseNet121(3, 1, 2).eval()
+    paths = sorted((folder / "scans").iterdir())[:count]
+    load, normalise = LoadImage(image_only=True), NormalizeIntensity()
+    alone, plain = [], []
+    with torch.no_grad():
+        for path in [paths[0], *paths]:
+            started = time.perf_counter()
+            volume = torch.as_tensor(normalise(load(path)[None]))[None]
+            loaded = time.perf_counter()
+            network(volume)
+            alone.append(time.perf_counter() - loaded)
+            plain.append(time.perf_counter() - started)
+    return statistics.median(alone[1:]), statistics.median(plain[1:])
+
+
+def test_one_scan_and_a_folder(folder, capsys):
+    alone, plain = eager(folder, 4)
+    one, loading, peak = predict(
+        folder, folder / "scans" / "mwp1sub-00.nii.gz", "--augmentations", "0", "--num_workers", "0"
+    )
+    four, *_ = predict(folder, folder / "scans" / "mwp1sub-00.nii.gz", "--num_workers", "0")
+    many, *_ = predict(folder, folder / "scans", "--augmentations", "0", "--batch_size", "1")
+    each = (many - one) / (SCANS - 1)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n| {torch.get_num_threads()} threads, torch {torch.__version__} | |\n|:--|--:|\n"
+            f"| network alone, a scan | {alone:.2f} s |\n"
+            f"| plain loop: load, then network, a scan | {plain:.2f} s |\n"
+            f"| loading the model, with card and record | {loading:.2f} s |\n"
+            f"| one scan, file to table | {one:.2f} s |\n"
+            f"| the same with uncertainty (2 copies, the default) | {four:.2f} s |\n"
+            f"| a further scan of a folder | {each:.2f} s |\n"
+            f"| a further scan / network alone | {each / alone:.2f} |\n"
+            f"| a further scan / plain loop | {each / plain:.2f} |\n"
+            f"| peak memory | {peak:.0f} MiB |\n"
+        )
+    assert peak < MEMORY_MIB
+    assert each / alone < 2
