@@ -96,7 +96,8 @@ def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport
     """Load an encoder from pretrained weights: every one of its tensors, or none.
 
     Accepts an encoder's weights (`features.…`), those of a whole network (`encoder.features.…`, the projector is
-    ignored), each with or without the `module.` of a parallel wrapper, and the layout of the paper's released file.
+    ignored) or of a classifier (its final norm and output are ignored), each with or without `module.` of a parallel
+    wrapper, and the layout of the paper's released file.
 
     Args:
         path: file written by pretraining, or released by the paper's authors.
@@ -113,7 +114,7 @@ def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport
     """
     path = Path(path)
     content = _with_our_names(read_state_dict(path))
-    found = {name: tensor for name, tensor in content.items() if name.startswith("features.")}
+    found = {name: tensor for name, tensor in content.items() if _is_trunk(name)}
     encoder = encoder_of(found or content) if encoder is None else encoder
     _refuse_mismatch(path, encoder.state_dict(), found)
     encoder.load_state_dict(found)

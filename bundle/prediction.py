@@ -254,7 +254,8 @@ class PredictionTable:
 
     def start(self, engine: Engine) -> None:  # noqa: ARG002
         """Forget the last run, and make sure that the table can be written before anything is computed."""
-        write_text(self.folder / "predictions.csv", "")
+        write_text(self.folder / ".writable", "")
+        (self.folder / ".writable").unlink()
         self._rows: list[dict[str, Any]] = []
         self._embeddings: list[Tensor] = []
 
@@ -263,11 +264,20 @@ class PredictionTable:
         probabilities = torch.stack([output["pred"] for output in engine.state.output])[:, 1].double().cpu()
         self._embeddings += [self.model.classifier.embedding.float().cpu()]  # type: ignore[list-item]
         volumes = torch.stack([torch.as_tensor(item["image"]) for item in engine.state.batch]).to(engine.state.device)
+        self._require_shape(tuple(volumes.shape[1:]))
         copies = perturbed_probabilities(self.model.classifier, volumes, self.augmentations)
         spread = torch.cat([probabilities[None], copies]).std(0, unbiased=False)
         for item, probability, deviation in zip(engine.state.batch, probabilities, spread, strict=True):
             kept = {name: item[name] for name in ("verdict", "reasons", "checks")}
             self._rows.append({**kept, "probability": float(probability), "uncertainty": float(deviation)})
+
+    def _require_shape(self, found: tuple[int, ...]) -> None:
+        trained = self.model.record.healthy.shape
+        if found != trained:
+            raise ValueError(
+                f"The network was trained on volumes of {trained}, but preprocessing gives {found}; "
+                "give the overlays it was trained with, such as --config configs/resolution_4mm.yaml."
+            )
 
     def write(self, engine: Engine) -> None:  # noqa: ARG002
         """Write the table, and say how many scans were refused."""

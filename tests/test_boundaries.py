@@ -45,6 +45,7 @@ OURS = {
         *("checkpoints", "contract", "export", "familiarity", "files", "grids", "metrics", "names", "networks"),
         *("participants", "scans"),
     },
+    "conversion": {"checkpoints"},
     "pictures": {"grids"},
     "pages": {"contract", "explain", "files", "grids", "metrics", "names", "networks", "pictures", "prediction"},
 }
