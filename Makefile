@@ -7,7 +7,7 @@ OVERLAY := configs/phantom.yaml
 DATA := data/phantom
 
 .DEFAULT_GOAL := help
-.PHONY: help train compare test check format slow bench clean
+.PHONY: help train compare test check format slow bench weights package clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,15 @@ test: $(VENV)/dev  ## Install and run the tests that take seconds
 slow: $(VENV)/dev  ## Install and run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+weights: $(VENV)/run  ## Make the demonstration weights in models/ again: half an hour on two cores
+	$(BIN)/python -m bundle phantom --output $(DATA)
+	$(BIN)/python -W ignore -m bundle pretrain --config $(OVERLAY) configs/demonstration.yaml --epochs 4
+	$(BIN)/python -W ignore -m bundle train --config configs/task_alzheimer.yaml $(OVERLAY) configs/demonstration.yaml
+	$(BIN)/python -W ignore -m bundle evaluate --config configs/task_alzheimer.yaml $(OVERLAY) configs/demonstration.yaml
+
+package: $(VENV)/run  ## Install and write dist/brain_mri_yaware_classification_v<version>.zip
+	$(BIN)/python -m bundle package
+
 bench: $(VENV)/dev  ## Install and measure speed and memory; best on a quiet machine
 	$(BIN)/python -m pytest -m bench -s -q
 
@@ -52,4 +61,4 @@ format: $(VENV)/dev  ## Format and mend what can be mended
 	$(BIN)/ruff format .
 
 clean:  ## Remove the virtual environment and everything made by runs
-	rm -rf $(VENV) data eval models/*.pt models/*.json .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) data eval dist models/phantom_* .pytest_cache .mypy_cache .ruff_cache

@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(_command(commands, "check", "say whether scans are what a model can read", _check))
     _add_predict(_command(commands, "predict", "predict scans: a table, maps and pages", _predict))
     _add_export(_command(commands, "export", "write a classifier for other software", _export))
+    _add_package(_command(commands, "package", "write the bundle as one zip file for the Model Zoo", _package))
     _add_conversion(_command(commands, "convert-weights", "rewrite weights of other projects as ours", _convert))
     _add_config(_command(commands, "compare", "compare pretexts on every task", _compare), "compare.yaml")
     return parser
@@ -341,6 +342,19 @@ def _convert(options: argparse.Namespace, _: Sequence[str]) -> None:
     from bundle.conversion import convert_weights
 
     convert_weights(options.file, options.output)
+
+
+# package
+
+
+def _add_package(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("dist"), help="folder (default: %(default)s)")
+
+
+def _package(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.package import package
+
+    package(Path(), options.output)
 
 
 # compare

@@ -19,6 +19,7 @@ from bundle.files import replacing, write_json
 from bundle.networks import Encoder, encoder_of, freeze
 
 CARD_FORMAT = 1
+STORAGES = {"float32": torch.float32, "float16": torch.float16}
 SCRATCH = "scratch"  # in place of a file: start from random weights
 HEAD = ("class_layers.", "features.norm5.")  # of MONAI's DenseNet; no encoder has them
 LISTED = 5  # names of tensors in a sentence
@@ -48,18 +49,26 @@ class LoadReport:
         return f"{self.path}: {len(self.loaded)} of {len(self.encoder.state_dict())} encoder tensors loaded{ignored}."
 
 
-def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any]) -> None:
+def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage: str = "float32") -> None:
     """Write a module's state dict and, beside it, a JSON card with the file's sha256.
 
     Args:
         path: the `.pt` file; the card gets the same name with `.json`.
         module: on any device; a DataParallel wrapper is unwrapped.
         card: what a user needs to know of the weights; `format` and `sha256` are added.
+        storage: of floating-point tensors, `float32` or `float16`; networks load either.
+
+    Raises:
+        ValueError: for another storage.
     """
+    if storage not in STORAGES:
+        raise ValueError(f"Weights are stored as {' or '.join(STORAGES)}, but '{storage}' was given.")
     module = getattr(module, "module", module)
     with replacing(path) as temporary:
-        torch.save({name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}, temporary)
-    write_json(path.with_suffix(".json"), {"format": CARD_FORMAT, "sha256": sha256(path), **card})
+        state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+        torch.save({n: t.to(STORAGES[storage]) if t.is_floating_point() else t for n, t in state.items()}, temporary)
+    first = {"warning": card["warning"]} if card.get("warning") else {}  # nobody should overlook it
+    write_json(path.with_suffix(".json"), {**first, "format": CARD_FORMAT, "sha256": sha256(path), **card})
 
 
 def sha256(path: Path) -> str:

@@ -232,10 +232,11 @@ class BestWeights:
         path: the `.pt` file.
         module: whose weights are written: an encoder, or a classifier.
         card: what to say of them; the epoch and the validation metrics are added.
+        storage: see `checkpoints.save_weights`.
     """
 
-    def __init__(self, path: str | Path, module: nn.Module, card: Mapping[str, Any]) -> None:
-        self.path, self.module, self.card = Path(path), module, dict(card)
+    def __init__(self, path: str | Path, module: nn.Module, card: Mapping[str, Any], storage: str = "float32") -> None:
+        self.path, self.module, self.card, self.storage = Path(path), module, dict(card), storage
 
     def attach(self, engine: Engine) -> None:
         """Look after each validation, once MONAI has compared it with the best."""
@@ -246,7 +247,8 @@ class BestWeights:
         if engine.state.best_metric_epoch != engine.state.epoch:
             return
         metrics = {name: round(float(value), 6) for name, value in engine.state.metrics.items()}
-        save_weights(self.path, self.module, {**self.card, "epoch": engine.state.epoch, "validation": metrics})
+        card = {**self.card, "epoch": engine.state.epoch, "validation": metrics}
+        save_weights(self.path, self.module, card, self.storage)
         logger.info(f"Best so far ({engine.state.key_metric_name}): wrote {self.path}")
 
 

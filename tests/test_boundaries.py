@@ -46,6 +46,7 @@ OURS = {
         *("participants", "scans"),
     },
     "conversion": {"checkpoints"},
+    "package": {"files"},
     "pictures": {"grids"},
     "pages": {"contract", "explain", "files", "grids", "metrics", "names", "networks", "pictures", "prediction"},
 }
