@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import pandas as pd
 import torch
@@ -146,7 +147,7 @@ def write_record(
         batch_size: subjects.
         device: that computes.
     """
-    if not Path(model).is_file():
+    if not Path(model).is_file() or idist.get_rank() > 0:
         return
     load_network(model, network)
     classifier = Classifier(network).to(device).eval()

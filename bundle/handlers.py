@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import pandas as pd
 import torch
@@ -220,7 +221,9 @@ class PredictionWriter:
             self._rows.append({**row, "predicted": self.class_names[int(probabilities[1] >= self.threshold)]})
 
     def write(self, engine: Engine) -> None:  # noqa: ARG002
-        """Write the table."""
+        """Write the table; of several processes, which all judge everybody, only the first."""
+        if idist.get_rank() > 0:
+            return
         write_text(self.path, pd.DataFrame(self._rows).to_csv(index=False, float_format="%.6f"))
         logger.info(f"{len(self._rows)} predictions: {self.path}")
 
@@ -243,8 +246,8 @@ class BestWeights:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Evaluator) -> None:
-        """Write when this validation was the best."""
-        if engine.state.best_metric_epoch != engine.state.epoch:
+        """Write when this validation was the best; of several processes, only the first."""
+        if engine.state.best_metric_epoch != engine.state.epoch or idist.get_rank() > 0:
             return
         metrics = {name: round(float(value), 6) for name, value in engine.state.metrics.items()}
         card = {**self.card, "epoch": engine.state.epoch, "validation": metrics}

@@ -52,7 +52,7 @@ OURS = {
 }
 ONLY_IN = {
     "sklearn": {"familiarity", "metrics", "probing"},
-    "ignite": {"engines", "handlers", "prediction", "workflow"},
+    "ignite": {"engines", "familiarity", "handlers", "prediction", "workflow"},
     "monai.engines": {"engines", "handlers", "workflow"},
     "monai.bundle": {"comparison", "workflow"},
     "matplotlib": {"pictures", "report"},

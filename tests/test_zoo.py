@@ -27,14 +27,20 @@ def monai(*arguments, cwd=ROOT):
     return done.stdout + done.stderr
 
 
+def copy_bundle(folder, *left_out):
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", *left_out))
+        else:
+            shutil.copy(ROOT / part, folder)
+
+
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
     """The bundle under its name in another folder, as an installation has it."""
     folder = tmp_path_factory.mktemp("installed")
-    for part in PARTS:
-        source, target = ROOT / part, folder / NAME / part
-        ignore = shutil.ignore_patterns("__pycache__", "phantom_*")
-        shutil.copytree(source, target, ignore=ignore) if source.is_dir() else shutil.copy(source, target)
+    (folder / NAME).mkdir()
+    copy_bundle(folder / NAME, "phantom_*")
     return folder
 
 
@@ -155,11 +161,7 @@ def test_the_package_runs_elsewhere(tiny_phantom, tmp_path, monkeypatch):
 
 
 def test_a_package_without_weights_is_refused(tmp_path, monkeypatch, capsys):
-    for part in PARTS:
-        source = ROOT / part
-        shutil.copytree(
-            source, tmp_path / part, ignore=shutil.ignore_patterns("*.pt")
-        ) if source.is_dir() else shutil.copy(source, tmp_path)
+    copy_bundle(tmp_path, "*.pt")
     monkeypatch.chdir(tmp_path)
     assert main(["package"]) == 1
     assert "make weights" in capsys.readouterr().err

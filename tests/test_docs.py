@@ -1,0 +1,123 @@
+"""Every command of the README and of the clinicians' page is run, in their order, on a cohort that takes seconds.
+
+Commands are run as they are written, with options behind them that make them small; nothing is left out or replaced.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bundle.__main__ import main
+from bundle.cohort import load_section
+from tests.conftest import ROOT
+from tests.test_conversion import released
+
+NETWORK = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
+TRAINED = [*NETWORK, "--epochs", "1", "--batch_size", "8", "--num_workers", "0"]
+PROBED = [*NETWORK, "--sizes", "[10]", "--draws", "1", "--num_workers", "0"]
+SIZE = "{init_features: 8, growth_rate: 4, block_config: [1, 1, 1, 1], num_workers: 0}"
+SMALL = {
+    "phantom": ["--resolution", "6", "--pretraining", "64", "--per-task", "40"],
+    "cohort": ["--shape", "30", "36", "30"],
+    "pretrain": TRAINED,
+    "probe": PROBED,
+    "train": TRAINED,
+    "evaluate": [*NETWORK, "--num_workers", "0"],
+    "compare": [
+        *("--seeds", "[0]", "--sizes", "[10]", "--tasks", "[bipolar]", "--pretexts", "{y-Aware: []}"),
+        *("--networks", "{from scratch: scratch}", "--probing", SIZE),
+        *("--pretraining", SIZE[:-1] + ", epochs: 1}", "--fine_tuning", SIZE[:-1] + ", epochs: 1}"),
+    ],
+    "predict": ["--num_workers", "0"],
+}
+MONAI = {"pretrain.yaml": TRAINED, "probe.yaml": PROBED, "evaluate.json": NETWORK, "train.json": TRAINED}
+ELSEWHERE = {"make", "tensorboard", "xdg-open", "torchrun"}  # torchrun: tests/integration/test_multi_gpu.py
+
+
+def commands(page):
+    """Commands of a page's blocks and tables, in order."""
+    text = (ROOT / "docs" / page).read_text()
+    found = []
+    for block, inline in re.findall(r"```bash\n(.*?)```|`(python -m [^`]*)`", text, re.DOTALL):
+        lines = block.splitlines() if block else [inline]
+        found += [words for line in lines if (words := shlex.split(line, comments=True))]
+    return [words for words in found if "…" not in words and "COMMAND" not in words]
+
+
+PAGES = [(page, words) for page in ("README.md", "clinicians.md") for words in commands(page)]
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    """A folder with the bundle's configs, as a user has who has just cloned it."""
+    folder = tmp_path_factory.mktemp("sandbox")
+    for part in ("configs", "bundle"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    torch.save({"model": released().state_dict()}, folder / "DenseNet121_BHB-10K_yAwareContrastive.pth")
+    return folder
+
+
+def own_cohort(folder):
+    """What the README takes for given: a table, images, a datalist of a diagnosis, and scans."""
+    if (folder / "participants.tsv").exists():
+        return
+    (folder / "mri").mkdir()
+    (folder / "scans").mkdir()
+    rows = ["participant_id\tage\tsex\tsite"]
+    for record in load_section(folder / "data/phantom/pretraining.json", "training"):
+        name = record["participant_id"].removeprefix("sub-")
+        rows.append(f"{name}\t{record['age']}\t{record['sex']}\t{record['site']}")
+        shutil.copy(record["image"], folder / "mri" / f"mwp1{name}.nii.gz")
+        subprocess.run(["gunzip", str(folder / "mri" / f"mwp1{name}.nii.gz")], check=True)
+    (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
+    content = json.loads((folder / "data/phantom/schizophrenia.json").read_text())
+    for section in ("training", "validation", "test"):
+        for item in content[section]:
+            item["image"] = f"phantom/{item['image']}"
+    (folder / "data/schizophrenia.json").write_text(json.dumps(content))
+    for path in sorted((folder / "data/phantom/alzheimer").glob("*.nii.gz"))[:2]:
+        shutil.copy(path, folder / "scans")
+    (folder / "scans.tsv").write_text(f"file\tparticipant_id\tage\nscans/{path.name}\tann\t71\n")
+
+
+def run_bundle(words, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    arguments = words[3:]
+    assert main([*arguments, *SMALL.get(arguments[0], [])]) == 0, words
+
+
+def run_monai(words, folder):
+    files = words[words.index("--config_file") + 1]
+    extra = next((extra for name, extra in MONAI.items() if name in files), ["--num_workers", "0"])
+    extra = NETWORK if "inference.json" in files else extra
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *words[1:], *extra], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(("page", "words"), PAGES, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in PAGES])
+def test_a_documented_command_runs(page, words, sandbox, monkeypatch):
+    if words[0] in ELSEWHERE:
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert words[0] != "make" or words[1] in targets
+        return
+    assert words[:2] == ["python", "-m"]
+    if (sandbox / "data/phantom/pretraining.json").exists():
+        own_cohort(sandbox)
+    if words[2] == "bundle":
+        run_bundle(words, sandbox, monkeypatch)
+    else:
+        run_monai(words, sandbox)
+
+
+def test_every_overlay_is_mentioned():
+    text = "".join((ROOT / "docs" / page).read_text() for page in ("README.md", "clinicians.md", "federated.md"))
+    names = {p.name for p in (ROOT / "configs").iterdir() if p.suffix in (".yaml", ".json")} - {"metadata.json"}
+    assert [name for name in names if name not in text and not name.startswith("task_")] == []
