@@ -1,4 +1,4 @@
-"""A unit test in the Model Zoo's form: stock MONAI, made-up images, and a folder `bundle_root` that holds the bundle."""
+"""A unit test in the Model Zoo's form: stock MONAI, and made-up images."""
 
 import json
 import os
