@@ -120,7 +120,7 @@ def test_create_workflow_gives_datasets_and_networks(tiny_phantom, monkeypatch, 
     places = {"dataset_dir": str(tiny_phantom), "output_dir": str(tmp_path), "model": str(tmp_path / "model.pt")}
     train = ConfigWorkflow("configs/train.json", workflow_type="train", task="alzheimer", weights="scratch", **places)
     train.initialize()
-    assert len(train.train_dataset) > 20
+    assert len(train.train_dataset) > 10
     assert train.network_def(torch.zeros(2, 1, 40, 48, 40)).shape == (2, 2)
     assert train.check_properties() == []
 
