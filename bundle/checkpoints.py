@@ -129,6 +129,7 @@ def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport
     encoder.load_state_dict(found)
     report = LoadReport(encoder, path, tuple(found), tuple(name for name in content if name not in found))
     logger.info(str(report))
+    _warn_of(path)
     return report
 
 
@@ -153,6 +154,7 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
     _refuse_mismatch(path, {n: t for n, t in network.state_dict().items() if _is_trunk(n)}, found)
     network.load_state_dict(found, strict=False)
     logger.info(f"{path}: {len(found)} tensors of the trunk loaded; {', '.join(HEAD)} start from random weights.")
+    _warn_of(path)
     if freeze_trunk:
         freeze(network, HEAD)
 
@@ -171,6 +173,13 @@ def load_network(path: str | Path, network: nn.Module) -> None:
     _refuse_mismatch(Path(path), network.state_dict(), content)
     network.load_state_dict(content)
     logger.info(f"{path}: all {len(content)} tensors loaded.")
+    _warn_of(Path(path))
+
+
+def _warn_of(path: Path) -> None:
+    """Say what a card warns of, such as that the weights know only a phantom."""
+    if warning := read_card(path).get("warning"):
+        logger.warning(f"{path} was trained on this: {warning}")
 
 
 def read_card(weights: str | Path) -> dict[str, Any]:

@@ -81,6 +81,15 @@ def released_names():
     return {f"module.{name}" for name in [*names, *heads]}
 
 
+def test_weights_that_know_only_a_phantom_say_so(tmp_path, caplog):
+    encoder = DenseNetEncoder(1, 8, 4, (1, 1))
+    save_weights(tmp_path / "a.pt", encoder, {"kind": "encoder", "warning": "This is a phantom."})
+    assert next(iter(read_card(tmp_path / "a.pt"))) == "warning"
+    with caplog.at_level("WARNING"):
+        load_encoder(tmp_path / "a.pt")
+    assert "a.pt was trained on this: This is a phantom." in caplog.text
+
+
 def test_the_released_layout_converts_both_ways_and_loads(tmp_path):
     network = ContrastiveNetwork(DenseNetEncoder())
     released = to_released(network.state_dict())
