@@ -135,6 +135,7 @@ class _FromReference(nn.Module):
         self.network, self.reference = network, reference
 
     def forward(self, difference: Tensor) -> Tensor:
+        """The network's scores of the reference and what differs from it."""
         return self.network(difference + self.reference)
 
 

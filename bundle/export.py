@@ -34,6 +34,7 @@ class _Both(nn.Module):
         self.pool, self.out = head[:-1], head[-1]
 
     def forward(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, classes) and embedding (N, E)."""
         embedding = self.pool(self.network.features(volumes))  # type: ignore[operator]
         return self.out(embedding), embedding
 
