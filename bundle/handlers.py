@@ -19,6 +19,7 @@ from monai.handlers import from_engine
 from torch import Tensor, nn
 
 from bundle.checkpoints import save_weights
+from bundle.distributed import in_order, share_buffers
 from bundle.engines import ContrastivePrepareBatch
 from bundle.files import write_text
 from bundle.metrics import (
@@ -54,6 +55,25 @@ class ViewEpoch:
         self.prepare_batch.epoch = engine.state.epoch
 
 
+class SameBuffers:
+    """Lets several processes validate one network, with the first one's batch norm; attach to the evaluator.
+
+    Args:
+        network: of this process.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Share them before each validation."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:  # noqa: ARG002
+        """Share them."""
+        share_buffers(self.network)
+
+
 class RepresentationMonitor(Metric):
     """Measures loss and representation on the validation subjects; attach to a `RepresentationInferer` evaluator.
 
@@ -84,20 +104,25 @@ class RepresentationMonitor(Metric):
         """Keep what the evaluator computed of one batch."""
         predictions, batch = output
         seen = self.observe(predictions["pred"]["output"], predictions["label"])
-        seen |= {"embedding": predictions["pred"]["embedding"], "age": batch["age"], "site": batch["site"]}
-        self._kept.append(seen)
+        seen |= {"embedding": predictions["pred"]["embedding"], "age": torch.as_tensor(batch["age"])}
+        self._kept.append({**seen, "site": list(batch["site"])})
+
+    def everybody(self, name: str) -> Any:
+        """Something of all validation subjects, of whatever process, in the datalist's order."""
+        parts = [kept[name] for kept in self._kept]
+        return in_order(torch.cat(parts) if isinstance(parts[0], Tensor) else [item for part in parts for item in part])
 
     def observe(self, output: Tensor, target: Tensor) -> dict[str, Any]:
         """What to keep of the network's output of one batch."""
-        return {"loss": self.loss_function(output, target) * len(target)}
+        return {"loss": self.loss_function(output, target)[None] * len(target)}
 
     def losses(self, subjects: int) -> dict[str, Tensor]:
         """Quantities of the output of all batches together."""
-        return {"val_loss": torch.stack([k["loss"] for k in self._kept]).sum() / subjects}
+        return {"val_loss": self.everybody("loss").sum() / subjects}
 
     def compute(self) -> dict[str, float]:
         """All quantities of the validation."""
-        embedding = torch.cat([k["embedding"] for k in self._kept])
+        embedding = self.everybody("embedding")
         values = self.losses(len(embedding))
         if not (embedding.isfinite().all() and values["val_loss"].isfinite()):
             raise ValueError(
@@ -109,8 +134,8 @@ class RepresentationMonitor(Metric):
 
     def _probes(self, embedding: Tensor) -> dict[str, float]:
         features = embedding.double().cpu().numpy()
-        ages = torch.cat([torch.as_tensor(k["age"]) for k in self._kept]).numpy()
-        sites = np.array([site for k in self._kept for site in k["site"]])
+        ages = self.everybody("age").numpy()
+        sites = np.array(self.everybody("site"))
         probes = {}
         if np.isfinite(ages).sum() >= 25:
             probes["val_age_mae"] = float(age_errors(features, ages).mean())
@@ -137,7 +162,7 @@ class ContrastiveMonitor(RepresentationMonitor):
 
     def losses(self, subjects: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Loss, alignment and uniformity of all projections together."""
-        view_1, view_2, metadata = (torch.cat([k[n] for k in self._kept]) for n in ("view_1", "view_2", "metadata"))
+        view_1, view_2, metadata = (self.everybody(name) for name in ("view_1", "view_2", "metadata"))
         return {
             "val_loss": self.loss_function(torch.cat([view_1, view_2]), metadata),
             "val_alignment": alignment(view_1, view_2),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from monai.networks.nets import DenseNet, ResNet
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+GROUPS = 8  # of group norm; must divide the channels of every layer
+NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": GROUPS})}
 RESNET_PARTS = ("conv1", "bn1", "act", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
@@ -19,10 +25,12 @@ class Encoder(nn.Module):
     Attributes:
         features: volumes (N, C, D, H, W) to the last feature map (N, E, d, h, w).
         embedding_size: E.
+        checkpointing: compute activations again in the backward pass rather than keep them.
     """
 
-    features: nn.Module
+    features: nn.Sequential
     embedding_size: int
+    checkpointing: bool = False
 
     def forward(self, volumes: Tensor, pool: int = 1) -> Tensor:
         """Embed volumes.
@@ -34,7 +42,50 @@ class Encoder(nn.Module):
         Shape:
             volumes (N, C, D, H, W), output (N, E · pool³).
         """
-        return F.adaptive_avg_pool3d(F.relu(self.features(volumes)), pool).flatten(1)
+        return F.adaptive_avg_pool3d(F.relu(self._feature_map(volumes)), pool).flatten(1)
+
+    def _feature_map(self, volumes: Tensor) -> Tensor:
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return self.features(volumes)
+        for unit in _units(self.features):
+            volumes = _checkpointed(unit, volumes)
+        return volumes
+
+
+def _units(features: nn.Sequential) -> Iterator[nn.Module]:
+    """The stem as one, then every layer of every block, and whatever lies between two blocks."""
+    parts = list(features)
+    first = next(number for number, part in enumerate(parts) if isinstance(part, nn.Sequential))
+    yield nn.Sequential(*parts[:first])
+    for part in parts[first:]:
+        layers = list(part.children())
+        yield from layers if layers and all(any(layer.children()) for layer in layers) else [part]
+
+
+def _checkpointed(unit: nn.Module, volumes: Tensor) -> Tensor:
+    def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
+        return contextlib.nullcontext(), statistics_kept(unit)
+
+    output = checkpoint(unit, volumes, use_reentrant=False, context_fn=contexts)
+    assert isinstance(output, Tensor)
+    return output
+
+
+@contextlib.contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Batch norm in training mode normalises by the batch, as always, but leaves its running statistics alone.
+
+    For volumes that a training step looks at more than once, and that must count once.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:  # momentum 0: the statistics stay; the counter counts elsewhere
+        norm.momentum, norm.num_batches_tracked = 0.0, torch.tensor(0, device=norm.weight.device)
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class DenseNetEncoder(Encoder):
@@ -48,12 +99,16 @@ class DenseNetEncoder(Encoder):
         init_features: filters of the stem convolution.
         growth_rate: filters that each dense layer adds.
         block_config: dense layers per block.
+        norm: `batch`, or `group` (8 groups): a volume's embedding and gradient do not depend on its batch.
 
     Shape:
         volumes (N, C, D, H, W), output (N, E) with E = `embedding_size`.
 
+    Raises:
+        ValueError: for another norm, or layers that 8 groups do not divide.
+
     Source:
-        Dufumier et al., MICCAI 2021, section 3; Huang et al., CVPR 2017.
+        Dufumier et al., MICCAI 2021, section 3; Huang et al., CVPR 2017; Wu and He, ECCV 2018 (group norm).
     """
 
     def __init__(
@@ -62,8 +117,10 @@ class DenseNetEncoder(Encoder):
         init_features: int = 64,
         growth_rate: int = 32,
         block_config: Sequence[int] = (6, 12, 24, 16),
+        norm: str = "batch",
     ) -> None:
         super().__init__()
+        _check_norm(norm, init_features, growth_rate, block_config)
         densenet = DenseNet(
             spatial_dims=3,
             in_channels=in_channels,
@@ -71,10 +128,24 @@ class DenseNetEncoder(Encoder):
             init_features=init_features,
             growth_rate=growth_rate,
             block_config=block_config,
+            norm=NORMS[norm],
         )
         self.embedding_size = densenet.get_submodule("class_layers.out").get_parameter("weight").shape[1]
         self.features = densenet.features
         self.features.norm5 = nn.Identity()  # the released encoder has no final norm
+
+
+def _check_norm(norm: str, init_features: int, growth_rate: int, block_config: Sequence[int]) -> None:
+    if norm not in NORMS:
+        raise ValueError(f"A norm is {' or '.join(NORMS)}, but '{norm}' was given.")
+    channels = init_features
+    for layers in block_config if norm == "group" else ():
+        if channels % GROUPS or growth_rate % GROUPS:
+            raise ValueError(
+                f"Group norm has {GROUPS} groups, but init_features {init_features}, growth_rate {growth_rate} and "
+                f"block_config {list(block_config)} make layers that {GROUPS} does not divide; take multiples of 16."
+            )
+        channels = (channels + layers * growth_rate) // 2
 
 
 class ResNetEncoder(Encoder):
@@ -121,7 +192,8 @@ def encoder_of(state_dict: Mapping[str, Tensor]) -> Encoder:
     if (stem := state_dict.get("features.conv0.weight")) is not None:
         first = state_dict.get("features.denseblock1.denselayer1.layers.conv2.weight")
         if first is not None:
-            return DenseNetEncoder(stem.shape[1], stem.shape[0], first.shape[0], _dense_blocks(state_dict))
+            norm = "batch" if "features.norm0.running_mean" in state_dict else "group"
+            return DenseNetEncoder(stem.shape[1], stem.shape[0], first.shape[0], _dense_blocks(state_dict), norm)
     elif (stem := state_dict.get("features.conv1.weight")) is not None:
         return ResNetEncoder(stem.shape[1], stem.shape[0])
     raise ValueError(

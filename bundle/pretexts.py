@@ -133,7 +133,12 @@ class ReconstructionLoss(nn.Module):
     Shape:
         reconstruction (2N, C, D, H, W), all first views, then all second views; volumes (N, C, D, H, W);
         output () float32.
+
+    Attributes:
+        separable: the loss of a batch is the mean of its subjects', so that several processes need exchange no volumes.
     """
+
+    separable = True
 
     def forward(self, reconstruction: Tensor, volumes: Tensor) -> Tensor:
         """Loss of reconstructions given the volumes before corruption."""

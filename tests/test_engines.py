@@ -4,7 +4,16 @@ import pytest
 import torch
 from monai.engines import SupervisedTrainer
 
-from bundle.engines import ContrastivePrepareBatch, PrecisionInferer, RepresentationInferer, run_remaining
+from bundle.engines import (
+    ContrastivePrepareBatch,
+    GradientCache,
+    PrecisionInferer,
+    RepresentationInferer,
+    iteration_update,
+    run_remaining,
+)
+from bundle.kernels import GaussianKernel
+from bundle.losses import YAwareInfoNCE
 from bundle.networks import ContrastiveNetwork, DenseNetEncoder
 from bundle.views import TwoViews
 
@@ -47,7 +56,9 @@ def test_precision_is_what_was_asked_for():
     PrecisionInferer("float32")(torch.zeros(1), network)
     PrecisionInferer("bfloat16")(torch.zeros(1), network)
     assert seen == [False, True]
-    assert not PrecisionInferer("auto").uses_bfloat16(torch.device("cpu"))
+    assert PrecisionInferer("auto").dtype_on(torch.device("cpu")) == torch.float32
+    with pytest.raises(ValueError, match="float16 is for GPUs, but this is a CPU"):
+        PrecisionInferer("float16")(torch.zeros(1), network)
     with pytest.raises(ValueError, match="did you mean 'float32'"):
         PrecisionInferer("float23")
 
@@ -89,3 +100,83 @@ def test_a_complete_run_is_reported_and_left_alone(caplog):
         run_remaining(engine)
     assert torch.equal(engine.network.weight, weights)
     assert "Nothing to train: 2 of 2 epochs are done" in caplog.text
+
+
+class Dropping(ContrastiveNetwork):
+    """With dropout, and a note of what came out."""
+
+    def forward(self, volumes):
+        output = torch.nn.functional.dropout(super().forward(volumes), 0.5)
+        self.seen.append(output.detach().clone())
+        return output
+
+
+def contrastive(norm="group", kind=ContrastiveNetwork):
+    torch.manual_seed(0)
+    network = kind(DenseNetEncoder(1, 8, 8, (1, 1), norm=norm), 6, 5)
+    network.seen = []
+    return network
+
+
+def step(micro_batch, network, precision="float32"):
+    """One training step of five subjects: the trainer, and the gradients that its optimiser saw."""
+    torch.manual_seed(1)
+    engine = SupervisedTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=[batch(5)],
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), 0.0),
+        loss_function=YAwareInfoNCE(GaussianKernel(5.0)),
+        prepare_batch=ContrastivePrepareBatch(TwoViews("all_tf")),
+        inferer=PrecisionInferer(precision),
+        iteration_update=iteration_update(micro_batch),
+        decollate=False,
+    )
+    engine.run()
+    return engine.state.output, {name: p.grad for name, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 5, 9])
+def test_the_cache_gives_the_gradient_of_the_whole_batch(micro_batch):
+    plain, expected = step(None, contrastive())
+    cached, gradients = step(micro_batch, contrastive())
+    torch.testing.assert_close(cached["loss"], plain["loss"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(cached["pred"], plain["pred"], rtol=1e-5, atol=1e-5)
+    assert max(gradient.abs().max() for gradient in expected.values()) > 1e-3
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_the_cache_follows_the_plain_step_in_bfloat16():
+    _, expected = step(None, contrastive(), "bfloat16")
+    _, gradients = step(2, contrastive(), "bfloat16")
+    flat = [torch.cat([g.flatten() for g in found.values()]) for found in (expected, gradients)]
+    assert torch.nn.functional.cosine_similarity(*flat, dim=0) > 0.99
+
+
+def test_the_second_look_draws_the_random_numbers_of_the_first():
+    network = contrastive(kind=Dropping)
+    step(2, network)
+    looks = len(network.seen) // 2
+    assert looks == 3
+    for first, second in zip(network.seen[:looks], network.seen[looks:], strict=True):
+        assert torch.equal(first, second)
+    assert not torch.equal(network.seen[0] == 0, network.seen[1] == 0)
+
+
+def test_running_statistics_count_each_micro_batch_once():
+    network = contrastive("batch")
+    step(2, network)
+    assert network.encoder.features.norm0.num_batches_tracked == 3
+    whole, plain = contrastive("batch"), contrastive("batch")
+    step(5, whole)
+    step(None, plain)
+    for (name, buffer), expected in zip(whole.named_buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(buffer, expected, msg=name)
+
+
+def test_no_micro_batch_is_the_trainers_own_step_and_nonsense_is_refused():
+    assert iteration_update(None) is None
+    with pytest.raises(ValueError, match="at least 1, but 0 was given"):
+        GradientCache(0)

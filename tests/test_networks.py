@@ -1,8 +1,18 @@
+import copy
+
 import pytest
 import torch
 from monai.networks.nets import DenseNet121, resnet18
 
-from bundle.networks import ContrastiveNetwork, DenseNetEncoder, Projector, ResNetEncoder, encoder_of, freeze
+from bundle.networks import (
+    ContrastiveNetwork,
+    DenseNetEncoder,
+    Projector,
+    ResNetEncoder,
+    encoder_of,
+    freeze,
+    statistics_kept,
+)
 
 
 def small_encoder():
@@ -37,7 +47,15 @@ def test_equals_monai_resnet18():
     assert encoder.embedding_size == 512
 
 
-@pytest.mark.parametrize("encoder", [small_encoder(), DenseNetEncoder(2, 4, 6, (1, 3, 2)), ResNetEncoder(1, 4)])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        small_encoder(),
+        DenseNetEncoder(2, 4, 6, (1, 3, 2)),
+        DenseNetEncoder(1, 8, 8, (1, 2), "group"),
+        ResNetEncoder(1, 4),
+    ],
+)
 def test_an_architecture_is_read_from_its_weights(encoder):
     shapes = {name: tensor.shape for name, tensor in encoder.state_dict().items()}
     again = encoder_of(encoder.state_dict())
@@ -81,3 +99,64 @@ def test_a_frozen_part_keeps_weights_and_statistics_in_training_mode():
     assert changed
     assert all(name.startswith(("class_layers.", "features.norm5.")) for name in changed)
     assert {"class_layers.out.weight", "features.norm5.running_mean"} <= changed
+
+
+def test_group_norm_looks_at_one_volume_alone():
+    encoder = DenseNetEncoder(1, 8, 8, (1, 1), norm="group")
+    volumes = torch.randn(3, 1, 24, 24, 24)
+    torch.testing.assert_close(encoder(volumes)[:1], encoder(volumes[:1]), rtol=1e-5, atol=1e-6)
+    assert not list(encoder.buffers())
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"norm": "layer"}, "batch or group, but 'layer' was given"),
+        ({"norm": "group", "init_features": 12}, "take multiples of 16"),
+        ({"norm": "group", "init_features": 8, "growth_rate": 8, "block_config": (2, 1)}, "that 8 does not divide"),
+    ],
+)
+def test_norms_that_there_are_not_are_refused(options, reason):
+    with pytest.raises(ValueError, match=reason):
+        DenseNetEncoder(**options)
+
+
+@pytest.mark.parametrize(
+    "encoder", [DenseNetEncoder(1, 8, 4, (2, 3, 1)), ResNetEncoder(1, 4)], ids=["DenseNet", "ResNet"]
+)
+def test_checkpointing_changes_memory_and_nothing_else(encoder):
+    volumes = torch.randn(3, 1, 32, 32, 32)
+    twin = copy.deepcopy(encoder)
+    twin.checkpointing = True
+    kept = [saved_bytes(network, volumes) for network in (encoder, twin)]
+    assert kept[1] < kept[0] / 2
+    for (name, actual), expected in zip(twin.named_parameters(), encoder.parameters(), strict=True):
+        torch.testing.assert_close(actual.grad, expected.grad, msg=name)
+    for (name, actual), expected in zip(twin.named_buffers(), encoder.buffers(), strict=True):
+        torch.testing.assert_close(actual, expected, msg=name)
+
+
+def saved_bytes(network, volumes):
+    """Bytes that a forward pass keeps for its backward pass, which is run too."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = network(volumes).square().sum()
+    known = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    loss.backward()
+    return sum(size for place, size in kept.items() if place not in known)
+
+
+def test_statistics_are_kept_while_they_are_asked_to_be():
+    norm = torch.nn.BatchNorm3d(2)
+    volumes = torch.randn(2, 2, 4, 4, 4) + 5
+    with statistics_kept(norm):
+        inside = norm(volumes)
+    assert norm.running_mean.eq(0).all()
+    assert norm.num_batches_tracked == 0
+    assert torch.equal(inside, norm(volumes))
+    assert norm.num_batches_tracked == 1

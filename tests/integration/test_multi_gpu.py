@@ -15,9 +15,10 @@ from tests.integration.conftest import OVERLAY, TASK
 SMALL = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
 
 
-def torchrun(files, *options):
-    """Run a workflow of MONAI in two processes."""
-    run = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+def torchrun(files, *options, processes=2):
+    """Run a workflow of MONAI in several processes."""
+    run = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
+    run.append(f"--nproc_per_node={processes}")
     entry = "training" if "evaluate" not in files[-1] else "evaluating"
     command = [*run, "-m", "monai.bundle", "run", entry, "--config_file", str(files), *SMALL, *map(str, options)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -54,3 +55,35 @@ def test_two_processes_judge_everybody_once(trained_by_two, places, tiny_phantom
     table = pd.read_csv(trained_by_two / "predictions.csv")
     tested = json.loads((tiny_phantom / "alzheimer.json").read_text())["test"]
     assert table["participant_id"].tolist() == [r["participant_id"] for r in tested]
+
+
+PLAIN = """
+optimizer: {_target_: torch.optim.SGD, params: $@network.parameters(), lr: 0.1}
+lr_scheduler: {_target_: torch.optim.lr_scheduler.ConstantLR, optimizer: '@optimizer'}
+"""  # Adam makes full steps of gradients that are nothing but rounding
+
+
+def pretrain(processes, phantom, folder, *more):
+    """Pretrain with group norm, so that the number of processes changes nothing but rounding."""
+    folder.mkdir()
+    (folder / "plain.yaml").write_text(PLAIN)
+    files = ["configs/pretrain.yaml", OVERLAY, "configs/encoder_group_norm.yaml", str(folder / "plain.yaml")]
+    files += ["configs/multi_gpu_pretrain.yaml"] if processes > 1 else []
+    places = ["--dataset_dir", phantom, "--output_dir", folder, "--weights", folder / "encoder.pt"]
+    options = ["--epochs", "2", "--growth_rate", "8", "--block_config", "[1, 1]", *more]
+    done = torchrun(files, *places, *options, processes=processes)
+    assert done.returncode == 0, done.stderr[-3000:]
+    weights = torch.load(folder / "encoder.pt", weights_only=True)
+    return weights, json.loads((folder / "encoder.json").read_text())["validation"]
+
+
+# 56 training subjects: four batches, the rest left out; or one uneven batch, of which each process sees micro-batches
+@pytest.mark.parametrize("options", [["--batch_size", "12"], ["--batch_size", "60", "--micro_batch", "9"]])
+def test_two_processes_pretrain_as_one_does(tiny_phantom, tmp_path, options):
+    alone, expected = pretrain(1, tiny_phantom, tmp_path / "one", *options)
+    together, validation = pretrain(2, tiny_phantom, tmp_path / "two", *options)
+    assert validation == pytest.approx(expected, rel=1e-3)
+    for name, tensor in together.items():
+        torch.testing.assert_close(tensor, alone[name], rtol=1e-4, atol=1e-4, msg=name)
+    assert len(list((tmp_path / "two").glob("events.out.tfevents.*"))) == 2  # of trainer and evaluator, once each
+    assert sorted(p.name for p in (tmp_path / "two").glob("checkpoint_*")) == ["checkpoint_1.pt", "checkpoint_2.pt"]
