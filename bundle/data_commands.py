@@ -134,6 +134,40 @@ def _label(text: str) -> int:
     return int(text)
 
 
+# cache
+
+
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--datalist", type=Path, required=True, help="all its sections are cached")
+    parser.add_argument("--output", type=Path, default=Path("data/cache"), help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="OVERLAY",
+        help="overlays on configs/pretrain.yaml, whose preprocessing is applied, such as configs/resolution_4mm.yaml",
+    )
+    parser.add_argument(
+        "--storage",
+        default="float16",
+        help="float16, or uint8: half the size, 255 steps between the extremes of a volume (default: %(default)s)",
+    )
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
+
+
+def _cache(options: argparse.Namespace, _: Sequence[str]) -> None:
+    files = [configs.FOLDER / "pretrain.yaml", *options.config]
+    configs.resolve(files, {}, configs.RUNNABLE)
+
+    from bundle.cache import fill_cache
+    from bundle.workflow import recipe_of, value_of
+
+    name = "preprocessing"
+    made = {"preprocessing": value_of(files, {}, name), "recipe": recipe_of(files, name)}
+    fill_cache(options.datalist, options.output, **made, storage=options.storage, workers=options.workers)
+
+
 # positives
 
 
@@ -173,5 +207,6 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
 COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "phantom": ("make the embedded synthetic cohort", _add_phantom, _phantom),
     "cohort": ("make a checked datalist from a table and images", _add_cohort, _cohort),
+    "cache": ("preprocess a cohort once, for pretraining on thousands", _add_cache, _cache),
     "positives": ("show how many positives each sigma gives", _add_positives, _positives),
 }

@@ -28,7 +28,7 @@ class ContrastivePrepareBatch(PrepareBatch):
         target: what the loss compares the network's output with: `metadata`, or the `volumes` themselves.
 
     Shape:
-        batch["image"] (N, C, D, H, W), batch["metadata"] (N, M);
+        batch["image"] (N, C, D, H, W), batch["metadata"] (N, M), batch["intensity"] (N, 2) of cached volumes;
         output: volumes (2N, C, D, H, W), or (3N, C, D, H, W) with the originals, and metadata (N, M) or the volumes
         (N, C, D, H, W).
 
@@ -51,6 +51,10 @@ class ContrastivePrepareBatch(PrepareBatch):
     ) -> tuple[Tensor, Tensor]:
         """Views and target of one batch."""
         volumes = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
+        if "intensity" in batchdata:  # stored in 16 or 8 bits, see `storage`: scale and offset of each volume
+            intensity = batchdata["intensity"].to(device=volumes.device, non_blocking=non_blocking)
+            scale, offset = intensity.T[..., None, None, None, None]
+            volumes = volumes.float() * scale + offset
         metadata = batchdata["metadata"].to(device=device, non_blocking=non_blocking)
         target = volumes if self.target == "volumes" else metadata
         keys = [f"{p}/{s}" for p, s in zip(batchdata["participant_id"], batchdata["session_id"], strict=True)]

@@ -20,6 +20,8 @@ OURS = {
     "splits": {"names"},
     "volumes": set(),
     "overlap": {"checkpoints", "volumes"},
+    "storage": {"volumes"},
+    "cache": {"cohort", "files", "names", "overlap", "storage", "volumes"},
     "participants": {"names", "volumes"},
     "cohort": {"files", "names", "participants", "volumes"},
     "phantom_tables": set(),
