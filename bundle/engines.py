@@ -51,15 +51,24 @@ class ContrastivePrepareBatch(PrepareBatch):
     ) -> tuple[Tensor, Tensor]:
         """Views and target of one batch."""
         volumes = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
-        if "intensity" in batchdata:  # stored in 16 or 8 bits, see `storage`: scale and offset of each volume
-            intensity = batchdata["intensity"].to(device=volumes.device, non_blocking=non_blocking)
-            scale, offset = intensity.T[..., None, None, None, None]
-            volumes = volumes.float() * scale + offset
+        if "intensity" in batchdata:
+            volumes = _restored(volumes, batchdata["intensity"], non_blocking)
         metadata = batchdata["metadata"].to(device=device, non_blocking=non_blocking)
         target = volumes if self.target == "volumes" else metadata
         keys = [f"{p}/{s}" for p, s in zip(batchdata["participant_id"], batchdata["session_id"], strict=True)]
         views = self.views(volumes, keys, self.epoch)
         return (torch.cat([views, volumes]) if self.keep_original else views), target
+
+
+def _restored(stored: Tensor, intensity: Any, non_blocking: bool) -> Tensor:
+    """Cached volumes (N, C, D, H, W) as float32: scale · stored + offset, with an intensity (N, 2); see `storage`."""
+    if not isinstance(intensity, Tensor):
+        raise ValueError(
+            "The volumes of a cache were read by another preprocessing than that of configs/cached.yaml; "
+            "give this overlay last. Overlays that change the preprocessing are for `python -m bundle cache`."
+        )
+    scale, offset = intensity.to(stored.device, non_blocking=non_blocking).T[..., None, None, None, None]
+    return stored.float() * scale + offset
 
 
 class PrecisionInferer(SimpleInferer):

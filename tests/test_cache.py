@@ -388,3 +388,5 @@ def test_a_cache_and_its_overlay_belong_together(cohort, tmp_path, capsys, caplo
     assert "a volume of a cache; these are for `pretrain --config configs/cached.yaml`" in capsys.readouterr().err
     assert pretrain(cohort.parent, tmp_path / "out", "configs/cached.yaml") == 1
     assert "is no volume of a cache; give --dataset_dir the folder" in capsys.readouterr().err
+    assert pretrain(tmp_path / "cache", tmp_path / "out", "configs/cached.yaml", "configs/resolution_4mm.yaml") == 1
+    assert "another preprocessing than that of configs/cached.yaml; give this overlay last" in capsys.readouterr().err
