@@ -148,7 +148,9 @@ def write_datalist(
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def load_section(datalist: Path, section: str, metadata_columns: Sequence[str] = ()) -> list[dict]:
+def load_section(
+    datalist: Path, section: str, metadata_columns: Sequence[str] = (), cached: bool = False
+) -> list[dict]:
     """Read one section of a datalist, ready for a data loader.
 
     Images become absolute paths. Unknown values become what a batch can hold: NaN for age and tiv,
@@ -160,12 +162,13 @@ def load_section(datalist: Path, section: str, metadata_columns: Sequence[str] =
         datalist: the JSON file.
         section: `training`, `validation` or `test`.
         metadata_columns: which of `age`, `sex`, `site`, `tiv` to stack, in this order.
+        cached: whether the images are volumes of a cache, which other preprocessing cannot read.
 
     Shape:
         `metadata` of an item: (M,), float32.
 
     Raises:
-        CohortError: the file or section is missing, or a value is not understood.
+        CohortError: the file or section is missing, a value is not understood, or an image is or is not `cached`.
         ValueError: a metadata column is unknown.
     """
     for name in metadata_columns:
@@ -182,6 +185,7 @@ def load_section(datalist: Path, section: str, metadata_columns: Sequence[str] =
     # Only the image: MONAI makes a path of every string that happens to name one, such as "sub-01".
     paths = [new["image"] for new in loaded]
     items = [_collatable({**old, "image": path}) for old, path in zip(stored, paths, strict=True)]
+    _require_cached(items, datalist, cached)
     if metadata_columns:
         sites = _sites(content)
         for item in items:
@@ -310,6 +314,21 @@ def _read_json(datalist: Path, section: str) -> dict[str, Any]:
     if section not in lists:
         raise CohortError(f"The datalist {datalist} has no section '{section}'{nearest(section, lists)}")
     return content
+
+
+def _require_cached(items: Sequence[Mapping[str, Any]], datalist: Path, cached: bool) -> None:
+    wrong = next((item for item in items if ("intensity" in item) != cached), None)
+    if wrong is None:
+        return
+    if cached:
+        raise CohortError(
+            f"{datalist} names {wrong['image']}, which is no volume of a cache; give --dataset_dir the folder that "
+            f"`python -m bundle cache --datalist {datalist}` writes, or leave configs/cached.yaml out."
+        )
+    raise CohortError(
+        f"{datalist} names {wrong['image']}, a volume of a cache; these are for `pretrain --config "
+        "configs/cached.yaml` alone. Give the datalist it was cached from, or that overlay."
+    )
 
 
 def _collatable(item: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,9 @@ import yaml
 from bundle.names import nearest
 
 FOLDER = Path("configs")
+RUNNABLE = tuple(
+    FOLDER / name for name in ("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json")
+)
 _OPTION = re.compile(r"^(?P<name>[a-z]\w*): (?P<value>[^#\n]*?)\s*(?:# (?P<comment>.*))?$")
 _EXPRESSIONS = ("$", "@", "%")
 

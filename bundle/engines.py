@@ -32,7 +32,7 @@ class ContrastivePrepareBatch(PrepareBatch):
         target: what the loss compares the network's output with: `metadata`, or the `volumes` themselves.
 
     Shape:
-        batch["image"] (N, C, D, H, W), batch["metadata"] (N, M);
+        batch["image"] (N, C, D, H, W), batch["metadata"] (N, M), batch["intensity"] (N, 2) of cached volumes;
         output: volumes (2N, C, D, H, W), or (3N, C, D, H, W) with the originals, and metadata (N, M) or the volumes
         (N, C, D, H, W).
 
@@ -55,11 +55,24 @@ class ContrastivePrepareBatch(PrepareBatch):
     ) -> tuple[Tensor, Tensor]:
         """Views and target of one batch."""
         volumes = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
+        if "intensity" in batchdata:
+            volumes = _restored(volumes, batchdata["intensity"], non_blocking)
         metadata = batchdata["metadata"].to(device=device, non_blocking=non_blocking)
         target = volumes if self.target == "volumes" else metadata
         keys = [f"{p}/{s}" for p, s in zip(batchdata["participant_id"], batchdata["session_id"], strict=True)]
         views = self.views(volumes, keys, self.epoch)
         return (torch.cat([views, volumes]) if self.keep_original else views), target
+
+
+def _restored(stored: Tensor, intensity: Any, non_blocking: bool) -> Tensor:
+    """Cached volumes (N, C, D, H, W) as float32: scale · stored + offset, with an intensity (N, 2); see `storage`."""
+    if not isinstance(intensity, Tensor):
+        raise ValueError(
+            "The volumes of a cache were read by another preprocessing than that of configs/cached.yaml; "
+            "give this overlay last. Overlays that change the preprocessing are for `python -m bundle cache`."
+        )
+    scale, offset = intensity.to(stored.device, non_blocking=non_blocking).T[..., None, None, None, None]
+    return stored.float() * scale + offset
 
 
 class PrecisionInferer(SimpleInferer):

@@ -28,7 +28,7 @@ def fingerprints(
     no secret, though, since anyone who guesses an id can check it.
 
     Args:
-        records: of a datalist (participant_id, image).
+        records: of a datalist (participant_id, image, and image_digest where it was cached).
         workers: threads that read images; every image is read once.
         inherited: weights that training starts from; who is known to their card is known to the new one.
 
@@ -36,7 +36,7 @@ def fingerprints(
         `participants` and `images`, sorted and each once.
     """
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        images = set(pool.map(_image_digest, [Path(r["image"]) for r in records]))
+        images = set(pool.map(_image_digest, records))
     known = read_card(inherited).get("fingerprints", {}) if inherited else {}
     new = {"participants": {_id_digest(r) for r in records}, "images": images}
     return {kind: sorted({*digests, *known.get(kind, ())}) for kind, digests in new.items()}
@@ -62,11 +62,16 @@ def refuse_overlap(
         logger.warning(f"{weights} has no card that says on whom it was trained: overlap with {what} cannot be seen.")
         return
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        images = list(pool.map(_image_digest, [Path(r["image"]) for r in records]))
+        images = list(pool.map(_image_digest, records))
     digests = {"participants": [_id_digest(r) for r in records], "images": images}
     found = {kind: _shared(records, digests[kind], known.get(kind, ())) for kind in KINDS}
     if any(found.values()):
         _say_overlap(weights, what, found, allow)
+
+
+def voxel_digest(volume: np.ndarray) -> str:
+    """Digest of the voxels as float32: the same under another name, header, compression or file format."""
+    return _hex(np.ascontiguousarray(volume, dtype="<f4").tobytes())
 
 
 def _say_overlap(weights: str | Path, what: str, found: Mapping[str, list[str]], allow: bool) -> None:
@@ -91,9 +96,9 @@ def _id_digest(record: Mapping[str, Any]) -> str:
     return _hex(without_prefix("participant_id", str(record["participant_id"])).encode())
 
 
-def _image_digest(path: Path) -> str:
-    """Of the voxels as float32: the same under another name, header, compression or file format."""
-    return _hex(np.ascontiguousarray(read_volume(path), dtype="<f4").tobytes())
+def _image_digest(record: Mapping[str, Any]) -> str:
+    """Of the image itself; a cached record states that of the image it was made from."""
+    return record.get("image_digest") or voxel_digest(read_volume(Path(record["image"])))
 
 
 def _hex(content: bytes) -> str:

@@ -33,6 +33,7 @@ _MISSING = ("", "n/a", "na", "nan", "null")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _UNSAFE = "contains a path separator, '..' or a control character; rename it"
 _PRINTED = 20
+_ADVICE = "Correct them, or leave these scans out with --skip-invalid."
 
 Faults = list[tuple[int, str]]  # (row, sentence)
 
@@ -52,14 +53,15 @@ class CohortError(ValueError):
 
     Args:
         problems: a sentence, or the problems, which the message then lists by subject.
+        advice: what to do about the problems.
 
     Attributes:
         problems: all of them, also those that the message leaves out.
     """
 
-    def __init__(self, problems: str | Sequence[Problem]) -> None:
+    def __init__(self, problems: str | Sequence[Problem], advice: str = _ADVICE) -> None:
         self.problems = [] if isinstance(problems, str) else list(problems)
-        super().__init__(problems if isinstance(problems, str) else _listed(self.problems))
+        super().__init__(problems if isinstance(problems, str) else _listed(self.problems, advice))
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -271,7 +273,7 @@ def _where(mask: pd.Series) -> list[int]:
     return [int(row) for row in mask.index[mask.astype(bool)]]
 
 
-def _listed(problems: Sequence[Problem]) -> str:
+def _listed(problems: Sequence[Problem], advice: str) -> str:
     scans: dict[str, list[str]] = {}
     for problem in problems:
         name = " ".join(filter(None, (problem.participant_id, problem.session_id)))
@@ -280,4 +282,4 @@ def _listed(problems: Sequence[Problem]) -> str:
     if len(lines) > _PRINTED:
         lines[_PRINTED:] = [f"  … and {len(lines) - _PRINTED} more."]
     head = f"{len(problems)} problem(s) in {len(scans)} scan(s):"
-    return "\n".join([head, *lines, "Correct them, or leave these scans out with --skip-invalid."])
+    return "\n".join([head, *lines, advice])

@@ -196,18 +196,38 @@ def volume_fault(path: Path, expected_shape: Sequence[int] | None = None) -> str
         >>> volume_fault(Path("nowhere.npy"))
         'the image file does not exist'
     """
+    try:
+        checked_volume(path, expected_shape)
+    except VolumeError as error:
+        return str(error)
+    return None
+
+
+def checked_volume(path: Path, expected_shape: Sequence[int] | None = None) -> np.ndarray:
+    """Read one 3D volume that can be used.
+
+    Args:
+        path: the image file.
+        expected_shape: voxels along each axis; None accepts every 3D shape.
+
+    Shape:
+        (D, H, W), as of `read_volume`.
+
+    Raises:
+        VolumeError: with the sentence of `volume_fault`.
+    """
     if not path.is_file():
-        return "the image file does not exist"
+        raise VolumeError("the image file does not exist")
     try:
         volume = read_volume(path, expected_shape)
     except VolumeError as error:
-        return f"the image {error}"
+        raise VolumeError(f"the image {error}") from error
     except _UNREADABLE as error:
-        return (
-            f"the image cannot be read ({type(error).__name__}: {' '.join(str(error).split())}); "
-            "copy or convert it again"
-        )
-    return _content_fault(volume)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise VolumeError(f"the image cannot be read ({reason}); copy or convert it again") from error
+    if fault := _content_fault(volume):
+        raise VolumeError(fault)
+    return volume
 
 
 def volume_faults(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.data import DataLoader, Dataset
 from monai.engines import Evaluator
 
@@ -58,6 +58,20 @@ def value_of(files: Sequence[Path], overrides: Mapping[str, Any], name: str) -> 
     parser = ConfigParser(ConfigParser.load_config_files([str(f) for f in files]))
     parser.update(dict(overrides))
     return parser.get_parsed_content(name)
+
+
+def recipe_of(files: Sequence[Path], name: str) -> dict[str, Any]:
+    """One entry of a config and all it refers to, as written: where these are the same, so is what it comes to."""
+    parser = ConfigParser(ConfigParser.load_config_files([str(f) for f in files]))
+    parser.parse()
+    recipe: dict[str, Any] = {}
+    todo = [name]
+    while todo:
+        key = todo.pop()
+        if not any(key == k or key.startswith(f"{k}::") for k in recipe):  # a part of what is there already
+            recipe[key] = parser[key]
+            todo += ReferenceResolver.find_refs_in_config(recipe[key], key)
+    return recipe
 
 
 def report_training(evaluator: Evaluator, weights: str | Path) -> None:

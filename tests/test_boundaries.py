@@ -20,6 +20,8 @@ OURS = {
     "splits": {"names"},
     "volumes": set(),
     "overlap": {"checkpoints", "volumes"},
+    "storage": {"volumes"},
+    "cache": {"cohort", "files", "names", "overlap", "storage", "volumes"},
     "participants": {"names", "volumes"},
     "cohort": {"files", "names", "participants", "volumes"},
     "phantom_tables": set(),
@@ -51,6 +53,8 @@ OURS = {
     "pictures": {"grids"},
     "pages": {"contract", "explain", "files", "grids", "metrics", "names", "networks", "pictures", "prediction"},
 }
+COMMANDS = ("__main__", "data_commands", "model_commands")
+ANYTHING = ("workflow", "comparison", "findings", *COMMANDS)  # what stands above all others
 ONLY_IN = {
     "sklearn": {"familiarity", "metrics", "probing"},
     "ignite": {"engines", "familiarity", "handlers", "prediction", "workflow"},
@@ -71,7 +75,7 @@ def imports(module):
     return found
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m not in ("workflow", "comparison", "findings", "__main__")])
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in ANYTHING])
 def test_a_module_imports_only_what_lies_below_it(module):
     ours = {name.split(".")[1] for name in imports(module) if name.startswith("bundle.")}
     assert ours <= OURS[module], f"bundle/{module}.py may not import {sorted(ours - OURS[module])}"
@@ -84,12 +88,15 @@ def test_heavy_libraries_are_used_where_they_belong(module):
         assert not used or module in allowed, f"bundle/{module}.py may not import {library}"
 
 
-def test_the_command_line_imports_nothing_heavy_before_it_has_to():
-    tree = ast.parse((BUNDLE / "__main__.py").read_text())
+@pytest.mark.parametrize("module", COMMANDS)
+def test_the_command_line_imports_nothing_heavy_before_it_has_to(module):
+    tree = ast.parse((BUNDLE / f"{module}.py").read_text())
     top = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
     names = {alias.name.split(".")[0] for n in top for alias in n.names if isinstance(n, ast.Import)}
     modules = {n.module.split(".")[0] for n in top if isinstance(n, ast.ImportFrom)}
     assert not (names | modules) & {"torch", "monai", "numpy", "pandas", "sklearn", "nilearn"}
+    ours = {alias.name for n in top if isinstance(n, ast.ImportFrom) and n.module == "bundle" for alias in n.names}
+    assert ours <= {"configs", "data_commands", "model_commands"}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -25,6 +25,7 @@ SIZE = "{init_features: 8, growth_rate: 4, block_config: [1, 1, 1, 1], num_worke
 SMALL = {
     "phantom": ["--resolution", "6", "--pretraining", "64", "--per-task", "40"],
     "cohort": ["--shape", "30", "36", "30"],
+    "cache": ["--workers", "0"],
     "pretrain": TRAINED,
     "probe": PROBED,
     "train": TRAINED,

@@ -17,6 +17,8 @@ from bundle.losses import YAwareInfoNCE
 from bundle.networks import ContrastiveNetwork, DenseNetEncoder
 from bundle.views import TwoViews
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
 
 def batch(n=3):
     return {
@@ -180,3 +182,16 @@ def test_no_micro_batch_is_the_trainers_own_step_and_nonsense_is_refused():
     assert iteration_update(None) is None
     with pytest.raises(ValueError, match="at least 1, but 0 was given"):
         GradientCache(0)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16])
+def test_what_is_stored_compactly_becomes_float32_on_the_device(dtype, device):
+    data = batch()
+    stored = (data["image"] * 20 + 100).clip(0, 255).to(dtype)
+    intensity = torch.tensor([[0.5, -1.0], [0.25, 0.0], [1.0, 2.0]])
+    prepare = ContrastivePrepareBatch(TwoViews("cutout"), target="volumes")
+    _, volumes = prepare({**data, "image": stored, "intensity": intensity}, device, non_blocking=True)
+    expected = torch.stack([v.float() * scale + offset for v, (scale, offset) in zip(stored, intensity, strict=True)])
+    assert (volumes.dtype, volumes.device.type) == (torch.float32, device)
+    torch.testing.assert_close(volumes.cpu(), expected)

@@ -1,0 +1,176 @@
+"""The commands that train, test and use models; nothing heavy is imported before one has to run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bundle import configs
+
+SOME_REFUSED = 3  # exit status
+
+
+# pretrain, probe
+
+
+def _options_of(runnable: str, *overlays: str) -> Callable[[argparse.ArgumentParser], None]:
+    return lambda parser: _add_config(parser, runnable, *overlays)
+
+
+def _add_config(parser: argparse.ArgumentParser, runnable: str, *overlays: str) -> None:
+    path = configs.FOLDER / runnable
+    listed = "\n".join(f"  {f'--{n} {v}':<36} {c}" for n, v, c in configs.options_of(path)) if path.is_file() else ""
+    parser.epilog = f"options of {path}, with their defaults (nested ones as --train#trainer#max_epochs):\n{listed}"
+    parser.add_argument(
+        "--config", type=Path, nargs="+", default=[], metavar="OVERLAY", help="overlays, such as configs/phantom.yaml"
+    )
+    parser.set_defaults(runnable=[path, *(configs.FOLDER / name for name in overlays)])
+
+
+def _run_config(options: argparse.Namespace, rest: Sequence[str], workflow_type: str) -> None:
+    files = [*options.runnable, *[f for f in options.config if f not in options.runnable]]
+    overrides = configs.resolve(files, configs.parse_overrides(rest), configs.RUNNABLE)
+    from bundle.workflow import run_config
+
+    run_config(files, overrides, workflow_type)
+
+
+def _pretrain(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "train")
+
+
+def _probe(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "infer")
+
+
+def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "train")
+
+
+def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "train")
+
+
+# check, predict, export
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scans", nargs="+", metavar="SCAN", help="scans, folders, or tables with a column 'file'")
+    parser.add_argument("--model", type=Path, help="classifier whose card says what it was trained on (default: none)")
+    parser.add_argument("--output", type=Path, help="also write every check as a table (.tsv)")
+
+
+def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from bundle.checkpoints import classifier_card
+    from bundle.contract import Contract
+    from bundle.prediction import check_scans
+
+    contract = Contract(classifier_card(options.model).get("contract") if options.model else None)
+    return SOME_REFUSED if check_scans(options.scans, contract, options.output) else 0
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser, "inference.json")
+    parser.add_argument("source", help="a scan, a folder of scans, or a table with a column 'file'")
+    parser.add_argument("--output", default="eval/predictions", help="folder (default: %(default)s)")
+
+
+def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    given = configs.parse_overrides(rest)
+    files = [*options.runnable, *options.config]
+    configs.resolve(files, given, configs.RUNNABLE)
+
+    from bundle.prediction import count_refused, network_of
+    from bundle.workflow import run_config, value_of
+
+    model = value_of(files, given, "model")
+    places = {"dataset_dir": options.source, "output_dir": options.output}
+    run_config(files, {**network_of(model), **given, **places}, "infer")
+    return SOME_REFUSED if count_refused(options.output) else 0
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, default=Path("models/model.pt"), help="classifier (default: %(default)s)")
+    parser.add_argument(
+        "--formats", nargs="+", default=["torchscript", "onnx", "torch.export"], help="(default: all three)"
+    )
+
+
+def _export(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.export import export_classifier
+
+    export_classifier(options.model, options.formats)
+
+
+# convert-weights
+
+
+def _add_conversion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="such as DenseNet121_BHB-10K_yAwareContrastive.pth")
+    parser.add_argument("--output", type=Path, default=Path("models"), help="folder (default: %(default)s)")
+
+
+def _convert(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.conversion import convert_weights
+
+    convert_weights(options.file, options.output)
+
+
+# package
+
+
+def _add_package(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("dist"), help="folder (default: %(default)s)")
+
+
+def _package(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.package import package
+
+    package(Path(), options.output)
+
+
+# compare
+
+
+def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    keys = configs.read_config(options.runnable[0])
+    for path in [f for f in options.config if f not in options.runnable]:
+        own = configs.read_config(path)
+        configs.check_overlay(keys, own, [], str(path))
+        keys |= own
+    overrides = configs.parse_overrides(rest)
+    configs.check_overrides(keys, overrides)
+    keys |= overrides
+    if keys["dataset_dir"] == keys.pop("phantom"):
+        _make_missing_phantom(Path(keys["dataset_dir"]))
+
+    from bundle.comparison import Comparison
+    from bundle.findings import write_findings
+    from bundle.plan import Plan
+
+    plan = Plan(**keys)
+    Comparison(plan).run()
+    write_findings(plan)
+
+
+def _make_missing_phantom(folder: Path) -> None:
+    if not (folder / "pretraining.json").is_file():
+        from bundle.phantom import make_phantom
+
+        make_phantom(folder, resolution=4.5)
+
+
+# name → summary, what adds its options, what runs it
+COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
+    "pretrain": ("pretrain an encoder", _options_of("pretrain.yaml"), _pretrain),
+    "probe": ("probe a pretrained encoder", _options_of("probe.yaml"), _probe),
+    "train": ("fine-tune a classifier, or train one from scratch", _options_of("train.json"), _train),
+    "evaluate": ("test a classifier on the test section", _options_of("train.json", "evaluate.json"), _evaluate),
+    "check": ("say whether scans are what a model can read", _add_check, _check),
+    "predict": ("predict scans: a table, maps and pages", _add_predict, _predict),
+    "export": ("write a classifier for other software", _add_export, _export),
+    "package": ("write the bundle as one zip file for the Model Zoo", _add_package, _package),
+    "convert-weights": ("rewrite weights of other projects as ours", _add_conversion, _convert),
+    "compare": ("compare pretexts on every task", _options_of("compare.yaml"), _compare),
+}
