@@ -45,17 +45,26 @@ def weighted_infonce(
     """
     check(projections, weights, temperature, normalize)
     with torch.autocast(projections.device.type, enabled=False):
-        log_probability = _log_probability(projections, temperature)
-        shares = _shares(weights.to(log_probability.dtype), normalize)
-        loss = -(shares * log_probability).sum(1).mean()
+        z = F.normalize(projections.to(precision(projections)), dim=1)
+        shares = _shares(weights.to(z.dtype), normalize)
+        totals = 2 * shares.sum(1) - shares.diagonal()  # 1 with `anchor`
+        logits = (z @ (z.T / temperature)).fill_diagonal_(-torch.inf)
+        repulsion = (totals.repeat(2) * logits.logsumexp(dim=1)).sum()
+        loss = (repulsion - _attraction(z, shares) / temperature) / len(z)
     return loss if normalize == "anchor" else 2 * loss
 
 
-def _log_probability(projections: Tensor, temperature: float) -> Tensor:
-    """Log p(k | i) over all other views k ≠ i; 0 on the diagonal. Shape (2N, 2N)."""
-    logits = cosines(projections) / temperature
-    self_pairs = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    return F.log_softmax(logits.masked_fill(self_pairs, -torch.inf), dim=1).masked_fill(self_pairs, 0.0)
+def _shares(weights: Tensor, normalize: str) -> Tensor:
+    """What a view of subject b is of the positives of a view of subject a, (N, N)."""
+    sums = 2 * weights.sum(1, keepdim=True) - weights.diagonal()[:, None]  # over all other views
+    return weights / (sums if normalize == "anchor" else sums.T)
+
+
+def _attraction(z: Tensor, shares: Tensor) -> Tensor:
+    """Σ_i Σ_{k≠i} share_ik z_i · z_k over the 2N views, from the sum of each subject's two: no (2N, 2N) matrix."""
+    pairs = z.unflatten(0, (2, -1))
+    subjects = pairs.sum(0)
+    return (subjects * (shares @ subjects)).sum() - (shares.diagonal() * pairs.square().sum((0, 2))).sum()
 
 
 def exponential_infonce(projections: Tensor, weights: Tensor, temperature: float = 0.1) -> Tensor:
@@ -144,14 +153,6 @@ def log_sum_up_to(logits: Tensor, values: Tensor, *, equal: bool) -> Tensor:
     order = values.argsort(dim=1)
     sums = F.pad(torch.logcumsumexp(logits.gather(1, order), dim=1), (1, 0), value=-torch.inf)
     return sums.gather(1, torch.searchsorted(values.gather(1, order), values, right=equal))
-
-
-def _shares(weights: Tensor, normalize: str) -> Tensor:
-    """Weights of N subjects as shares of the 2N views' positives; 0 on the diagonal. Shape (2N, 2N)."""
-    shares = weights.repeat(2, 2)
-    shares = shares.masked_fill(torch.eye(len(shares), dtype=torch.bool, device=shares.device), 0.0)
-    sums = shares.sum(1, keepdim=True)
-    return shares / (sums if normalize == "anchor" else sums.T)
 
 
 def check(projections: Tensor, weights: Tensor, temperature: float = 1.0, normalize: str = "anchor") -> None:

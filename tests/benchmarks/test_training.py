@@ -1,0 +1,319 @@
+"""A training step at full size: DenseNet121, 121×145×121 voxels, two views of each subject by all_tf.
+
+On a CPU two subjects a batch; on a GPU 64, beside the physical limit of the card.
+"""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from ignite.handlers import BasicTimeProfiler
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedTrainer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from bundle.cohort import load_section
+from bundle.engines import ContrastivePrepareBatch, PrecisionInferer, iteration_update
+from bundle.kernels import GaussianKernel
+from bundle.losses import YAwareInfoNCE
+from bundle.networks import ContrastiveNetwork, DenseNetEncoder
+from bundle.splits import assert_disjoint
+from bundle.storage import ReadStoredd, pack
+from bundle.views import TwoViews
+from tests.benchmarks.measure import CUDA, DEVICE, FULL, seconds, synchronise, table
+from tests.benchmarks.test_views import by_scipy
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.bench
+SUBJECTS, STEPS = (64, 10) if CUDA else (2, 3)
+PLAIN = {"precision": "float32", "channels_last": False, "compile": False, "checkpointing": False, "micro_batch": None}
+WAYS = {
+    "float32, contiguous": {},
+    "channels last": {"channels_last": True},
+    "bfloat16": {"precision": "bfloat16"},
+    "bfloat16, channels last": {"precision": "bfloat16", "channels_last": True},
+    "bfloat16, channels last, compiled (configs/fast.yaml)": {
+        "precision": "bfloat16",
+        "channels_last": True,
+        "compile": True,
+    },
+    "bfloat16, channels last, checkpointing": {"precision": "bfloat16", "channels_last": True, "checkpointing": True},
+    "bfloat16, channels last, micro-batches of 8": {"precision": "bfloat16", "channels_last": True, "micro_batch": 8},
+    "float16, channels last": {"precision": "float16", "channels_last": True},
+}
+if not CUDA:
+    del WAYS["float16, channels last"]
+    WAYS["bfloat16, channels last, micro-batches of 1"] = {
+        **WAYS.pop("bfloat16, channels last, micro-batches of 8"),
+        "micro_batch": 1,
+    }
+
+
+def batch(subjects, shape=FULL):
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "image": torch.randn(subjects, 1, *shape, generator=generator),
+        "metadata": 20 + 60 * torch.rand(subjects, 1, generator=generator),
+        "participant_id": [f"sub-{i}" for i in range(subjects)],
+        "session_id": ["ses-1"] * subjects,
+    }
+
+
+def trainer(loader, *, precision, channels_last, compile, checkpointing, micro_batch):  # noqa: A002
+    """As configs/pretrain.yaml makes it."""
+    torch.manual_seed(0)
+    network = ContrastiveNetwork(DenseNetEncoder()).to(
+        DEVICE, memory_format=torch.channels_last_3d if channels_last else torch.preserve_format
+    )
+    network.encoder.checkpointing = checkpointing
+    return SupervisedTrainer(
+        device=DEVICE,
+        max_epochs=1,
+        train_data_loader=loader,
+        network=network,
+        optimizer=torch.optim.Adam(network.parameters(), 1e-4, fused=CUDA),
+        loss_function=YAwareInfoNCE(GaussianKernel(5.0)),
+        prepare_batch=ContrastivePrepareBatch(TwoViews("all_tf")),
+        inferer=PrecisionInferer(precision),
+        iteration_update=iteration_update(micro_batch),
+        amp=precision == "float16",
+        compile=compile,
+        non_blocking=True,
+        decollate=False,
+        optim_set_to_none=True,
+    )
+
+
+def steps_of(engine):
+    """Seconds of the first step and of a later one, the median."""
+    times, started = [], [0.0]
+
+    def start(_):
+        synchronise()
+        started[0] = time.perf_counter()
+
+    def stop(_):
+        synchronise()
+        times.append(time.perf_counter() - started[0])
+
+    engine.add_event_handler(Events.ITERATION_STARTED, start)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, stop)
+    engine.run()
+    assert math.isfinite(engine.state.output["loss"])
+    return times[0], statistics.median(times[1:])
+
+
+def baseline(data, steps):
+    """A plain loop: every view by SciPy on the CPU, float32, contiguous."""
+    torch.manual_seed(0)
+    network = ContrastiveNetwork(DenseNetEncoder()).to(DEVICE)
+    optimizer, loss = torch.optim.Adam(network.parameters(), 1e-4), YAwareInfoNCE(GaussianKernel(5.0))
+    draw, ids, count = TwoViews("all_tf"), data["participant_id"], len(data["image"])
+
+    def step():
+        chosen = draw.make_params(ids, 1, FULL)
+        views = [by_scipy(data["image"][i % count, 0].numpy(), params) for i, params in enumerate(chosen)]
+        output = network(torch.from_numpy(np.stack(views))[:, None].to(DEVICE))
+        optimizer.zero_grad()
+        loss(output, data["metadata"].to(DEVICE)).backward()
+        optimizer.step()
+
+    return seconds(step, steps)
+
+
+class Traffic(TorchDispatchMode):
+    """Adds up the bytes that operations read and write."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, output)) if isinstance(leaf, torch.Tensor)]
+            self.bytes += sum(t.numel() * t.element_size() for t in tensors)
+        return output
+
+
+def needed():
+    """GFLOP and GB of a subject's step in bfloat16, counted on shapes alone."""
+    with torch.device("meta"):
+        network = ContrastiveNetwork(DenseNetEncoder()).to(torch.bfloat16, memory_format=torch.channels_last_3d)
+        views = torch.empty(2, 1, *FULL, dtype=torch.bfloat16)
+        with FlopCounterMode(display=False) as flops, Traffic() as traffic:
+            network(views).sum().backward()
+    return flops.get_total_flops() / 1e9, traffic.bytes / 1e9
+
+
+def rates():
+    """GFLOP/s of a large bfloat16 product and GB/s of a copy on this device."""
+    side, length = (8192, 2**30) if CUDA else (2048, 2**27)
+    matrix, source = torch.randn(side, side, device=DEVICE).bfloat16(), torch.zeros(length, device=DEVICE).byte()
+    target = torch.empty_like(source)
+    return 2 * side**3 / seconds(lambda: matrix @ matrix) / 1e9, 2 * length / seconds(
+        lambda: target.copy_(source)
+    ) / 1e9
+
+
+def test_a_step(show):
+    data = batch(SUBJECTS)
+    first = baseline(batch(8 if CUDA else SUBJECTS), 2) / (8 if CUDA else SUBJECTS)  # 64 would not fit in float32
+    rows = [["plain loop, float32, views by SciPy", f"{first:.2f} s", "1.0", ""]]
+    best = 0.0
+    for name, options in WAYS.items():
+        try:
+            start, later = steps_of(trainer([data] * STEPS, **{**PLAIN, **options}))
+        except torch.cuda.OutOfMemoryError:
+            rows.append([name, "does not fit", "", ""])
+            continue
+        finally:
+            torch.compiler.reset()
+            if CUDA:
+                torch.cuda.empty_cache()
+        best = max(best, first * SUBJECTS / later)
+        rows.append([name, f"{later / SUBJECTS:.4g} s", f"{first * SUBJECTS / later:.1f}", f"{start:.0f} s"])
+    title = f"A training step with {SUBJECTS} subjects a batch, views included"
+    show(table(title, ["", "a subject", "ratio", "the first step"], rows))
+    (gigaflop, gigabyte), (speed, bandwidth) = needed(), rates()
+    floors = gigaflop / speed, gigabyte / bandwidth
+    rows = [
+        ["arithmetic", f"{gigaflop:.0f} GFLOP", f"{speed:.0f} GFLOP/s", f"{floors[0]:.4g} s"],
+        ["bytes, every operation by itself", f"{gigabyte:.1f} GB", f"{bandwidth:.0f} GB/s", f"{floors[1]:.4g} s"],
+    ]
+    show(table("The floor: a subject's step in bfloat16", ["", "needed", "measured rate", "time"], rows))
+    show(f"\nThe fastest step takes {first / best / max(floors):.2f} of the larger floor.\n")
+    assert best > 1.5
+
+
+# Memory: each way in a process of its own
+
+WATCHED = """
+import json, resource, sys
+import torch
+from tests.benchmarks.test_training import PLAIN, batch, trainer
+options = json.loads(sys.argv[1])
+subjects = options.pop("subjects")
+trainer([batch(subjects)], **{**PLAIN, "channels_last": True, **options}).run()
+if torch.cuda.is_available():
+    peak = torch.cuda.max_memory_allocated()
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+sys.stdout.write(f"PEAK {peak}")
+"""
+SCALE = 16 if CUDA else 1
+PRECISION = "bfloat16" if CUDA else "float32"
+MEMORY = [
+    {"subjects": 1 * SCALE},
+    {"subjects": 2 * SCALE},
+    {"subjects": 1 * SCALE, "checkpointing": True},
+    {"subjects": 2 * SCALE, "checkpointing": True},
+    {"subjects": 2 * SCALE, "micro_batch": 1 * SCALE},
+    {"subjects": 4 * SCALE, "micro_batch": 1 * SCALE},
+    {"subjects": 4 * SCALE, "micro_batch": 2 * SCALE},
+    {"subjects": 4 * SCALE, "micro_batch": 1 * SCALE, "checkpointing": True},
+]
+
+
+def peak(options):
+    """GiB."""
+    command = [sys.executable, "-W", "ignore", "-c", WATCHED, json.dumps({"precision": PRECISION, **options})]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if "OutOfMemory" in done.stderr:
+        return math.nan
+    assert done.returncode == 0, done.stderr[-2000:]
+    return float(done.stdout.rpartition("PEAK ")[2]) / 2**30
+
+
+def test_memory(show):
+    found = [peak(options) for options in MEMORY]
+    rows = [
+        [o["subjects"], o.get("micro_batch", ""), "yes" if "checkpointing" in o else "", f"{gib:.2f} GiB"]
+        for o, gib in zip(MEMORY, found, strict=True)
+    ]
+    header = ["subjects a batch", "micro-batch", "checkpointing", "peak"]
+    show(table(f"Memory of a step, {PRECISION}, channels last", header, rows))
+    plain, double, checked, checked_double, cached, flat, linear, _ = found
+    each = found[1] - found[0]
+    show(
+        f"\nAnother subject takes {each / SCALE:.2f} GiB, with checkpointing {(checked_double - checked) / SCALE:.2f} "
+        f"GiB; another one in a micro-batch {(linear - flat) / SCALE:.2f} GiB, in the batch of the cache "
+        f"{(flat - cached) / (2 * SCALE):.3f} GiB.\n"
+    )
+    if not math.isnan(double):
+        assert flat - cached < 0.2 * each
+        assert checked < plain
+
+
+# Cost against batch, volume and cohort
+
+
+def exponent(sizes, times):
+    return np.polyfit(np.log(sizes), np.log(times), 1)[0]
+
+
+def opening(path, count):
+    """What happens before a cohort's first step: its datalist is read and checked."""
+    items = [
+        {"image": f"{i}.npy", "participant_id": f"sub-{i}", "session_id": "ses-1", "age": 40.0} for i in range(count)
+    ]
+    path.write_text(json.dumps({"training": items, "validation": []}))
+    return lambda: assert_disjoint({name: load_section(path, name, ["age"]) for name in ("training", "validation")})
+
+
+def test_what_cost_grows_with(show, tmp_path):
+    rows = []
+    small = (40, 48, 40)
+    sizes = [4 * SCALE, 8 * SCALE, 16 * SCALE]
+    fast = {**PLAIN, "channels_last": True, "precision": PRECISION}
+    times = [steps_of(trainer([batch(n, small)] * 4, **fast))[1] for n in sizes]
+    rows.append(["subjects a batch", sizes, [f"{t:.2f} s" for t in times], f"{exponent(sizes, times):.2f}"])
+    shapes = [(40, 48, 40), (61, 73, 61), (81, 97, 81)]
+    times = [steps_of(trainer([batch(2 * SCALE, shape)] * 4, **fast))[1] for shape in shapes]
+    voxels = [math.prod(shape) for shape in shapes]
+    rows.append(["voxels", voxels, [f"{t:.2f} s" for t in times], f"{exponent(voxels, times):.2f}"])
+    cohorts = [1000, 3000, 10000]
+    times = [seconds(opening(tmp_path / f"{count}.json", count), 3) for count in cohorts]
+    rows.append(["scans of the datalist", cohorts, [f"{t:.2f} s" for t in times], f"{exponent(cohorts, times):.2f}"])
+    show(table("What a step, and opening a cohort, cost", ["grows with", "from, to", "time", "exponent"], rows))
+
+
+# Waiting for data
+
+
+def stored(folder, count):
+    """Records of cached volumes, some hundred megabytes of them."""
+    stored_volume, intensity = pack(np.random.default_rng(0).standard_normal((1, *FULL), dtype=np.float32), "float16")
+    for number in range(count):
+        np.save(folder / f"{number}.npy", stored_volume)
+    ids = [{"participant_id": f"sub-{i}", "session_id": "ses-1", "metadata": np.float32([i])} for i in range(count)]
+    return [{"image": str(folder / f"{i}.npy"), "intensity": intensity, **record} for i, record in enumerate(ids)]
+
+
+def test_waiting_for_data(show, tmp_path):
+    records = stored(tmp_path, 64 if CUDA else 16)
+    workers = 12 if CUDA else 1
+    loader = DataLoader(
+        Dataset(records * (16 if CUDA else 1), ReadStoredd()), SUBJECTS, num_workers=workers, pin_memory=CUDA
+    )
+    engine = trainer(loader, **{**PLAIN, "precision": "bfloat16", "channels_last": True})
+    profiler = BasicTimeProfiler()
+    profiler.attach(engine)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: synchronise())
+    engine.run()
+    waited = [float(t) for t in profiler.dataflow_times[1:]]  # the first batch has nobody to wait beside
+    computed = [float(t) for t in profiler.processing_times[1:]]
+    share = sum(waited) / (sum(waited) + sum(computed))
+    rows = [
+        [f"{statistics.median(waited) * 1e3:.1f} ms", f"{statistics.median(computed) * 1e3:.0f} ms", f"{share:.1%}"]
+    ]
+    header = [f"a batch of {SUBJECTS} cached volumes, {workers} worker(s)", "the step", "share of time waited"]
+    show(table("Waiting for data (ignite's BasicTimeProfiler)", header, rows))
+    assert share < 0.5
