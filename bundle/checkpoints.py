@@ -106,7 +106,7 @@ def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport
 
     Accepts an encoder's weights (`features.…`), those of a whole network (`encoder.features.…`, the projector is
     ignored) or of a classifier (its final norm and output are ignored), each with or without `module.` of a parallel
-    wrapper, and the layout of the paper's released file.
+    wrapper, and the layouts of the paper's released file and of AnatCL's ResNet-18.
 
     Args:
         path: file written by pretraining, or released by the paper's authors.
@@ -264,7 +264,16 @@ def _our_name(name: str) -> str:
 def _with_our_names(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names as an encoder has them (`features.…`), whatever the weights were part of."""
     plain = {name.removeprefix("module.").removeprefix("encoder."): tensor for name, tensor in content.items()}
+    if "conv1.weight" in plain:
+        plain = _resnet_with_our_names(plain)
     return {_our_name(name): tensor for name, tensor in plain.items()}
+
+
+def _resnet_with_our_names(plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A ResNet whose parts stand alone, as AnatCL's; its shortcuts have no bias, where MONAI's have one: zero."""
+    ours = {f"features.{n}" if n.startswith(("conv1.", "bn1.", "layer")) else n: t for n, t in plain.items()}
+    shortcuts = {n.removesuffix("weight"): t for n, t in ours.items() if n.endswith(".downsample.0.weight")}
+    return {**{f"{name}bias": t.new_zeros(len(t)) for name, t in shortcuts.items()}, **ours}
 
 
 def _refuse_mismatch(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from bundle.checkpoints import load_encoder, read_state_dict, save_weights, sha2
 
 KINDS = {  # the first tensor whose name is in a file says what the file holds
     "head_projection.weight": "a contrastive network with its projector",
+    "head.2.weight": "a contrastive network with its projector",
     "projector.output.weight": "a contrastive network with its projector",
     "classifier.weight": "a classifier",
     "class_layers.out.weight": "a classifier",
 }
+DENSE = re.compile(r"\.denselayer\d+\.(?!layers\.)")  # as the paper's released file has it
 NORM = "features.norm5.weight"
 logger = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ class Conversion:
 
     Attributes:
         kind: what the file holds.
-        released_layout: whether tensors are named as in the paper's released file.
+        layout: whose names the tensors have.
         parallel: whether names carry the `module.` of a parallel wrapper.
         loaded: number of the encoder's tensors, all of which were found.
         left_out: names of tensors that belong to no encoder.
@@ -35,7 +38,7 @@ class Conversion:
     """
 
     kind: str
-    released_layout: bool
+    layout: str
     parallel: bool
     loaded: int
     left_out: tuple[str, ...]
@@ -43,18 +46,20 @@ class Conversion:
 
     def __str__(self) -> str:
         """One sentence."""
-        layout = "the paper's released layout" if self.released_layout else "MONAI's layout"
         wrapper = ", of a parallel wrapper" if self.parallel else ""
         left = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
-        return f"{self.kind} in {layout}{wrapper}: all {self.loaded} tensors of the encoder → {self.weights}{left}."
+        return (
+            f"{self.kind} in {self.layout}{wrapper}: all {self.loaded} tensors of the encoder → {self.weights}{left}."
+        )
 
 
 def convert_weights(path: Path, output: Path) -> Conversion:
-    """Write an encoder of ours, with a card, from weights in the paper's released layout or in MONAI's.
+    """Write an encoder of ours, with a card, from weights in a released layout or in MONAI's.
 
     Args:
-        path: a state dict, or a dict that holds one under `model`; of an encoder, a contrastive network or a
-            classifier; with or without the `module.` of a parallel wrapper.
+        path: of the paper's DenseNet121, AnatCL's ResNet-18 or a network of MONAI: a state dict, or a dict that holds
+            one under `model`; of an encoder, a contrastive network or a classifier; with or without the `module.` of a
+            parallel wrapper.
         output: folder that gets `NAME.pt` and its card `NAME.json`.
 
     Raises:
@@ -68,7 +73,7 @@ def convert_weights(path: Path, output: Path) -> Conversion:
     report = load_encoder(path)
     conversion = Conversion(
         kind=_kind(names),
-        released_layout=not any(".layers." in name for name in names),
+        layout=_layout(names),
         parallel=any(name.startswith("module.") for name in content),
         loaded=len(report.loaded),
         left_out=report.ignored,
@@ -77,6 +82,12 @@ def convert_weights(path: Path, output: Path) -> Conversion:
     save_weights(target, report.encoder, _card(path, conversion, content))
     logger.info(str(conversion))
     return conversion
+
+
+def _layout(names: list[str]) -> str:
+    if "conv1.weight" in names:
+        return "AnatCL's layout"
+    return "the paper's released layout" if any(DENSE.search(name) for name in names) else "MONAI's layout"
 
 
 def _kind(names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ignite.handlers import Checkpoint, DiskSaver, global_step_from_engine
 from ignite.metrics import Metric
 from monai.engines import Evaluator, Trainer
 from monai.handlers import from_engine
+from monai.utils import path_to_sqlite_uri
 from torch import Tensor, nn
 
 from bundle.checkpoints import save_weights
@@ -352,3 +354,20 @@ class Resume:
 
 def _epoch_of(checkpoint: Path) -> int:
     return int(checkpoint.stem.rpartition("_")[2])
+
+
+def mlflow_store(folder: str | Path) -> str:
+    """The SQLite store `mlruns.db` in a folder, as MLflow's tracking URI.
+
+    Args:
+        folder: is made where it is missing; MLflow would refuse.
+
+    Raises:
+        ValueError: MLflow is not installed.
+    """
+    if find_spec("mlflow") is None:
+        raise ValueError(
+            "Tracking needs MLflow, which is not installed: `pip install mlflow`, or leave the overlay out."
+        )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return path_to_sqlite_uri(Path(folder) / "mlruns.db")

@@ -19,6 +19,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.data import Dataset, MetaTensor
 from monai.transforms import Compose
+from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from bundle.checkpoints import classifier_card, load_network, sha256
@@ -128,7 +129,7 @@ class CheckedDataset(Dataset):
         accepted = seen.volume is not None and seen.verdict != REFUSE
         volume = seen.volume if accepted else np.zeros(grid.shape, np.float32)
         image = MetaTensor(torch.as_tensor(volume)[None], affine=torch.as_tensor(grid.matrix))
-        return self.transform({"image": image}, start=PLACED)["image"]
+        return convert_to_tensor(self.transform({"image": image}, start=PLACED)["image"], track_meta=False)
 
 
 # What the classifier says

@@ -128,11 +128,68 @@ def test_a_classifier_gives_its_trunk_and_says_what_was_left_out(tmp_path):
 
 def test_the_conversion_says_what_the_file_is(tmp_path):
     found = convert_weights(saved(tmp_path / "a.pth", released(), "module.", True), tmp_path / "m")
-    assert (found.released_layout, found.parallel) == (True, True)
+    assert found.parallel
     assert "a contrastive network with its projector in the paper's released layout" in str(found)
     card = json.loads((tmp_path / "m" / "a.json").read_text())
     assert card["converted_from"]["file"] == "a.pth"
     assert card["converted_from"]["tensors"] == len(released().state_dict())
+
+
+class Residual(nn.Module):
+    """Two convolutions and a shortcut, with the tensor names of AnatCL's files."""
+
+    def __init__(self, channels, width, stride):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv3d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm3d(width)
+        self.conv2, self.bn2 = nn.Conv3d(width, width, 3, 1, 1, bias=False), nn.BatchNorm3d(width)
+        if stride == 2:
+            self.downsample = nn.Sequential(nn.Conv3d(channels, width, 1, 2, bias=False), nn.BatchNorm3d(width))
+
+    def forward(self, x):
+        short = self.downsample(x) if hasattr(self, "downsample") else x
+        return F.relu(short + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+
+
+class AnatCL(nn.Module):
+    """A residual network of 18 layers as its paper describes it, and a projector."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.encoder = nn.Sequential()
+        self.encoder.conv1, self.encoder.bn1 = nn.Conv3d(1, width, 7, 2, 3, bias=False), nn.BatchNorm3d(width)
+        self.encoder.relu, self.encoder.maxpool = nn.ReLU(), nn.MaxPool3d(3, 2, 1)
+        for stage in range(4):
+            before, after = width * 2 ** max(0, stage - 1), width * 2**stage
+            first = Residual(before, after, 2 if stage else 1)
+            setattr(self.encoder, f"layer{stage + 1}", nn.Sequential(first, Residual(after, after, 1)))
+        self.head = nn.Sequential(nn.Linear(after, after), nn.ReLU(), nn.Linear(after, 8))
+
+    def embed(self, volumes):
+        return self.encoder(volumes).mean((2, 3, 4))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_anatcls_encoder_computes_what_it_did(training, tmp_path):
+    network = AnatCL().train()
+    with torch.no_grad():
+        network.embed(torch.rand(4, 1, 24, 24, 24))
+    found = convert_weights(saved(tmp_path / "a.pth", network, wrapped=True), tmp_path / "m")
+    assert "a contrastive network with its projector in AnatCL's layout: all" in str(found)
+    assert all(name.startswith("head.") for name in found.left_out)
+    encoder = load_encoder(found.weights).encoder.train(training)
+    volumes = torch.rand(3, 1, 32, 40, 32)
+    network.train(training)
+    with torch.no_grad():
+        assert torch.allclose(encoder(volumes), network.embed(volumes), atol=1e-6, rtol=0)
+
+
+def test_anatcls_own_network_is_of_this_layout(tmp_path):
+    network = pytest.importorskip("anatcl").AnatCL(pretrained=False).eval()
+    path = saved(tmp_path / "a.pth", network.backbone, wrapped=True)
+    encoder = load_encoder(path).encoder.eval()
+    volumes = torch.rand(1, 1, 33, 40, 33)
+    with torch.no_grad():
+        assert torch.allclose(encoder(volumes), network(volumes), atol=1e-5)
 
 
 def wrong_blocks(path):
