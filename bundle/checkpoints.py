@@ -64,9 +64,10 @@ def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage
     if storage not in STORAGES:
         raise ValueError(f"Weights are stored as {' or '.join(STORAGES)}, but '{storage}' was given.")
     module = getattr(module, "module", module)
-    with replacing(path) as temporary:
-        state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-        torch.save({n: t.to(STORAGES[storage]) if t.is_floating_point() else t for n, t in state.items()}, temporary)
+    state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    stored = {n: t.to(STORAGES[storage]) if t.is_floating_point() else t for n, t in state.items()}
+    with replacing(path) as temporary, temporary.open("wb") as stream:  # to a path torch hides why writing failed
+        torch.save(stored, stream)
     first = {"warning": card["warning"]} if card.get("warning") else {}  # nobody should overlook it
     write_json(path.with_suffix(".json"), {**first, "format": CARD_FORMAT, "sha256": sha256(path), **card})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import torch
@@ -135,6 +136,21 @@ def in_order(values: Tensor | list[str]) -> Tensor | list[str]:
     positions = [(place, process) for process, part in enumerate(parts) for place in range(len(part))]
     dealt = [parts[process][place] for place, process in sorted(positions)]
     return torch.stack(dealt).to(values.device) if isinstance(values, Tensor) else dealt
+
+
+def agreed(number: int) -> int:
+    """The largest number that any process gives, on all of them; for what all must do in the same step."""
+    if world_size() == 1:
+        return number
+    numbers = torch.tensor(number)
+    dist.all_reduce(numbers, dist.ReduceOp.MAX, group=_host_group())
+    return int(numbers)
+
+
+@functools.cache
+def _host_group() -> dist.ProcessGroup | None:
+    """All processes, by way of their hosts: no GPU has to be waited for."""
+    return dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
 
 
 def share_buffers(network: nn.Module) -> None:

@@ -251,9 +251,14 @@ def run_remaining(trainer: Trainer) -> None:
     """Run a trainer's remaining epochs; a run that was complete when resumed is reported and left alone.
 
     Ignite starts a finished engine again from epoch 0, which would train on top of the finished weights.
+
+    Raises:
+        SystemExit: with 128 + its number, when a signal stopped the run; nobody shall go on with half-trained weights.
     """
     done, planned = trainer.state.epoch, trainer.state.max_epochs
     if done >= planned:
         logger.info(f"Nothing to train: {done} of {planned} epochs are done. Raise `epochs` to go on.")
         return
     trainer.run()
+    if stopped_by := getattr(trainer.state, "stopped_by", 0):
+        raise SystemExit(128 + stopped_by)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+_FULL = "the disk is full; free some space, or give a folder on another disk"
+_CLOSED = "its folder may not be written to; change its permissions, or give another folder"
+WRITING = {  # error number: what to say
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _CLOSED),
+}
 
 
 @contextlib.contextmanager
@@ -19,19 +27,46 @@ def replacing(path: Path) -> Iterator[Path]:
     Args:
         path: the file to write; its folder is made when missing.
 
+    Raises:
+        OSError: says in a sentence that the disk is full, or the folder closed; what was there before is intact.
+
     Example:
         >>> with replacing(Path("table.csv")) as temporary:  # doctest: +SKIP
         ...     temporary.write_text("a,b")
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
+        _flush_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch raises another error while it closes what it could not write
+        raise _refusal(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have a renaming outlast a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refusal(path: Path, error: Exception) -> Exception:
+    """What went wrong, in a sentence; an error that is not about writing stays as it is."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    if not isinstance(cause, OSError) or cause.errno not in WRITING:
+        return error
+    before = "what was there before is intact" if path.exists() else "nothing was there before"
+    return OSError(f"{path} cannot be written: {WRITING[cause.errno]}; {before}.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What happens around training: monitors, the best weights, and everything that resuming needs."""
+"""What happens around training: monitors, and the best weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver, global_step_from_engine
 from ignite.metrics import Metric
-from monai.engines import Evaluator, Trainer
+from monai.engines import Evaluator
 from monai.handlers import from_engine
 from monai.utils import path_to_sqlite_uri
 from torch import Tensor, nn
@@ -280,80 +279,6 @@ class BestWeights:
         card = {**self.card, "epoch": engine.state.epoch, "validation": metrics}
         save_weights(self.path, self.module, card, self.storage)
         logger.info(f"Best so far ({engine.state.key_metric_name}): wrote {self.path}")
-
-
-class Resume:
-    """Saves everything that going on needs, and goes on from it.
-
-    Keeps the two newest checkpoints of network, optimiser, learning-rate schedule, epoch and best metric. Order and
-    views of the data depend on seed and epoch alone, so a resumed run sees what the uninterrupted one would have.
-
-    Attach it in `initialize`, after the engines are made: inside the trainer's own handlers it would be a circular
-    reference.
-
-    Args:
-        folder: of the checkpoints.
-        trainer: whose run is saved.
-        evaluator: whose best metric is saved.
-        objects: name → object with a state dict (network, optimizer, …).
-        interval: epochs between two checkpoints.
-        resume: load the newest checkpoint first.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        trainer: Trainer,
-        evaluator: Evaluator,
-        objects: Mapping[str, Any],
-        interval: int = 1,
-        resume: bool = False,
-    ) -> None:
-        self.folder, self.trainer, self.resume, self.interval = Path(folder), trainer, resume, interval
-        evaluator.state_dict_user_keys.extend(["best_metric", "best_metric_epoch"])
-        self.objects = {**objects, "trainer": trainer, "evaluator": evaluator}
-
-    def attach(self) -> None:
-        """Load the newest checkpoint where asked to, then save one every `interval` epochs."""
-        if self.resume:
-            self._load()
-        saver = Checkpoint(
-            self.objects,
-            DiskSaver(self.folder, require_empty=False),
-            n_saved=2,
-            global_step_transform=global_step_from_engine(self.trainer),
-        )
-        self.trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), saver)
-
-    def _load(self) -> None:
-        newest = max(self.folder.glob("checkpoint_*.pt"), key=_epoch_of, default=None)
-        if newest is None:
-            logger.info(f"No checkpoint in {self.folder}: starting from epoch 0.")
-            return
-        planned = self.trainer.state.max_epochs
-        saved = torch.load(newest, map_location="cpu", weights_only=True)
-        self._check_schedule(saved, newest)
-        Checkpoint.load_objects(self.objects, saved)
-        self.trainer.state.max_epochs = max(planned, self.trainer.state.epoch)
-        logger.info(f"Resumed from {newest}: {self.trainer.state.epoch} of {planned} epochs are done.")
-
-    def _check_schedule(self, saved: Mapping[str, Any], checkpoint: Path) -> None:
-        """Refuse to stretch a schedule whose length was fixed when the run began, such as one cycle."""
-        lengths = {
-            name: (saved[name]["total_steps"], item.state_dict()["total_steps"])
-            for name, item in self.objects.items()
-            if "total_steps" in saved.get(name, {})
-        }
-        for name, (before, now) in lengths.items():
-            if before != now:
-                raise ValueError(
-                    f"{checkpoint} was saved by a run whose {name} was planned for {before} steps, but this run has "
-                    f"{now}. Resume with the epochs and batch size of the first run, or start anew without --resume."
-                )
-
-
-def _epoch_of(checkpoint: Path) -> int:
-    return int(checkpoint.stem.rpartition("_")[2])
 
 
 def mlflow_store(folder: str | Path) -> str:

@@ -35,6 +35,8 @@ OURS = {
     "distributed": set(),
     "engines": {"names", "networks"},
     "handlers": {"checkpoints", "distributed", "engines", "files", "metrics"},
+    "resume": {"distributed", "files"},
+    "safety": {"files"},
     "plan": {"configs", "names"},
     "probing": {"engines", "folds", "metrics", "networks"},
     "report": {"files"},
@@ -57,8 +59,8 @@ COMMANDS = ("__main__", "data_commands", "model_commands")
 ANYTHING = ("workflow", "comparison", "findings", *COMMANDS)  # what stands above all others
 ONLY_IN = {
     "sklearn": {"familiarity", "metrics", "probing"},
-    "ignite": {"engines", "familiarity", "handlers", "prediction", "workflow"},
-    "monai.engines": {"engines", "handlers", "workflow"},
+    "ignite": {"engines", "familiarity", "handlers", "prediction", "resume", "safety", "workflow"},
+    "monai.engines": {"engines", "handlers", "resume", "safety", "workflow"},
     "monai.bundle": {"comparison", "workflow"},
     "matplotlib": {"pictures", "report"},
 }

@@ -196,7 +196,8 @@ def test_a_step(show):
 # Memory: each way in a process of its own
 
 WATCHED = """
-import json, resource, sys
+import json, sys
+from pathlib import Path
 import torch
 from tests.benchmarks.test_training import PLAIN, batch, trainer
 options = json.loads(sys.argv[1])
@@ -205,7 +206,8 @@ trainer([batch(subjects)], **{**PLAIN, "channels_last": True, **options}).run()
 if torch.cuda.is_available():
     peak = torch.cuda.max_memory_allocated()
 else:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 sys.stdout.write(f"PEAK {peak}")
 """
 SCALE = 16 if CUDA else 1
@@ -301,7 +303,7 @@ def test_waiting_for_data(show, tmp_path):
     records = stored(tmp_path, 64 if CUDA else 16)
     workers = 12 if CUDA else 1
     loader = DataLoader(
-        Dataset(records * (16 if CUDA else 1), ReadStoredd()), SUBJECTS, num_workers=workers, pin_memory=CUDA
+        Dataset(records * (16 if CUDA else 1), ReadStoredd()), batch_size=SUBJECTS, num_workers=workers, pin_memory=CUDA
     )
     engine = trainer(loader, **{**PLAIN, "precision": "bfloat16", "channels_last": True})
     profiler = BasicTimeProfiler()
