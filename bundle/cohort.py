@@ -39,6 +39,7 @@ __all__ = [
     "CohortError",
     "Problem",
     "load_section",
+    "load_sections",
     "read_cohort",
     "write_datalist",
     "write_excluded",
@@ -149,7 +150,7 @@ def write_datalist(
 
 
 def load_section(
-    datalist: Path, section: str, metadata_columns: Sequence[str] = (), cached: bool = False
+    datalist: Path, section: str, metadata_columns: Sequence[str] = (), cached: bool | None = False
 ) -> list[dict]:
     """Read one section of a datalist, ready for a data loader.
 
@@ -162,7 +163,7 @@ def load_section(
         datalist: the JSON file.
         section: `training`, `validation` or `test`.
         metadata_columns: which of `age`, `sex`, `site`, `tiv` to stack, in this order.
-        cached: whether the images are volumes of a cache, which other preprocessing cannot read.
+        cached: whether the images are volumes of a cache, which other preprocessing cannot read; None: either.
 
     Shape:
         `metadata` of an item: (M,), float32.
@@ -175,7 +176,8 @@ def load_section(
         if name not in METADATA_COLUMNS:
             raise ValueError(f"No metadata column '{name}'{nearest(name, METADATA_COLUMNS)}")
     datalist = Path(datalist)
-    content = _read_json(datalist, section)
+    content = _read_json(datalist)
+    _require_section(content, datalist, section)
     stored = [item if isinstance(item, dict) else {"image": item} for item in content[section]]
     if any(not item.get("image") for item in stored):
         raise CohortError(f"{datalist}: section '{section}' has an item without an image.")
@@ -185,13 +187,30 @@ def load_section(
     # Only the image: MONAI makes a path of every string that happens to name one, such as "sub-01".
     paths = [new["image"] for new in loaded]
     items = [_collatable({**old, "image": path}) for old, path in zip(stored, paths, strict=True)]
-    _require_cached(items, datalist, cached)
+    if cached is not None:
+        _require_cached(items, datalist, cached)
     if metadata_columns:
         sites = _sites(content)
         for item in items:
             row = [_metadata(item, name, sites) for name in metadata_columns]
             item["metadata"] = np.asarray(row, dtype=np.float32)
     return items
+
+
+def load_sections(datalist: Path) -> dict[str, list[dict]]:
+    """Read all sections that a datalist has, of images or of cached volumes, as `load_section` does.
+
+    Args:
+        datalist: the JSON file.
+
+    Raises:
+        CohortError: as of `load_section`; and none of the sections is there.
+    """
+    content = _read_json(Path(datalist))
+    names = [name for name in SECTIONS if isinstance(content.get(name), list)]
+    if not names:
+        raise CohortError(f"The datalist {datalist} has none of the sections {quoted(SECTIONS)}.")
+    return {name: load_section(datalist, name, cached=None) for name in names}
 
 
 # Rows
@@ -303,17 +322,26 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _read_json(datalist: Path, section: str) -> dict[str, Any]:
+def _read_json(datalist: Path) -> dict[str, Any]:
     if not datalist.is_file():
         raise CohortError(f"The datalist {datalist} does not exist; make it first.")
     try:
         content = json.loads(datalist.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CohortError(f"The datalist {datalist} is not valid JSON: {error}.") from error
-    lists = [name for name, v in content.items() if isinstance(v, list)] if isinstance(content, dict) else []
+    return content if isinstance(content, dict) else {}
+
+
+def _require_section(content: Mapping[str, Any], datalist: Path, section: str) -> None:
+    lists = [name for name, value in content.items() if isinstance(value, list)]
     if section not in lists:
         raise CohortError(f"The datalist {datalist} has no section '{section}'{nearest(section, lists)}")
-    return content
+    kinds = {type(item) for item in content[section]}
+    if kinds - {dict} and not (section == "test" and kinds == {str}):  # MONAI reads bare paths in `test` alone
+        raise CohortError(
+            f"{datalist}: section '{section}' has an item that is no record; write {{\"image\": …, "
+            '"participant_id": …}.'
+        )
 
 
 def _require_cached(items: Sequence[Mapping[str, Any]], datalist: Path, cached: bool) -> None:

@@ -134,6 +134,38 @@ def _label(text: str) -> int:
     return int(text)
 
 
+# check-cohort
+
+
+def _add_check_cohort(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--datalist", type=Path, required=True, help="all its sections are checked")
+    parser.add_argument(
+        "--with",
+        type=Path,
+        nargs="+",
+        default=[],
+        dest="others",
+        metavar="OTHER",
+        help="datalists that must not share participants with it",
+    )
+    parser.add_argument(
+        "--weights", type=Path, nargs="+", default=[], help="models whose cards say on whom they were trained"
+    )
+    parser.add_argument("--skip-images", action="store_true", help="compare ids and file names, read no image")
+    parser.add_argument("--output", type=Path, help="a table of the findings (.tsv or .json; default: none)")
+    parser.add_argument("--workers", type=int, default=4, help="readers (default: %(default)s)")
+
+
+def _check_cohort(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from bundle.audit import audit, say, write_findings
+
+    findings = audit(options.datalist, options.others, options.weights, not options.skip_images, options.workers)
+    say(findings)
+    if options.output:
+        write_findings(options.output, findings)
+    return int(any(finding.severity == "error" for finding in findings))
+
+
 # cache
 
 
@@ -207,6 +239,7 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
 COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "phantom": ("make the embedded synthetic cohort", _add_phantom, _phantom),
     "cohort": ("make a checked datalist from a table and images", _add_cohort, _cohort),
+    "check-cohort": ("look for leaks, duplicates and confounds in a datalist", _add_check_cohort, _check_cohort),
     "cache": ("preprocess a cohort once, for pretraining on thousands", _add_cache, _cache),
     "positives": ("show how many positives each sigma gives", _add_positives, _positives),
 }

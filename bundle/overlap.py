@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from bundle.checkpoints import read_card
-from bundle.volumes import read_volume, without_prefix
+from bundle.volumes import VolumeError, checked_volume, read_volume, without_prefix
 
 DIGEST_BYTES = 8  # 10⁵ scans collide with a probability of 3 · 10⁻¹⁰
 KINDS = {"participants": "participant id", "images": "image"}  # in a card: in a sentence
@@ -38,7 +39,7 @@ def fingerprints(
     with ThreadPoolExecutor(max(1, workers)) as pool:
         images = set(pool.map(_image_digest, records))
     known = read_card(inherited).get("fingerprints", {}) if inherited else {}
-    new = {"participants": {_id_digest(r) for r in records}, "images": images}
+    new = {"participants": {id_digest(r) for r in records}, "images": images}
     return {kind: sorted({*digests, *known.get(kind, ())}) for kind, digests in new.items()}
 
 
@@ -63,7 +64,7 @@ def refuse_overlap(
         return
     with ThreadPoolExecutor(max(1, workers)) as pool:
         images = list(pool.map(_image_digest, records))
-    digests = {"participants": [_id_digest(r) for r in records], "images": images}
+    digests = {"participants": [id_digest(r) for r in records], "images": images}
     found = {kind: _shared(records, digests[kind], known.get(kind, ())) for kind in KINDS}
     if any(found.values()):
         _say_overlap(weights, what, found, allow)
@@ -72,6 +73,36 @@ def refuse_overlap(
 def voxel_digest(volume: np.ndarray) -> str:
     """Digest of the voxels as float32: the same under another name, header, compression or file format."""
     return _hex(np.ascontiguousarray(volume, dtype="<f4").tobytes())
+
+
+def image_digests(records: Sequence[Mapping[str, Any]], workers: int = 4) -> tuple[list[str], list[str]]:
+    """Digest of each image, with a progress bar; of one that cannot be used an empty string, and why.
+
+    Args:
+        records: of a datalist; a cached one states the digest, and is not read.
+        workers: threads that read images.
+
+    Returns:
+        Digests, and sentences, empty where nothing is wrong.
+    """
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        found = pool.map(_digest_or_fault, records)
+        answers = list(tqdm(found, "Reading images", len(records), unit="image", disable=None))
+    return [digest for digest, _ in answers], [fault for _, fault in answers]
+
+
+def id_digest(record: Mapping[str, Any]) -> str:
+    """Digest of a participant id, with or without its BIDS prefix."""
+    return _hex(without_prefix("participant_id", str(record["participant_id"])).encode())
+
+
+def _digest_or_fault(record: Mapping[str, Any]) -> tuple[str, str]:
+    if record.get("image_digest"):
+        return record["image_digest"], ""
+    try:
+        return voxel_digest(checked_volume(Path(record["image"]))), ""
+    except VolumeError as error:
+        return "", str(error)
 
 
 def _say_overlap(weights: str | Path, what: str, found: Mapping[str, list[str]], allow: bool) -> None:
@@ -90,10 +121,6 @@ def _shared(records: Sequence[Mapping[str, Any]], digests: Sequence[str], known:
     """Participants whose digest is among the known ones."""
     there = set(known)
     return sorted({str(r["participant_id"]) for r, digest in zip(records, digests, strict=True) if digest in there})
-
-
-def _id_digest(record: Mapping[str, Any]) -> str:
-    return _hex(without_prefix("participant_id", str(record["participant_id"])).encode())
 
 
 def _image_digest(record: Mapping[str, Any]) -> str:

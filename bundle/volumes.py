@@ -105,8 +105,9 @@ def find_images(
             index[without_prefix(key, row[key])].append(number)
     found: list[list[Path]] = [[] for _ in rows]
     orphans = []
+    lengths = {len(core) for core in index}
     for name in _listing(pattern, root):
-        near = [n for core in _substrings(name, index) for n in index[core]]
+        near = [n for core in _substrings(name, lengths) & index.keys() for n in index[core]]
         owners = [n for n in near if (regex := matchers[n]) and regex.fullmatch(name)]
         for number in owners:
             found[number].append(root / name)
@@ -123,10 +124,8 @@ def _listing(pattern: str, root: Path) -> list[str]:
     return sorted({name for name in names if (root / name).is_file()})
 
 
-def _substrings(name: str, index: Mapping[str, list[int]]) -> Iterable[str]:
-    lengths = {len(core) for core in index}
-    pieces = {name[i : i + n] for n in lengths for i in range(len(name) - n + 1)}
-    return index.keys() & pieces
+def _substrings(name: str, lengths: Iterable[int]) -> set[str]:
+    return {name[i : i + n] for n in lengths for i in range(len(name) - n + 1)}
 
 
 def _row_regex(pattern: str, row: Mapping[str, str]) -> str:
