@@ -336,6 +336,12 @@ def _require_section(content: Mapping[str, Any], datalist: Path, section: str) -
     lists = [name for name, value in content.items() if isinstance(value, list)]
     if section not in lists:
         raise CohortError(f"The datalist {datalist} has no section '{section}'{nearest(section, lists)}")
+    kinds = {type(item) for item in content[section]}
+    if kinds - {dict} and not (section == "test" and kinds == {str}):  # MONAI reads bare paths in `test` alone
+        raise CohortError(
+            f"{datalist}: section '{section}' has an item that is no record; write {{\"image\": …, "
+            '"participant_id": …}.'
+        )
 
 
 def _require_cached(items: Sequence[Mapping[str, Any]], datalist: Path, cached: bool) -> None:

@@ -48,10 +48,9 @@ def people(sections: Mapping[str, Sequence[Mapping]], workers: int | None) -> pd
     table = pd.DataFrame(records, columns=columns)
     table["participant_id"] = table["participant_id"].astype(str)
     table["person"], table["folded"] = table["participant_id"].map(plain), table["participant_id"].map(folded)
-    if workers is None:
-        table["digest"], table["fault"] = [record.get("image_digest") or "" for record in records], ""
-    else:
-        table["digest"], table["fault"] = image_digests(records, workers)
+    known = [record.get("image_digest") or "" for record in records], [""] * len(records)
+    digests, faults = known if workers is None else image_digests(records, workers)
+    table["digest"], table["fault"] = pd.Series(digests, dtype=object), pd.Series(faults, dtype=object)
     return table
 
 

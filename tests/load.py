@@ -7,7 +7,6 @@ import gc
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -101,16 +100,16 @@ class Watch:
         self.memory, self.files = [], []
 
     def look(self, *_):
-        gc.collect()
         self.memory.append(status("VmRSS"))
         self.files.append(handles())
 
     def growth(self, first):
-        """From the median after a warm-up, of as many looks as it took, to that of the last ones."""
+        """From the least after a warm-up, of as many looks as it took, to the least of the last ones.
+
+        The least, because memory goes up and down between looks; what leaks never comes down.
+        """
         return {
-            "growth": round(
-                statistics.median(self.memory[-first:]) - statistics.median(self.memory[first : 2 * first]), 1
-            ),
+            "growth": round(min(self.memory[-first:]) - min(self.memory[first : 2 * first]), 1),
             "handles": max(self.files[-first:]) - max(self.files[first : 2 * first]),
             "resident": round(self.memory[-1]),
         }

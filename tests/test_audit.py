@@ -216,6 +216,18 @@ def test_a_damaged_datalist_is_refused(folder):
         audit(folder / "none.json")
 
 
+def test_items_that_are_no_records_are_refused_and_unusual_ones_are_not(folder):
+    (folder / "bare.json").write_text('{"training": ["a.npy", {"image": "b.npy", "participant_id": 7}]}')
+    with pytest.raises(CohortError, match="section 'training' has an item that is no record"):
+        audit(folder / "bare.json")
+    (folder / "odd.json").write_text(
+        '{"training": [{"image": "b.npy", "participant_id": 7, "site": 3}], "test": ["a.npy"]}'
+    )
+    assert [name for name, _ in found(folder / "odd.json", read_images=False)] == ["ids"]
+    (folder / "empty.json").write_text('{"training": [], "test": []}')
+    assert audit(folder / "empty.json", [folder / "odd.json"]) == []
+
+
 def test_the_command_says_writes_and_answers(write, folder, capsys):
     assert main(["check-cohort", "--datalist", str(write()), "--output", str(folder / "findings.tsv")]) == 0
     assert "0 error(s), 0 warning(s)" in capsys.readouterr().out

@@ -15,7 +15,9 @@ def at_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.parametrize("command", [[], ["phantom"], ["cohort"], ["cache"], ["positives"], ["pretrain"], ["probe"]])
+@pytest.mark.parametrize(
+    "command", [[], ["phantom"], ["cohort"], ["check-cohort"], ["cache"], ["positives"], ["pretrain"], ["probe"]]
+)
 def test_help_takes_less_than_a_second(command):
     start = time.perf_counter()
     shown = subprocess.run(
