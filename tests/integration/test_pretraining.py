@@ -138,3 +138,23 @@ def test_the_plain_monai_command_trains(tiny_phantom, tmp_path):
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "best.pt").is_file()
     assert "val_loss" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "bfloat16",
+        pytest.param("float16", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 needs a GPU")),
+    ],
+)
+def test_low_precision_follows_float32(tiny_phantom, tmp_path, precision):
+    """Two epochs end within 1 % of the loss and 5 % of the weights."""
+    shallow = ["--block_config", "[2, 2]", "--growth_rate", "8"]  # deeper maps are smaller than torch's bfloat16 can
+    exact = pretrain(tiny_phantom, tmp_path / "exact", 2, *shallow)
+    low = pretrain(tiny_phantom, tmp_path / "low", 2, *shallow, "--precision", precision)
+    assert low["evaluator"]["best_metric"] == pytest.approx(exact["evaluator"]["best_metric"], rel=0.01)
+    for name, tensor in exact["network"].items():
+        if tensor.ndim > 1:
+            other = low["network"][name]
+            assert (other - tensor).norm() < 0.05 * tensor.norm(), name
+            assert not torch.equal(other, tensor), name
