@@ -154,11 +154,17 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
         help="float16, or uint8: half the size, 255 steps between the extremes of a volume (default: %(default)s)",
     )
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
 
 def _cache(options: argparse.Namespace, _: Sequence[str]) -> None:
     files = [configs.FOLDER / "pretrain.yaml", *options.config]
     configs.resolve(files, {}, configs.RUNNABLE)
+    if options.dry_run:
+        from bundle.preview import preview_cache
+
+        sys.stdout.write(preview_cache(options.datalist, options.output, options.storage))
+        return
 
     from bundle.cache import fill_cache
     from bundle.workflow import recipe_of, value_of

@@ -152,8 +152,8 @@ def test_one_study_trains_and_another_tests(probed, tiny_phantom, tmp_path, monk
 
 def test_a_protocol_of_another_name_is_refused(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, "--protocol", "fold") == 1
-    assert "No protocol is named 'fold'; did you mean 'folds'" in capsys.readouterr().err
+    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, "--protocol", "fold") == 2
+    assert "draws, folds or sites is expected; did you mean 'folds'" in capsys.readouterr().err
 
 
 def test_test_subjects_known_from_pretraining_are_refused_with_their_names(
