@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from pydoc import locate
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from monai.bundle import ComponentLocator
 
 from bundle.names import nearest
+
+_HANDED_ON = re.compile(r"super\(\)\.__init__\([^)]*\*\*kwargs")
 
 
 def check_components(config: Mapping[str, Any]) -> None:
@@ -42,18 +45,30 @@ def _full_name(target: str, locator: ComponentLocator) -> str:
 
 
 def _check_arguments(place: str, component: Mapping[str, Any], made: Any) -> None:
-    try:
-        parameters = inspect.signature(made).parameters
-    except (TypeError, ValueError):  # written in C
-        return
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
+    known = _arguments(made)
     for argument in component:
-        if not argument.startswith("_") and argument not in parameters:
+        if known is not None and not argument.startswith("_") and argument not in known:
             raise ValueError(
                 f"{place} gives {component['_target_']} an argument '{argument}', which it does not have"
-                f"{nearest(argument, parameters)}"
+                f"{nearest(argument, known)}"
             )
+
+
+def _arguments(made: Any) -> set[str] | None:
+    """Names of a component's arguments, with those it hands on to its base class; None where any may be given."""
+    known: set[str] = set()
+    for owner in inspect.getmro(made)[:-1] if inspect.isclass(made) else [made]:
+        try:
+            parameters = inspect.signature(owner).parameters.values()
+            source = inspect.getsource(owner.__init__) if inspect.isclass(owner) else ""
+        except (OSError, TypeError, ValueError):  # written in C, or made while running
+            return None
+        known |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return known
+        if not _HANDED_ON.search(source):
+            return None
+    return None
 
 
 def _components(content: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -55,6 +55,9 @@ def text_of(config: Mapping[str, Any], value: Any) -> str | None:
 
 def input_files(command: str, config: Mapping[str, Any]) -> dict[str, Path]:
     """Files that a command reads, by the names of their options; those that only an evaluation shows are left out."""
+    if command == "compare":
+        folder = Path(str(config["dataset_dir"]))
+        return {name: folder / f"{name}.json" for name in ("pretraining", *config["tasks"])}
     wanted: dict[str, Any] = {}
     todo = {name: config.get(name) for name in INPUTS.get(command, ())}
     while todo:

@@ -23,7 +23,7 @@ def _add_config(parser: argparse.ArgumentParser, runnable: str, *overlays: str) 
     parser.add_argument(
         "--config", type=Path, nargs="+", default=[], metavar="OVERLAY", help="overlays, such as configs/phantom.yaml"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--dry-run", "--dry_run", action="store_true", help="say what would be done, and do nothing")
     parser.set_defaults(runnable=[path, *(configs.FOLDER / name for name in overlays)])
 
 
@@ -32,6 +32,7 @@ def _add_run(runnable: str, *overlays: str) -> Callable[[argparse.ArgumentParser
         _add_config(parser, runnable, *overlays)
         parser.add_argument(
             "--from-run",
+            "--from_run",
             type=Path,
             metavar="RECORD",
             help="do again what a run.json, beside a result, says",

@@ -16,6 +16,8 @@ from bundle.cohort import SECTIONS, load_section
 from bundle.comparison import Comparison
 from bundle.components import check_components
 from bundle.networks import checkpointed_units
+from bundle.phantom import TASKS
+from bundle.phantom_model import reference_grid
 from bundle.runs import RECORD, merged_as_written
 from bundle.splits import assert_disjoint
 from bundle.workflow import sections_of, trials_of
@@ -58,6 +60,14 @@ def preview_cache(datalist: Path, output: Path, storage: str) -> str:
     """What a cache would hold."""
     rows = [(name, counts(load_section(datalist, name))) for name in SECTIONS]
     return as_text([("datalist", str(datalist)), *rows, ("storage", storage), ("output", state_of(output))])
+
+
+def preview_phantom(output: Path, resolution: float, pretraining: int, per_task: int) -> str:
+    """What a phantom would hold."""
+    shape, _ = reference_grid(resolution)
+    tasks = [(task, f"{per_task} subjects") for task in TASKS]
+    volume = ("volume", f"{'×'.join(map(str, shape))} voxels of {resolution:g} mm")
+    return as_text([("pretraining", f"{pretraining} subjects"), *tasks, volume, ("output", state_of(output))])
 
 
 def as_text(rows: Sequence[Row]) -> str:
@@ -178,9 +188,7 @@ def state_of(path: Path) -> str:
     if path.is_dir():
         names = sorted(p.name for p in path.iterdir())
         held = f" of an earlier run, see {RECORD}," if RECORD in names else ""
-        return (
-            f"{path}, where {len(names)} entries{held} lie; same names are replaced" if names else f"{path}, empty"
-        )
+        return f"{path}, where {len(names)} entries{held} lie; same names are replaced" if names else f"{path}, empty"
     return f"{path}, which is there and would be replaced" if path.exists() else f"{path}, new"
 
 
@@ -233,8 +241,8 @@ def activation_bytes(network: nn.Module, shape: Sequence[int], each: int = FLOAT
     """
     volumes = torch.empty(shape, device="meta")
     kept = _saved(network, volumes)
-    encoder = getattr(network, "encoder", None)
-    if encoder is not None and getattr(encoder, "checkpointing", False):
+    encoder = getattr(network, "encoder", network)
+    if getattr(encoder, "checkpointing", False):
         kept += max(_each_unit(encoder, volumes))
     return kept * each // FLOAT32
 

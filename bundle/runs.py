@@ -127,8 +127,7 @@ def _inputs(kind: str, config: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # Under `python -m monai.bundle run`, which accepts every name
