@@ -103,6 +103,8 @@ def check_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any], known: Se
     """
     for key, value in overlay.items():
         root, *path = steps(key)
+        if root == "_desc_":
+            continue
         if root not in base and root not in known:
             raise OptionError(f"{name} sets '{key}', which no config has{nearest(root, [*base, *known])}")
         if path and root in base:
@@ -265,4 +267,5 @@ def _added(held: Any, more: Any) -> Any:
 
 def command_of(files: Sequence[Path]) -> str:
     """The command whose configs these are: pretrain, probe, train, evaluate, inference or compare."""
-    return "evaluate" if any(path.name == "evaluate.json" for path in files) else files[0].stem
+    runnable = [path.stem for path in files if _is_runnable(path)]
+    return "evaluate" if "evaluate" in runnable else (runnable or [files[0].stem])[0]

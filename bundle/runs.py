@@ -162,7 +162,8 @@ def record_command(folder: str | Path) -> None:
     """
     if found := _monai_command():
         files, overrides = found
-        write_record(folder, configs.command_of(files), merged_as_written(files, overrides))
+        config = merged_as_written(files, overrides)
+        write_record(folder, config.get(MADE_BY, {}).get("kind") or configs.command_of(files), config)
 
 
 def merged_as_written(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,14 +185,14 @@ def _monai_command() -> tuple[list[Path], dict[str, Any]] | None:
         options = {**configs.read_config(Path(path)), **options}
     files = options.get("config_file", [])
     overrides = {name: value for name, value in options.items() if name not in MONAI_OPTIONS}
-    return [Path(f) for f in ([files] if isinstance(files, str) else files)], overrides
+    return ([Path(f) for f in ([files] if isinstance(files, str) else files)], overrides) if files else None
 
 
 def _fire_options(arguments: Sequence[str]) -> dict[str, Any]:
     """Options as Fire reads them: values are Python literals, else text."""
     options: dict[str, Any] = {}
     rest = list(arguments)
-    while rest:
+    while rest and rest[0] != "--":  # behind it are Fire's own
         name, equals, value = rest.pop(0).partition("=")
         if not re.match(r"--?[A-Za-z_+]", name):
             continue  # a positional argument: the id to run

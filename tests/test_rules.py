@@ -1,6 +1,7 @@
 """Values that no command can use are refused before any work, wherever they were written."""
 
 import json
+import re
 import shlex
 import time
 
@@ -163,6 +164,20 @@ def overlay(tmp_path, text):
 def test_an_overlays_values_are_checked_like_options(tmp_path, capsys, text, reason):
     assert main(["pretrain", "--config", overlay(tmp_path, text)]) == 2
     assert reason in capsys.readouterr().err
+
+
+def overlays():
+    """Every overlay with the configs that its first line names."""
+    for path in sorted((ROOT / "configs").iterdir()):
+        if found := re.search(r"Overlay on ([^:]*):", path.read_text()[:200]):
+            words = re.findall(r"\w+", found[1])
+            yield from ((name, path.name) for name in ("pretrain", "probe", "train", "inference") if name in words)
+
+
+@pytest.mark.parametrize(("runnable", "overlay"), overlays())
+def test_all_overlays_follow_the_rules(runnable, overlay):
+    first = next(path for path in configs.RUNNABLE if path.stem == runnable)
+    configs.resolve([first, configs.FOLDER / overlay], {}, configs.RUNNABLE)
 
 
 def test_an_overlay_may_add_an_argument_or_what_something_refers_to(tmp_path):
