@@ -94,7 +94,7 @@ def test_age_is_probed_against_a_constant(probed):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (["--weights", "nowhere.pt"], "There is no weights file"),
+        (["--weights", "nowhere.pt"], "but there is no such file"),
         (["--growth_rate", "6"], "does not fit this network"),
         (["--sizes", "[5000]"], "5000"),
     ],
