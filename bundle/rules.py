@@ -73,6 +73,12 @@ def either(*rules: Rule) -> Rule:
     return Rule(", or ".join(r.expected for r in rules), lambda v: any(r.holds(v) for r in rules), choices)
 
 
+def _is_point(value: Any) -> bool:
+    name, _, text = str(value).partition("=")
+    is_number = re.fullmatch(r"\d*\.?\d+([eE]-?\d+)?|\d+\.", text)
+    return name in ("sensitivity", "specificity", "probability") and bool(is_number) and float(text) <= 1
+
+
 ABOVE_ZERO, FROM_ZERO = number(0, without_low=True), number(0)
 SHARE = number(0, 1)
 COUNT, SEED = whole(1), whole(0, SEED_LIMIT)
@@ -106,9 +112,9 @@ OPTIONS: dict[str, Rule] = {
     "validation_share": number(0, 0.5, without_low=True),
     "class_weight": either(one_of("balanced"), NULL, MAPPING),
     "class_names": TWO_NAMES,
-    "operating_point": like(
-        r"youden|(sensitivity|specificity|probability)=(0?\.\d+|[01](\.0*)?)",
+    "operating_point": Rule(
         "youden, or sensitivity, specificity or probability with a value in [0, 1], such as sensitivity=0.9",
+        lambda v: v == "youden" or _is_point(v),
     ),
     "views": either(one_of("cutout", "crop", "all_tf"), each(MAPPING)),
     "metadata_columns": each(one_of("age", "sex", "site", "tiv")),
