@@ -9,8 +9,10 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from bundle import configs, data_commands, model_commands
+from bundle import configs, data_commands, inputs, model_commands
+from bundle.names import nearest
 
 COMMANDS = data_commands.COMMANDS | model_commands.COMMANDS
 
@@ -23,9 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and not hasattr(options, "runnable"):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        _check(options, rest)
         return options.run(options, rest) or 0
     except configs.OptionError as error:
         return _refuse(error, 2)
@@ -36,6 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(cause, (ValueError, OSError)):
             raise
         return _refuse(cause, 1)
+
+
+def _check(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Refuse options that a command does not have, values that a rule forbids, and files that are missing."""
+    if rest and not hasattr(options, "runnable"):
+        name = rest[0].partition("=")[0].lstrip("-")
+        raise configs.OptionError(f"There is no option {rest[0]}{nearest(name, options.names)}")
+    values = {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
+    configs.check_values(options.command, values, "--")
+    files = {name: getattr(options, name, None) for name in inputs.INPUTS.get(options.command, ())}
+    inputs.require_files({name: path for name, path in files.items() if path})
 
 
 def _refuse(error: BaseException, status: int) -> int:
@@ -56,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (summary, add_options, run) in COMMANDS.items():
-        add_options(_command(commands, name, summary, run))
+        command = _command(commands, name, summary, run)
+        add_options(command)
+        names = [action.dest.replace("_", "-") for action in command._actions]
+        command.set_defaults(command=name, names=names)
     return parser
 
 
@@ -66,6 +81,7 @@ def _command(commands: argparse._SubParsersAction, name: str, summary: str, run:
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         formatter_class=argparse.RawTextHelpFormatter,
+        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     return parser

@@ -29,6 +29,7 @@ from bundle.splits import assert_disjoint
 from bundle.workflow import batches, run_config
 
 Features = Callable[[Sequence[dict]], np.ndarray]
+_Unit = tuple[str, Path, dict[str, Any], Callable[[Path], None]]
 _IDS = ("participant_id", "site", "age", "label", "task", "section")
 logger = logging.getLogger(__name__)
 
@@ -49,17 +50,31 @@ class Comparison:
         Raises:
             ValueError: before any work, when a unit was done with other settings, or subjects cannot be drawn.
         """
-        for task in self.plan.tasks:
-            self._pool(task, len(self.plan.seeds) - 1)
-        units = list(self._units())
-        missing = [unit for unit in units if not _is_done(unit[1], unit[2])]
+        units, missing = self._todo()
         logger.info(f"{len(units) - len(missing)} of {len(units)} runs are done.")
         for number, (name, folder, settings, work) in enumerate(missing, 1):
             logger.info(f"{number} of {len(missing)}: {name}")
             work(folder)
             write_json(folder / "settings.json", settings)
 
-    def _units(self) -> Iterator[tuple[str, Path, dict[str, Any], Callable[[Path], None]]]:
+    def progress(self) -> tuple[list[str], list[str]]:
+        """Names of the runs that are done, and of those that are not.
+
+        Raises:
+            ValueError: see `run`.
+        """
+        units, missing = self._todo()
+        names = [name for name, *_ in missing]
+        return [name for name, *_ in units if name not in names], names
+
+    def _todo(self) -> tuple[list[_Unit], list[_Unit]]:
+        """All units, and those that are not done."""
+        for task in self.plan.tasks:
+            self._pool(task, len(self.plan.seeds) - 1)
+        units = list(self._units())
+        return units, [unit for unit in units if not _is_done(unit[1], unit[2])]
+
+    def _units(self) -> Iterator[_Unit]:
         """Name, folder, settings and work of every unit; later ones need earlier ones."""
         plan = self.plan
         for draw, seed in enumerate(plan.seeds):
@@ -92,7 +107,7 @@ class Comparison:
 
     def _pretrain(self, overlays: Sequence[str], seed: int, folder: Path) -> None:
         options = {"output_dir": str(folder), "weights": str(folder / "pretrained.pt"), "seed": seed, "resume": True}
-        self._run([PRETRAIN, *overlays], {**options, **self.plan.pretraining}, "train")
+        self._run([PRETRAIN, *overlays], {**options, **self.plan.pretraining}, "pretrain")
 
     def _train(self, task: str, seed: int, start: str, size: int, draw: int, folder: Path) -> None:
         encoder = self.plan.folder(start, seed) / "pretraining" / "pretrained.pt"
@@ -100,11 +115,11 @@ class Comparison:
         weights = SCRATCH if start == SCRATCH else str(encoder)
         data = {"weights": weights, "size": size, "draw": draw, "output_dir": str(folder)}
         self._run([TRAIN], {**common, **data}, "train")
-        self._run([TRAIN, EVALUATE], {**common, "output_dir": str(folder / "test")}, "train")
+        self._run([TRAIN, EVALUATE], {**common, "output_dir": str(folder / "test")}, "evaluate")
 
-    def _run(self, files: Sequence[str | Path], options: Mapping[str, Any], kind: str) -> None:
+    def _run(self, files: Sequence[str | Path], options: Mapping[str, Any], command: str) -> None:
         everything = [*map(Path, files), *map(Path, self.plan.overlays)]
-        run_config(everything, {"dataset_dir": str(self.plan.dataset_dir), **options}, kind)
+        run_config(everything, {"dataset_dir": str(self.plan.dataset_dir), **options}, command)
 
     def _probe(self, method: str, seed: int, draw: int, folder: Path) -> None:
         """Probe one method on every task, and say what its embedding knows of age and site."""

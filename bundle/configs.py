@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from bundle import rules
 from bundle.names import nearest
 
 FOLDER = Path("configs")
@@ -17,7 +19,7 @@ RUNNABLE = tuple(
     FOLDER / name for name in ("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json")
 )
 _OPTION = re.compile(r"^(?P<name>[a-z]\w*): (?P<value>[^#\n]*?)\s*(?:# (?P<comment>.*))?$")
-_EXPRESSIONS = ("$", "@", "%")
+_EXPRESSIONS = rules.EXPRESSIONS
 
 
 class OptionError(ValueError):
@@ -78,32 +80,67 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse_value(text: str) -> Any:
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise OptionError(f"The value {text} cannot be read: {' '.join(str(error).split())}") from error
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
         return float(value)  # YAML 1.1 reads 1e-4 as a string
     return value
 
 
 def check_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any], known: Sequence[str], name: str) -> None:
-    """Refuse an overlay that sets something no config has.
+    """Refuse an overlay that sets something no config has, or gives an option a value of another type.
 
     Args:
-        base: the runnable config.
+        base: the runnable config and the overlays before this one.
         overlay: what is laid over it.
         known: top-level keys of all runnable configs (an overlay may serve several).
         name: of the overlay, for the message.
 
     Raises:
-        OptionError: with the nearest known names.
+        OptionError: with the nearest known names, or with the type found and the type expected.
     """
-    for key in overlay:
-        root = re.split("#|::", key.lstrip("+"))[0]
+    for key, value in overlay.items():
+        root, *path = steps(key)
+        if root == "_desc_":
+            continue
         if root not in base and root not in known:
             raise OptionError(f"{name} sets '{key}', which no config has{nearest(root, [*base, *known])}")
+        if path and root in base:
+            _check_entry(base, overlay, key, name)
+        elif root in base and not key.startswith("+") and not _fits(root, base[root], value):
+            raise OptionError(f"{name} sets {key} to {value!r}, but it is {base[root]!r}; expected the same type.")
 
 
-def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Refuse overrides whose key the config lacks or whose value has another type than the config's.
+def _check_entry(base: Mapping[str, Any], overlay: Mapping[str, Any], key: str, name: str) -> None:
+    """Refuse a nested entry whose place there is not, or a new one that neither a component nor a reference takes."""
+    *path, last = steps(key)
+    place: Any = base
+    for step in path:
+        place = entries(place)
+        if step not in place:
+            raise OptionError(f"{name} sets '{key}', but there is no '{step}'{nearest(step, place)}")
+        place = place[step]
+    referred = f"@{'#'.join([*path, last])}" in json.dumps([base, overlay]).replace("::", "#")
+    if last not in entries(place) and not referred and not (isinstance(place, Mapping) and "_target_" in place):
+        raise OptionError(f"{name} sets '{key}', which nothing uses{nearest(last, entries(place))}")
+
+
+def steps(key: str) -> list[str]:
+    """The ids that lead to an entry: `train#sampler#seed` becomes train, sampler, seed."""
+    return re.split("#|::", key.lstrip("+"))
+
+
+def entries(content: Any) -> dict[str, Any]:
+    """What lies in a mapping by key, or in a list by position; nothing in anything else."""
+    if isinstance(content, list):
+        return {str(place): item for place, item in enumerate(content)}
+    return dict(content) if isinstance(content, Mapping) else {}
+
+
+def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any], command: str = "") -> None:
+    """Refuse overrides whose key the config lacks, whose value has another type than the config's, or breaks a rule.
 
     Raises:
         OptionError: with the nearest names, or with the type found and the type expected.
@@ -112,18 +149,26 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         current = _look_up(config, key)
         if isinstance(value, str) and value.startswith(_EXPRESSIONS):
             raise OptionError(f"--{key} {value}: expressions are for config files; give a plain value.")
-        if not _same_type(current, value):
+        if not _fits(key, current, value):
             raise OptionError(f"--{key} is {current!r} in the config, but {value!r} was given; expected the same type.")
+    check_values(command, overrides, "--")
 
 
 def _look_up(config: Any, key: str) -> Any:
     content = config
-    for step in re.split("#|::", key):
-        names = list(content) if isinstance(content, Mapping) else []
-        if step not in names:
-            raise OptionError(f"There is no option --{key}{nearest(step, names)}")
-        content = content[step]
+    for step in steps(key):
+        found = entries(content)
+        if step not in found:
+            raise OptionError(f"There is no option --{key}{nearest(step, found)}")
+        content = found[step]
     return content
+
+
+def _fits(key: str, current: Any, value: Any) -> bool:
+    """Whether a value may take the place of another; of an option with a rule, the rule judges."""
+    written = isinstance(value, str) and value.startswith(_EXPRESSIONS)
+    component = isinstance(value, (Mapping, list)) and "_target_" in json.dumps(value)
+    return key in rules.OPTIONS or written or component or _same_type(current, value)
 
 
 def _same_type(current: Any, value: Any) -> bool:
@@ -131,8 +176,8 @@ def _same_type(current: Any, value: Any) -> bool:
         return True
     if isinstance(current, bool) or isinstance(value, bool):
         return isinstance(current, bool) and isinstance(value, bool)
-    if isinstance(current, float) and isinstance(value, str):
-        return value in ("scott", "silverman")  # rules that stand for a bandwidth
+    if isinstance(current, Mapping) or isinstance(value, Mapping):
+        return isinstance(current, Mapping) and isinstance(value, Mapping)
     return isinstance(value, (int, float) if isinstance(current, float) else type(current))
 
 
@@ -149,7 +194,7 @@ def number(name: str, text: str) -> float:
 
 
 def resolve(files: Sequence[Path], overrides: Mapping[str, Any], runnable: Sequence[Path]) -> dict[str, Any]:
-    """Check a runnable config's overlays and overrides against it.
+    """Check a runnable config's overlays and overrides against it, and all values against the rules.
 
     Args:
         files: the runnable config, then its overlays.
@@ -160,14 +205,67 @@ def resolve(files: Sequence[Path], overrides: Mapping[str, Any], runnable: Seque
         The overrides, unchanged.
 
     Raises:
-        OptionError: see `check_overlay` and `check_overrides`.
+        OptionError: see `check_overlay`, `check_overrides` and `check_values`.
     """
-    base = read_config(files[0])
+    command = command_of(files)
     known = [key for path in runnable for key in read_config(path)]
-    merged = dict(base)
-    for path in files[1:]:
-        overlay = read_config(path)
-        check_overlay(base, overlay, known, str(path))
-        merged |= {key: value for key, value in overlay.items() if key in base}
-    check_overrides(merged, overrides)
+    merged: dict[str, Any] = {}
+    for path in files:
+        content = read_config(path)
+        if merged:
+            check_overlay(merged, content, known, str(path))
+        check_values(command, content, f"{path}: ")
+        _lay(merged, content, anything=not merged or _is_runnable(path))
+    check_overrides(merged, overrides, command)
     return dict(overrides)
+
+
+def check_values(command: str, values: Mapping[str, Any], source: str) -> None:
+    """Refuse values that a rule forbids.
+
+    Args:
+        command: see `command_of`.
+        values: option → value.
+        source: beginning of the message, such as "--".
+
+    Raises:
+        OptionError: with what is expected.
+    """
+    if fault := next(rules.faults(command, values), None):
+        raise OptionError(source + fault)
+
+
+def merged_config(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What configs come to together, as written; entries that only other configs have are left out."""
+    merged: dict[str, Any] = {}
+    for path in files:
+        _lay(merged, read_config(path), anything=not merged or _is_runnable(path))
+    _lay(merged, overrides, anything=True)
+    return merged
+
+
+def _is_runnable(path: Path) -> bool:
+    return path.name in {known.name for known in RUNNABLE}
+
+
+def _lay(config: dict[str, Any], overlay: Mapping[str, Any], anything: bool) -> None:
+    """Lay one config over another, in place; `anything`: also what the other lacks."""
+    for key, value in overlay.items():
+        *path, last = steps(key)
+        if not anything and steps(key)[0] not in config:
+            continue
+        place: Any = config
+        for step in path:
+            place = place[int(step) if isinstance(place, list) else step]
+        name = int(last) if isinstance(place, list) else last
+        place[name] = _added(place[name], value) if key.startswith("+") else copy.deepcopy(value)
+
+
+def _added(held: Any, more: Any) -> Any:
+    return {**held, **more} if isinstance(held, Mapping) else [*held, *more]
+
+
+def command_of(files: Sequence[Path]) -> str:
+    """The command whose configs these are: pretrain, probe, train, evaluate, inference or compare."""
+    runnable = [path.stem for path in files if _is_runnable(path)]
+    return "evaluate" if "evaluate" in runnable else (runnable or [files[0].stem])[0]

@@ -26,9 +26,19 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
+    _add_dry_run(parser)
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", "--dry_run", action="store_true", help="say what would be done, and do nothing")
 
 
 def _phantom(options: argparse.Namespace, _: Sequence[str]) -> None:
+    if options.dry_run:
+        from bundle.preview import preview_phantom
+
+        sys.stdout.write(preview_phantom(options.output, options.resolution, options.pretraining, options.per_task))
+        return
     from bundle.phantom import make_phantom
 
     make_phantom(
@@ -186,11 +196,17 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
         help="float16, or uint8: half the size, 255 steps between the extremes of a volume (default: %(default)s)",
     )
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
+    _add_dry_run(parser)
 
 
 def _cache(options: argparse.Namespace, _: Sequence[str]) -> None:
     files = [configs.FOLDER / "pretrain.yaml", *options.config]
     configs.resolve(files, {}, configs.RUNNABLE)
+    if options.dry_run:
+        from bundle.preview import preview_cache
+
+        sys.stdout.write(preview_cache(options.datalist, options.output, options.storage))
+        return
 
     from bundle.cache import fill_cache
     from bundle.workflow import recipe_of, value_of

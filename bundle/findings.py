@@ -15,7 +15,8 @@ from bundle import probing, report
 from bundle.files import replacing, write_json, write_text
 from bundle.metrics import OverallScaler, calibration_error, reliability
 from bundle.plan import RANDOM, REFERENCES, VOXELS, Plan
-from bundle.workflow import phantom_of, provenance
+from bundle.runs import provenance
+from bundle.workflow import phantom_of
 
 
 def write_findings(plan: Plan) -> None:

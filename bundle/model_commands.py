@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from bundle import configs
+from bundle import configs, inputs
 
 SOME_REFUSED = 3  # exit status
 
 
 # pretrain, probe
-
-
-def _options_of(runnable: str, *overlays: str) -> Callable[[argparse.ArgumentParser], None]:
-    return lambda parser: _add_config(parser, runnable, *overlays)
 
 
 def _add_config(parser: argparse.ArgumentParser, runnable: str, *overlays: str) -> None:
@@ -25,23 +23,69 @@ def _add_config(parser: argparse.ArgumentParser, runnable: str, *overlays: str) 
     parser.add_argument(
         "--config", type=Path, nargs="+", default=[], metavar="OVERLAY", help="overlays, such as configs/phantom.yaml"
     )
+    parser.add_argument("--dry-run", "--dry_run", action="store_true", help="say what would be done, and do nothing")
     parser.set_defaults(runnable=[path, *(configs.FOLDER / name for name in overlays)])
 
 
-def _run_config(options: argparse.Namespace, rest: Sequence[str], workflow_type: str) -> None:
-    files = [*options.runnable, *[f for f in options.config if f not in options.runnable]]
-    overrides = configs.resolve(files, configs.parse_overrides(rest), configs.RUNNABLE)
+def _add_run(runnable: str, *overlays: str) -> Callable[[argparse.ArgumentParser], None]:
+    def add(parser: argparse.ArgumentParser) -> None:
+        _add_config(parser, runnable, *overlays)
+        parser.add_argument(
+            "--from-run",
+            "--from_run",
+            type=Path,
+            metavar="RECORD",
+            help="do again what a run.json, beside a result, says",
+        )
+
+    return add
+
+
+def _files(options: argparse.Namespace) -> list[Path]:
+    return [*options.runnable, *[f for f in options.config if f not in options.runnable]]
+
+
+def _run_config(options: argparse.Namespace, rest: Sequence[str], command: str) -> None:
+    given = configs.parse_overrides(rest)
+    files = _files(options)
+    if options.from_run is None:
+        configs.resolve(files, given, configs.RUNNABLE)
+        inputs.require_files(inputs.input_files(command, configs.merged_config(files, given)))
+    else:
+        files = [options.from_run]
+        _check_record(options, given, command)
+    _run_or_preview(options, files, given, command)
+
+
+def _check_record(options: argparse.Namespace, given: dict[str, Any], command: str) -> None:
+    from bundle.runs import compare_record, read_record
+
+    if options.config:
+        raise configs.OptionError("A record holds its overlays; leave --config out, and give single options instead.")
+    config, made_by = read_record(options.from_run, command)
+    configs.check_overrides(config, given, command)
+    merged = configs.merged_config([options.from_run], given)
+    inputs.require_files(inputs.input_files(command, merged))
+    compare_record(made_by, command, merged, list(given))
+
+
+def _run_or_preview(options: argparse.Namespace, files: Sequence[Path], given: dict[str, Any], command: str) -> None:
+    if options.dry_run:
+        from bundle.preview import preview
+
+        sys.stdout.write(preview(command, files, given))
+        return
     from bundle.workflow import run_config
 
-    run_config(files, overrides, workflow_type)
+    run_config(files, given, command)
 
 
 def _pretrain(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    _run_config(options, rest, "train")
+    _run_config(options, rest, "pretrain")
 
 
 def _probe(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    _run_config(options, rest, "infer")
+    _run_config(options, rest, "probe")
 
 
 def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -49,7 +93,7 @@ def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    _run_config(options, rest, "train")
+    _run_config(options, rest, "evaluate")
 
 
 # check, predict, export
@@ -78,16 +122,16 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
     given = configs.parse_overrides(rest)
-    files = [*options.runnable, *options.config]
+    files = _files(options)
     configs.resolve(files, given, configs.RUNNABLE)
+    read = inputs.input_files("inference", configs.merged_config(files, given))
+    inputs.require_files(read)
 
     from bundle.prediction import count_refused, network_of
-    from bundle.workflow import run_config, value_of
 
-    model = value_of(files, given, "model")
     places = {"dataset_dir": options.source, "output_dir": options.output}
-    run_config(files, {**network_of(model), **given, **places}, "infer")
-    return SOME_REFUSED if count_refused(options.output) else 0
+    _run_or_preview(options, files, {**network_of(read["model"]), **given, **places}, "inference")
+    return SOME_REFUSED if not options.dry_run and count_refused(options.output) else 0
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -134,24 +178,27 @@ def _package(options: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    keys = configs.read_config(options.runnable[0])
-    for path in [f for f in options.config if f not in options.runnable]:
-        own = configs.read_config(path)
-        configs.check_overlay(keys, own, [], str(path))
-        keys |= own
-    overrides = configs.parse_overrides(rest)
-    configs.check_overrides(keys, overrides)
-    keys |= overrides
-    if keys["dataset_dir"] == keys.pop("phantom"):
+    files = _files(options)
+    given = configs.resolve(files, configs.parse_overrides(rest), files[:1])
+    keys = configs.merged_config(files, given)
+    if keys["dataset_dir"] == keys.pop("phantom") and not options.dry_run:
         _make_missing_phantom(Path(keys["dataset_dir"]))
 
-    from bundle.comparison import Comparison
-    from bundle.findings import write_findings
     from bundle.plan import Plan
 
     plan = Plan(**keys)
+
+    from bundle.comparison import Comparison
+    from bundle.findings import write_findings
+    from bundle.preview import preview_comparison
+    from bundle.runs import write_record
+
+    if options.dry_run:
+        sys.stdout.write(preview_comparison(Comparison(plan)))
+        return
     Comparison(plan).run()
     write_findings(plan)
+    write_record(plan.output_dir, "compare", configs.merged_config(files, given))
 
 
 def _make_missing_phantom(folder: Path) -> None:
@@ -163,14 +210,14 @@ def _make_missing_phantom(folder: Path) -> None:
 
 # name → summary, what adds its options, what runs it
 COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
-    "pretrain": ("pretrain an encoder", _options_of("pretrain.yaml"), _pretrain),
-    "probe": ("probe a pretrained encoder", _options_of("probe.yaml"), _probe),
-    "train": ("fine-tune a classifier, or train one from scratch", _options_of("train.json"), _train),
-    "evaluate": ("test a classifier on the test section", _options_of("train.json", "evaluate.json"), _evaluate),
+    "pretrain": ("pretrain an encoder", _add_run("pretrain.yaml"), _pretrain),
+    "probe": ("probe a pretrained encoder", _add_run("probe.yaml"), _probe),
+    "train": ("fine-tune a classifier, or train one from scratch", _add_run("train.json"), _train),
+    "evaluate": ("test a classifier on the test section", _add_run("train.json", "evaluate.json"), _evaluate),
     "check": ("say whether scans are what a model can read", _add_check, _check),
     "predict": ("predict scans: a table, maps and pages", _add_predict, _predict),
     "export": ("write a classifier for other software", _add_export, _export),
     "package": ("write the bundle as one zip file for the Model Zoo", _add_package, _package),
     "convert-weights": ("rewrite weights of other projects as ours", _add_conversion, _convert),
-    "compare": ("compare pretexts on every task", _options_of("compare.yaml"), _compare),
+    "compare": ("compare pretexts on every task", lambda parser: _add_config(parser, "compare.yaml"), _compare),
 }

@@ -47,13 +47,13 @@ class Encoder(nn.Module):
     def _feature_map(self, volumes: Tensor) -> Tensor:
         if not (self.checkpointing and torch.is_grad_enabled()):
             return self.features(volumes)
-        for unit in _units(self.features):
+        for unit in checkpointed_units(self.features):
             volumes = _checkpointed(unit, volumes)
         return volumes
 
 
-def _units(features: nn.Sequential) -> Iterator[nn.Module]:
-    """The stem as one, then every layer of every block, and whatever lies between two blocks."""
+def checkpointed_units(features: nn.Sequential) -> Iterator[nn.Module]:
+    """What checkpointing computes again: the stem, every layer of every block, and whatever lies between two blocks."""
     parts = list(features)
     first = next(number for number, part in enumerate(parts) if isinstance(part, nn.Sequential))
     yield nn.Sequential(*parts[:first])

@@ -5,14 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +21,8 @@ from monai.engines import Evaluator
 from bundle import probing, report
 from bundle.checkpoints import load_encoder
 from bundle.cohort import SECTIONS, load_section
+from bundle.components import check_components
+from bundle.configs import FOLDER
 from bundle.files import replacing, write_json, write_text
 from bundle.folds import Trial, draw_trials, fold_trials, site_trials
 from bundle.metrics import bootstrap_auc, interval, reliability
@@ -32,6 +30,7 @@ from bundle.names import nearest, quoted
 from bundle.networks import Encoder
 from bundle.overlap import refuse_overlap
 from bundle.plan import CALIBRATED, KNOWN, RANDOM, SCALING, VOXELS, slug
+from bundle.runs import provenance, write_record
 from bundle.splits import assert_disjoint
 
 Features = Callable[[Iterable[Mapping]], np.ndarray]
@@ -39,16 +38,30 @@ PROTOCOLS = ("draws", "folds", "sites")
 logger = logging.getLogger(__name__)
 
 
-def run_config(files: Sequence[Path], overrides: Mapping[str, Any], workflow_type: str) -> None:
+WORKFLOW_TYPES = {"pretrain": "train", "train": "train", "evaluate": "train", "probe": "infer", "inference": "infer"}
+
+
+def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str) -> None:
     """Run a config as `python -m monai.bundle run` does: initialize, run, finalize.
 
+    The record is written once the inputs were accepted; it takes the place of that of an earlier run.
+
     Args:
-        files: a runnable config and its overlays.
+        files: a runnable config and its overlays, or the record of a run.
         overrides: id → value, already checked.
-        workflow_type: `train` or `infer`.
+        command: see `configs.command_of`.
     """
-    workflow = ConfigWorkflow([str(f) for f in files], workflow_type=workflow_type, **overrides)
+    defaults = {"meta_file": str(FOLDER / "metadata.json"), "logging_file": str(FOLDER / "logging.conf")}
+    workflow = ConfigWorkflow(
+        [str(f) for f in files],
+        workflow_type=WORKFLOW_TYPES[command],
+        **(defaults if files[0].parent != FOLDER and FOLDER.is_dir() else {}),
+        **overrides,
+    )
+    config = copy.deepcopy(dict(workflow.parser.get()))
+    check_components(config)
     workflow.initialize()
+    write_record(workflow.parser.get_parsed_content("output_dir"), command, config)
     workflow.run()
     workflow.finalize()
 
@@ -211,15 +224,8 @@ class ProbeStudy:
 
     def _pool(self, task: str, source: str | Mapping[str, str]) -> tuple[list[dict], list[Trial]]:
         """The records of a task, and which of them train and test."""
-        sections = _sections(source, task)
-        assert_disjoint(sections)
-        if self.protocol == "draws":
-            train, test = sections["training"], sections["test"]
-            return [*train, *test], draw_trials(train, test, self.sizes, self.draws, self.seed, task)
-        everybody = [record for records in sections.values() for record in records]
-        if self.protocol == "folds":
-            return everybody, fold_trials(everybody, self.n_folds, self.draws, self.seed, task)
-        return everybody, site_trials(everybody, task)
+        sections = sections_of(source, task)
+        return trials_of(sections, self.protocol, self.sizes, self.draws, self.n_folds, self.seed, task)
 
     def _features(
         self, task: str, records: list[dict], embeddings: dict[str, list[pd.DataFrame]]
@@ -268,22 +274,6 @@ class ProbeStudy:
         sys.stdout.write(f"\n{text}\nTable: {self.output_dir / 'table.md'}\nFigure: {figure}\n")
 
 
-def provenance(seed: int, inputs: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
-    """What made a result: command, seed, commit, versions and inputs."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    packages = {name: version(name) for name in ("torch", "monai", "pytorch-ignite", "numpy", "scikit-learn")}
-    return {
-        "command": " ".join(["python", *sys.orig_argv[1:]]),
-        "seed": seed,
-        "commit": commit or None,
-        "python": platform.python_version(),
-        "packages": packages,
-        **inputs,
-    }
-
-
 def batches(preprocessing: Callable, batch_size: int, num_workers: int, records: list[dict]) -> DataLoader:
     """Batches of preprocessed records, in their order."""
     return DataLoader(Dataset(records, preprocessing), batch_size=batch_size, num_workers=num_workers)
@@ -294,7 +284,7 @@ def _datalists(tasks: Mapping[str, str | Mapping[str, str]]) -> list[str]:
     return [path for source in tasks.values() for path in ([source] if isinstance(source, str) else source.values())]
 
 
-def _sections(source: str | Mapping[str, str], task: str) -> dict[str, list[dict]]:
+def sections_of(source: str | Mapping[str, str], task: str) -> dict[str, list[dict]]:
     """Sections of a datalist, or whole datalists as sections; every record says where it is from."""
     if isinstance(source, str):
         found = {name: load_section(Path(source), name) for name in SECTIONS}
@@ -305,6 +295,26 @@ def _sections(source: str | Mapping[str, str], task: str) -> dict[str, list[dict
             f"The task {task} names {quoted(source)}; give one datalist, or one for 'training' and one for 'test'."
         )
     return {name: [{**record, "section": name} for record in records] for name, records in found.items()}
+
+
+def trials_of(
+    sections: Mapping[str, list[dict]],
+    protocol: str,
+    sizes: Sequence[int],
+    draws: int,
+    n_folds: int,
+    seed: int,
+    task: str,
+) -> tuple[list[dict], list[Trial]]:
+    """The records of a task, and which of them train and test; arguments as of `ProbeStudy`."""
+    assert_disjoint(sections)
+    if protocol == "draws":
+        train, test = sections["training"], sections["test"]
+        return [*train, *test], draw_trials(train, test, sizes, draws, seed, task)
+    everybody = [record for records in sections.values() for record in records]
+    if protocol == "folds":
+        return everybody, fold_trials(everybody, n_folds, draws, seed, task)
+    return everybody, site_trials(everybody, task)
 
 
 def _as_table(features: np.ndarray, records: Sequence[Mapping], task: str) -> pd.DataFrame:

@@ -10,7 +10,11 @@ MODULES = sorted(p.stem for p in BUNDLE.glob("*.py") if p.stem != "__init__")
 # What each module may import of ours; the leaves import nothing but `files` and `names`.
 OURS = {
     "files": set(),
-    "configs": {"names"},
+    "rules": {"names"},
+    "configs": {"names", "rules"},
+    "inputs": {"names", "rules"},
+    "components": {"names"},
+    "runs": {"configs", "files", "inputs", "names"},
     "names": set(),
     "kernels": set(),
     "networks": set(),
@@ -61,12 +65,12 @@ OURS = {
     "pages": {"contract", "explain", "files", "grids", "metrics", "names", "networks", "pictures", "prediction"},
 }
 COMMANDS = ("__main__", "data_commands", "model_commands")
-ANYTHING = ("workflow", "comparison", "findings", *COMMANDS)  # what stands above all others
+ANYTHING = ("workflow", "comparison", "findings", "preview", *COMMANDS)  # what stands above all others
 ONLY_IN = {
     "sklearn": {"familiarity", "metrics", "probing"},
     "ignite": {"engines", "familiarity", "handlers", "prediction", "resume", "safety", "workflow"},
     "monai.engines": {"engines", "handlers", "resume", "safety", "workflow"},
-    "monai.bundle": {"comparison", "workflow"},
+    "monai.bundle": {"comparison", "components", "preview", "runs", "workflow"},
     "matplotlib": {"pictures", "report"},
 }
 
@@ -103,7 +107,7 @@ def test_the_command_line_imports_nothing_heavy_before_it_has_to(module):
     modules = {n.module.split(".")[0] for n in top if isinstance(n, ast.ImportFrom)}
     assert not (names | modules) & {"torch", "monai", "numpy", "pandas", "sklearn", "nilearn"}
     ours = {alias.name for n in top if isinstance(n, ast.ImportFrom) and n.module == "bundle" for alias in n.names}
-    assert ours <= {"configs", "data_commands", "model_commands"}
+    assert ours <= {"configs", "inputs", "data_commands", "model_commands"}
 
 
 @pytest.mark.parametrize("module", MODULES)

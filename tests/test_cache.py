@@ -317,8 +317,8 @@ def test_an_unsuitable_preprocessing_is_refused(cohort, tmp_path, capsys):
         fill(cohort, tmp_path / "cache", preprocessing=random)
     assert command(cohort, tmp_path / "cache", "--config", "configs/cached.yaml") == 1
     assert "leave configs/cached.yaml out when one is made" in capsys.readouterr().err
-    assert command(cohort, tmp_path / "cache", "--storage", "float61") == 1
-    assert "not stored as 'float61'; did you mean 'float16'?" in capsys.readouterr().err
+    assert command(cohort, tmp_path / "cache", "--storage", "float61") == 2
+    assert "float16 or uint8 is expected; did you mean 'float16'?" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
 
 

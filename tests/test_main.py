@@ -42,7 +42,7 @@ def test_a_misspelt_option_is_an_error_with_the_nearest_names(capsys):
 def test_a_wrong_type_and_an_expression_are_refused(capsys):
     assert main(["pretrain", "--epochs", "many"]) == 2
     assert main(["pretrain", "--views", "$exit()"]) == 2
-    assert "expected the same type" in capsys.readouterr().err
+    assert "a whole number of at least 1 is expected" in capsys.readouterr().err
 
 
 def test_a_refusal_deep_in_a_component_is_one_sentence(tmp_path, capsys):

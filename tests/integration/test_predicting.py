@@ -261,8 +261,8 @@ def test_an_output_that_is_a_file_is_refused(scans, trained, tmp_path, capsys):
     ("option", "value"), [("--explain", "gradcam"), ("--target", "age"), ("--backend", "tensorflow")]
 )
 def test_unknown_choices_are_refused_with_the_nearest(option, value, scans, trained, tmp_path, capsys):
-    assert predict(scans, tmp_path, trained, option, value) == 1
-    assert re.search(rf"No \w+ is named '{value}'", capsys.readouterr().err)
+    assert predict(scans, tmp_path, trained, option, value) == 2
+    assert re.search(rf"{option} is '{value}', but .* is expected; (did you mean|there is)", capsys.readouterr().err)
 
 
 def test_another_preprocessing_than_in_training_is_refused(scans, trained, tmp_path, capsys):

@@ -94,7 +94,7 @@ def test_age_is_probed_against_a_constant(probed):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (["--weights", "nowhere.pt"], "There is no weights file"),
+        (["--weights", "nowhere.pt"], "but there is no such file"),
         (["--growth_rate", "6"], "does not fit this network"),
         (["--sizes", "[5000]"], "5000"),
     ],
@@ -152,8 +152,8 @@ def test_one_study_trains_and_another_tests(probed, tiny_phantom, tmp_path, monk
 
 def test_a_protocol_of_another_name_is_refused(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, "--protocol", "fold") == 1
-    assert "No protocol is named 'fold'; did you mean 'folds'" in capsys.readouterr().err
+    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, "--protocol", "fold") == 2
+    assert "draws, folds or sites is expected; did you mean 'folds'" in capsys.readouterr().err
 
 
 def test_test_subjects_known_from_pretraining_are_refused_with_their_names(
