@@ -247,7 +247,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_table(scans, trained, tmp_path, 
 
     monkeypatch.setattr(os, "fsync", full)
     assert predict(scans, tmp_path / "output", trained, *PLAIN) == 1
-    assert "No space left on device" in capsys.readouterr().err
+    assert "the disk is full; free some space" in capsys.readouterr().err
     assert not list((tmp_path / "output").glob("*"))
 
 
