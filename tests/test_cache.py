@@ -266,7 +266,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_not_the_scans(cohort, tmp_path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache, "_write_volume", full)
-    with pytest.raises(OSError, match="the disk is full"):
+    with pytest.raises(OSError, match="No space left"):
         fill(cohort, tmp_path / "cache")
 
 
