@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -W ignore -m monai.bundle run
 OVERLAY := configs/phantom.yaml
 DATA := data/phantom
+FUZZ_SECONDS := 18
 
 .DEFAULT_GOAL := help
-.PHONY: help train compare test check format slow bench weights package clean
+.PHONY: help train compare test check format slow bench fuzz weights package clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +46,10 @@ weights: $(VENV)/run  ## Make the demonstration weights in models/ again: half a
 
 package: $(VENV)/run  ## Install and write dist/brain_mri_yaware_classification_v<version>.zip
 	$(BIN)/python -m bundle package
+
+fuzz: $(VENV)/dev  ## Install and feed the readers with broken files, guided by coverage: five minutes, FUZZ_SECONDS each
+	$(BIN)/pip install --quiet --requirement requirements-fuzz.txt
+	$(BIN)/python -m tests.fuzzing.fuzz --seconds $(FUZZ_SECONDS)
 
 bench: $(VENV)/dev  ## Install and measure speed and memory; best on a quiet machine
 	$(BIN)/python -m pytest -m bench -s -q

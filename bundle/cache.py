@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,13 +21,13 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from bundle.cohort import SECTIONS, CohortError, Problem, load_section
-from bundle.files import replacing, write_json, write_text
+from bundle.files import read_json, replacing, write_json, write_text
 from bundle.names import nearest
 from bundle.overlap import voxel_digest
+from bundle.records import CACHE_FORMAT
 from bundle.storage import STORAGES, ReadStoredd, pack
 from bundle.volumes import VolumeError, checked_volume
 
-FORMAT = 1  # of the folder
 VOLUMES, LEDGER, SETTINGS, PHANTOM = "volumes", "volumes.jsonl", "cache.json", "phantom.json"
 _ADVICE = "The other volumes are kept. Correct these images, or make a datalist without them, and run it again."
 Entry = dict[str, Any]  # of the ledger: name, source, intensity, image_digest, shape, bytes
@@ -112,7 +113,7 @@ def _claim(output: Path, datalist: Path, recipe: Mapping[str, Any], storage: str
     phantom = datalist.absolute().parent / PHANTOM
     warning = phantom.read_text(encoding="utf-8") if phantom.is_file() else ""
     settings: dict[str, Any] = {
-        "format": FORMAT,
+        "format": CACHE_FORMAT,
         "preprocessing": json.loads(json.dumps(recipe)),
         "storage": storage,
         "phantom": _digest(warning) if warning else None,
@@ -309,9 +310,17 @@ def _entries(output: Path) -> dict[str, Entry]:
 def _parsed(line: str) -> Entry | None:
     """A line of the ledger; the last one of a killed run may be cut."""
     try:
-        return json.loads(line)
-    except ValueError:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
         return None
+    return entry if isinstance(entry, dict) and _is_whole(entry) else None
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Whether an entry has all there must be; its name becomes that of a file, and must be one that `_scans` gives."""
+    named = isinstance(entry.get("name"), str) and re.fullmatch("[0-9a-f]{32}", entry["name"]) is not None
+    kinds = {"source": str, "image_digest": str, "intensity": list, "shape": list, "bytes": int}
+    return named and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
 
 
 def _size(path: Path) -> int | None:
@@ -330,7 +339,7 @@ def _write_datalist(target: Path, datalist: Path, scans: Mapping[str, _Scan], en
         content[section] = [
             {**item, **_cached(entries[scans[image].name])} for item, image in zip(items, images, strict=True)
         ]
-    write_json(target, {"cached_from": _relative(datalist, target.parent), **content})
+    write_json(target, {"cached_from": _relative(datalist, target.parent), **content, "cache_format": CACHE_FORMAT})
 
 
 def _cached(entry: Entry) -> dict[str, Any]:
@@ -353,7 +362,8 @@ def _tidy(output: Path, settings: Mapping[str, Any], scans: Mapping[str, _Scan],
 def _named(output: Path) -> set[str]:
     """Volumes that the datalists of a cache name."""
     contents = [content for p in output.glob("*.json") if "cached_from" in (content := _read_json(p))]
-    return {Path(item["image"]).stem for c in contents for s in SECTIONS for item in c.get(s, [])}
+    items = [item for content in contents for s in SECTIONS if isinstance(content.get(s), list) for item in content[s]]
+    return {Path(str(item["image"])).stem for item in items if isinstance(item, dict) and "image" in item}
 
 
 def _volume(output: Path, name: str) -> Path:
@@ -362,9 +372,9 @@ def _volume(output: Path, name: str) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CohortError(f"{path} cannot be read as JSON ({error}); correct it or make it again.") from error
+        content = read_json(path)
+    except ValueError as error:
+        raise CohortError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise CohortError(f"{path} holds a {type(content).__name__}, expected the object of a datalist.")
     return content

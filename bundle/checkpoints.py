@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.files import replacing, write_json
+from bundle.cards import CARD_FORMAT, check_card
+from bundle.files import read_json, replacing, write_json
 from bundle.networks import Encoder, encoder_of, freeze
 
-CARD_FORMAT = 1
 STORAGES = {"float32": torch.float32, "float16": torch.float16}
 SCRATCH = "scratch"  # in place of a file: start from random weights
 HEAD = ("class_layers.", "features.norm5.")  # of MONAI's DenseNet; no encoder has them
@@ -90,8 +89,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"There is no weights file {path}; pretrain first, or give the path of your weights.")
     try:
+        _refuse_packed(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # as many kinds as ways to damage a file
         raise ValueError(
             f"{path} is no readable file of plain weights ({type(error).__name__}). Expected a state dict "
             "written by torch.save; files that hold pickled objects are refused because opening them runs their code."
@@ -99,7 +99,25 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     state_dict = content.get("model") if isinstance(content, dict) and "model" in content else content
     if not isinstance(state_dict, dict) or not all(isinstance(v, Tensor) for v in state_dict.values()):
         raise ValueError(f"{path} holds no state dict (name → tensor); give the weights alone, such as pretrained.pt.")
+    odd = [str(name) for name, tensor in state_dict.items() if not isinstance(name, str) or not _is_plain(tensor)]
+    if odd:
+        raise ValueError(f"{path} holds what no network saves: {_listed(odd)}. Expected dense tensors of real numbers.")
     return state_dict
+
+
+def _refuse_packed(path: Path) -> None:
+    """torch.save compresses nothing; an archive that unpacks to more than it holds is made to fill the memory."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                raise ValueError("a compressed archive")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is dense and holds its elements; a view may claim any number of them."""
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport:
@@ -125,13 +143,26 @@ def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport
     path = Path(path)
     content = _with_our_names(read_state_dict(path))
     found = {name: tensor for name, tensor in content.items() if _is_trunk(name)}
-    encoder = encoder_of(found or content) if encoder is None else encoder
+    if encoder is None:
+        _refuse_mismatch(path, _shown(path, found or content).state_dict(), found)
+        encoder = encoder_of(found)
     _refuse_mismatch(path, encoder.state_dict(), found)
     encoder.load_state_dict(found)
     report = LoadReport(encoder, path, tuple(found), tuple(name for name in content if name not in found))
     logger.info(str(report))
     _warn_of(path)
     return report
+
+
+def _shown(path: Path, content: Mapping[str, Tensor]) -> Encoder:
+    """The encoder that names and shapes show, without memory for its weights: they may show any number."""
+    try:
+        with torch.device("meta"):
+            return encoder_of(content)
+    except ValueError:
+        raise
+    except Exception as error:  # of MONAI's and torch's layers
+        raise ValueError(f"{path} shows an encoder that cannot be built ({type(error).__name__}: {error}).") from error
 
 
 def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = False) -> None:
@@ -187,17 +218,12 @@ def read_card(weights: str | Path) -> dict[str, Any]:
     """The card beside a weights file; empty when there is none.
 
     Raises:
-        ValueError: when the card is damaged, or belongs to other weights.
+        ValueError: when the card is damaged, of an unknown format, or belongs to other weights.
     """
     path = Path(weights).with_suffix(".json")
     if not path.is_file():
         return {}
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"The card {path} is not valid JSON ({error}); restore it, or delete it.") from error
-    if not isinstance(card, dict):
-        raise ValueError(f"The card {path} is no JSON object; restore it, or delete it.")
+    card = check_card(read_json(path, "The card "), path)
     if Path(weights).is_file() and card.get("sha256") not in (None, sha256(Path(weights))):
         raise ValueError(f"The card {path} belongs to other weights than {weights}: their sha256 differs; restore it.")
     return card
@@ -210,7 +236,8 @@ def classifier_card(weights: str | Path) -> dict[str, Any]:
         ValueError: when there is none, or it is another kind's.
     """
     card = read_card(weights)
-    if card.get("kind") != "classifier" or "val_threshold" not in card.get("validation", {}):
+    known = "class_names" in card and (card.get("validation") or {}).get("val_threshold") is not None
+    if card.get("kind") != "classifier" or not known:
         kind = f"that of {card.get('kind', 'something else')}" if card else "missing"
         raise ValueError(
             f"{weights} needs the card of a classifier beside it, with its classes and operating point, but the card "

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from monai.data import load_decathlon_datalist
 
-from bundle.files import write_text
+from bundle.cards import check_format
+from bundle.files import read_json, write_text
 from bundle.names import nearest, quoted
 from bundle.participants import (
     TIV_RANGE,
@@ -32,6 +33,7 @@ from bundle.participants import (
     read_table,
     sexes,
 )
+from bundle.records import CACHE_FORMAT, RECORD_KEYS, collatable, stored_records
 from bundle.volumes import expand_pattern, find_images, pattern_fields, volume_faults
 
 __all__ = [
@@ -49,9 +51,6 @@ logger = logging.getLogger(__name__)
 
 SECTIONS = ("training", "validation", "test")
 METADATA_COLUMNS = ("age", "sex", "site", "tiv")
-RECORD_KEYS = ("image", "participant_id", "session_id", "site", "age", "sex", "tiv", "label")
-# What stands for null in a batch, which cannot hold None; elsewhere it is an empty string.
-_UNKNOWN: dict[str, float | int] = {"age": math.nan, "tiv": math.nan, "label": -1}
 _YEARS = "write years as a plain number such as 25.5, or n/a"
 _MILLILITRES = "give millilitres (FreeSurfer writes mm³: divide by 1000), or n/a"
 
@@ -178,17 +177,16 @@ def load_section(
     datalist = Path(datalist)
     content = _read_json(datalist)
     _require_section(content, datalist, section)
-    stored = [item if isinstance(item, dict) else {"image": item} for item in content[section]]
-    if any(not item.get("image") for item in stored):
-        raise CohortError(f"{datalist}: section '{section}' has an item without an image.")
+    stored = stored_records(content[section], section, datalist)
     if not stored:  # MONAI fails on an empty test section.
         return []
     loaded = load_decathlon_datalist(datalist, is_segmentation=False, data_list_key=section)
     # Only the image: MONAI makes a path of every string that happens to name one, such as "sub-01".
     paths = [new["image"] for new in loaded]
-    items = [_collatable({**old, "image": path}) for old, path in zip(stored, paths, strict=True)]
+    items = [collatable({**old, "image": path}) for old, path in zip(stored, paths, strict=True)]
     if cached is not None:
         _require_cached(items, datalist, cached)
+    check_format(content.get("cache_format", CACHE_FORMAT), CACHE_FORMAT, datalist)
     if metadata_columns:
         sites = _sites(content)
         for item in items:
@@ -326,9 +324,9 @@ def _read_json(datalist: Path) -> dict[str, Any]:
     if not datalist.is_file():
         raise CohortError(f"The datalist {datalist} does not exist; make it first.")
     try:
-        content = json.loads(datalist.read_text(encoding="utf-8"))
+        content = read_json(datalist, "The datalist ")
     except ValueError as error:
-        raise CohortError(f"The datalist {datalist} is not valid JSON: {error}.") from error
+        raise CohortError(str(error)) from error
     return content if isinstance(content, dict) else {}
 
 
@@ -359,20 +357,9 @@ def _require_cached(items: Sequence[Mapping[str, Any]], datalist: Path, cached: 
     )
 
 
-def _collatable(item: dict[str, Any]) -> dict[str, Any]:
-    known = {name: item.get(name) for name in (*RECORD_KEYS, *item)}
-    filled = {k: _UNKNOWN.get(k, "") if v is None else v for k, v in known.items()}
-    try:
-        kinds = {"age": float, "tiv": float, "label": int}
-        return {**filled, **{name: kind(filled[name]) for name, kind in kinds.items()}}
-    except (TypeError, ValueError) as error:
-        raise CohortError(
-            f"{item['image']} has an age, tiv or label that is no number ({error}); correct the datalist."
-        ) from error
-
-
 def _sites(content: Mapping[str, Any]) -> list[str]:
-    items = [item for name in SECTIONS for item in content.get(name, []) if isinstance(item, dict)]
+    lists = [section for name in SECTIONS if isinstance(section := content.get(name), list)]
+    items = [item for section in lists for item in section if isinstance(item, dict)]
     return sorted({str(item["site"]) for item in items if item.get("site") is not None})
 
 

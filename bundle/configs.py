@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bundle import rules
+from bundle.expressions import ExpressionError, parse_yaml, refuse_code
 from bundle.names import nearest
 
 FOLDER = Path("configs")
@@ -37,9 +36,11 @@ def read_config(path: Path) -> dict[str, Any]:
         raise OptionError(f"There is no config {path}; the configs are {', '.join(known)}.")
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+        content = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content or {}, dict) or not all(isinstance(key, str) for key in content or {}):
+        raise OptionError(f"{path} holds no options by name; expected a line such as `epochs: 20`.")
     return content or {}
 
 
@@ -81,9 +82,9 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _parse_value(text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise OptionError(f"The value {text} cannot be read: {' '.join(str(error).split())}") from error
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise OptionError(f"The value {text[:60]!r} cannot be read: {error}") from error
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
         return float(value)  # YAML 1.1 reads 1e-4 as a string
     return value
@@ -147,8 +148,10 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any], com
     """
     for key, value in overrides.items():
         current = _look_up(config, key)
-        if isinstance(value, str) and value.startswith(_EXPRESSIONS):
-            raise OptionError(f"--{key} {value}: expressions are for config files; give a plain value.")
+        try:
+            refuse_code(key, value)
+        except ExpressionError as error:
+            raise OptionError(str(error)) from error
         if not _fits(key, current, value):
             raise OptionError(f"--{key} is {current!r} in the config, but {value!r} was given; expected the same type.")
     check_values(command, overrides, "--")

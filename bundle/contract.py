@@ -148,10 +148,14 @@ class Contract:
     Args:
         profile: what `profile` measured of the training cohort, from a model's card; None examines against anatomy
             alone, on the 1.5 mm reference grid.
+
+    Raises:
+        ValueError: when the profile is damaged.
     """
 
     def __init__(self, profile: Mapping[str, Any] | None = None) -> None:
         self.profile = dict(profile or {})
+        _check_profile(self.profile)
         self.grid = Grid.from_card(self.profile["grid"]) if "grid" in self.profile else REFERENCE
 
     def examine(self, path: str | Path) -> Examination:
@@ -193,6 +197,22 @@ class Contract:
     def _likeness(self, measures: Mapping[str, float]) -> list[Check]:
         known = self.profile.get("measures", {})
         return [_compare(name, measures[name], known[name]) for name in LIMITS if name in known]
+
+
+def _check_profile(profile: Mapping[str, Any]) -> None:
+    measures, sides = profile.get("measures", {}), profile.get("sides")
+    if not isinstance(measures, Mapping):
+        raise ValueError("The card's profile of the training scans holds no measures; restore the card.")
+    wrong = [str(name) for name, row in measures.items() if not _are_numbers(row, len(LEVELS))]
+    if sides and not ("left and right" in measures and _are_numbers(sides, math.prod(SIDES) // 2)):
+        wrong.append("sides")
+    if wrong:
+        raise ValueError(f"The card's profile of the training scans is damaged ({', '.join(wrong)}); restore the card.")
+
+
+def _are_numbers(row: Any, count: int) -> bool:
+    plain = isinstance(row, list) and all(type(value) in (int, float) for value in row)
+    return plain and len(row) == count and all(abs(value) < 1e30 for value in row)  # also no NaN
 
 
 def measure(volume: Array, grid: Grid) -> dict[str, float]:

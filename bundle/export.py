@@ -54,7 +54,10 @@ class OnnxClassifier(nn.Module):
             import onnxruntime
         except ImportError as error:
             raise ValueError("--backend onnx needs onnxruntime: pip install onnxruntime") from error
-        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own
+            raise ValueError(f"{path} is no ONNX file that can be computed ({error}); export it again.") from error
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Logits (N, classes); the embedding (N, E) is kept."""

@@ -19,6 +19,8 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 from torch.utils.data import Dataset
 
+from bundle.arrays import read_arrays
+from bundle.cards import check_format
 from bundle.checkpoints import load_network
 from bundle.files import replacing
 from bundle.metrics import OverallScaler, platt, ridge
@@ -28,6 +30,9 @@ Array = NDArray[np.float64]
 NEIGHBOURS = 5
 LEAST = 25  # healthy training subjects of known age, below which no age is estimated
 FOLDS = 5
+RECORD_FORMAT = 1  # a record without one is of this format, too
+LARGEST = 4096  # numbers in an embedding: their covariance is kept
+NAMES = ("embedding", "ages", "labels", "validation_labels", "validation_probabilities", "healthy")
 
 
 class TrainingEmbeddings:
@@ -156,7 +161,7 @@ def write_record(
     embedding = {"embedding": seen["embedding"].astype(np.float32), "ages": seen["age"], "labels": seen["label"]}
     embedding["healthy"] = seen["sum"].sum(0) / max(1, int((seen["label"] == 0).sum()))
     validated = {"validation_labels": judged["label"], "validation_probabilities": judged["probability"]}
-    content: dict[str, Any] = {**embedding, **validated}
+    content: dict[str, Any] = {"format": RECORD_FORMAT, **embedding, **validated}
     with replacing(record_path(model)) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **content)
 
@@ -174,12 +179,31 @@ def load_record(model: str | Path) -> TrainingRecord:
     if not path.is_file():
         raise ValueError(f"There is no {path}, which says what the model was trained on; train again, or restore it.")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = ("embedding", "ages", "labels", "validation_labels", "validation_probabilities", "healthy")
-            embedding, ages, labels, *validated = (arrays[name] for name in names)
-        return TrainingRecord(TrainingEmbeddings(embedding, ages, labels), *validated)
-    except Exception as error:  # zipfile, zlib, numpy and scikit-learn each have their own errors
+        arrays = read_arrays(path)
+        found = arrays.get("format", np.array(RECORD_FORMAT)).tolist()
+    except Exception as error:  # zipfile, zlib and numpy each have their own errors
         raise ValueError(f"{path} is no record of a training ({type(error).__name__}); restore the file.") from error
+    check_format(found, RECORD_FORMAT, path)
+    try:
+        embedding, ages, labels, *validated = (arrays[name] for name in NAMES)
+        _check_arrays(embedding, ages, labels, *validated)
+        return TrainingRecord(TrainingEmbeddings(embedding, ages, labels), *validated)
+    except Exception as error:  # scikit-learn has its own errors
+        raise ValueError(f"{path} is no record of a training ({type(error).__name__}); restore the file.") from error
+
+
+def _check_arrays(
+    embedding: NDArray, ages: NDArray, labels: NDArray, validated: NDArray, probabilities: NDArray, healthy: NDArray
+) -> None:
+    """Refuse arrays that no training wrote."""
+    n, m = embedding.shape[:1], validated.shape
+    fits = ages.shape == labels.shape == n and probabilities.shape == m and len(m) == 1
+    if not fits or embedding.ndim != 2 or embedding.shape[1] > LARGEST or healthy.ndim != 4:
+        raise ValueError("shapes that do not fit each other")
+    diagnoses = np.concatenate([labels, validated])
+    finite = np.isfinite(embedding).all() and np.isfinite(healthy).all()
+    if not finite or not np.isin(diagnoses, (0, 1)).all() or not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError("values that no training writes")
 
 
 def _observe(classifier: Classifier, batches: Iterable[Mapping], device: str | torch.device) -> dict[str, NDArray]:

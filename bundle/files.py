@@ -78,3 +78,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file atomically, indented, with a final newline."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, what: str = "") -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        what: it is, for the message, such as "The card ".
+
+    Raises:
+        ValueError: when it cannot be opened or is no JSON; the message names the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # lists in lists in lists …
+        raise ValueError(f"{what}{path} is not valid JSON ({error}); restore it, or make it again.") from error

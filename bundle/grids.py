@@ -16,6 +16,8 @@ from nilearn import datasets
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+LONGEST = 512  # voxels along an axis
+FINEST = 2**27  # voxels on which a volume is sampled, at most; coarser where a header claims tiny voxels
 SAME_MM = 0.01  # affines that differ by less are the same
 TISSUES = ("grey matter", "white matter", "T1w")
 
@@ -56,8 +58,21 @@ class Grid:
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any]) -> Grid:
-        """The inverse of `card`."""
-        return cls.of(card["shape"], card["affine"])
+        """The inverse of `card`.
+
+        Raises:
+            ValueError: when it is no grid of a brain.
+        """
+        try:
+            shape, affine = np.array(card["shape"]), np.array(card["affine"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"The card's grid has no shape and affine ({error!r}); restore the card.") from error
+        if shape.shape != (3,) or shape.dtype.kind != "i" or not 0 < shape.min() <= shape.max() <= LONGEST:
+            raise ValueError(f"The card's grid has {shape.tolist()} voxels, expected three numbers up to {LONGEST}.")
+        numbers = affine.shape == (4, 4) and affine.dtype.kind in "if" and bool(np.isfinite(affine).all())
+        if not numbers or not 1e-3 < abs(np.linalg.det(affine[:3, :3])) < 1e6:
+            raise ValueError(f"The card's grid has no usable affine: {affine.tolist()}; restore the card.")
+        return cls.of(shape, affine)
 
     def is_same(self, shape: Any, affine: Any) -> bool:
         """Whether other voxels are these."""
@@ -93,7 +108,8 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
     if grid.is_same(volume.shape, affine):
         return np.asarray(volume, dtype=np.float32)
     step = np.linalg.norm((np.linalg.inv(affine) @ grid.matrix)[:3, :3], axis=0)  # of the target, in source voxels
-    parts = np.maximum(1, np.floor(step + 0.45)).astype(int)  # up to 1.5, linear interpolation suffices
+    most = max(1, int((FINEST / np.prod(grid.shape)) ** (1 / 3)))
+    parts = np.floor(step + 0.45).clip(1, most).astype(int)  # up to 1.5, linear interpolation suffices
     fine = grid.matrix
     fine[:3, :3] /= parts
     fine[:3, 3] -= grid.matrix[:3, :3] @ ((parts - 1) / (2 * parts))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle import configs, inputs
+from bundle import configs, expressions, inputs
 
 SOME_REFUSED = 3  # exit status
 
@@ -129,7 +129,8 @@ def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
     from bundle.prediction import count_refused, network_of
 
-    places = {"dataset_dir": options.source, "output_dir": options.output}
+    named = {"dataset_dir": options.source, "output_dir": options.output}
+    places = {name: expressions.plain_path(path) for name, path in named.items()}
     _run_or_preview(options, files, {**network_of(read["model"]), **given, **places}, "inference")
     return SOME_REFUSED if not options.dry_run and count_refused(options.output) else 0
 

@@ -189,12 +189,12 @@ def encoder_of(state_dict: Mapping[str, Tensor]) -> Encoder:
     Raises:
         ValueError: when the names are of neither.
     """
-    if (stem := state_dict.get("features.conv0.weight")) is not None:
-        first = state_dict.get("features.denseblock1.denselayer1.layers.conv2.weight")
+    if (stem := _kernels(state_dict, "features.conv0.weight")) is not None:
+        first = _kernels(state_dict, "features.denseblock1.denselayer1.layers.conv2.weight")
         if first is not None:
             norm = "batch" if "features.norm0.running_mean" in state_dict else "group"
             return DenseNetEncoder(stem.shape[1], stem.shape[0], first.shape[0], _dense_blocks(state_dict), norm)
-    elif (stem := state_dict.get("features.conv1.weight")) is not None:
+    elif (stem := _kernels(state_dict, "features.conv1.weight")) is not None:
         return ResNetEncoder(stem.shape[1], stem.shape[0])
     raise ValueError(
         "These are no weights of a known encoder: neither features.conv0.weight and "
@@ -203,12 +203,20 @@ def encoder_of(state_dict: Mapping[str, Tensor]) -> Encoder:
     )
 
 
+def _kernels(state_dict: Mapping[str, Tensor], name: str) -> Tensor | None:
+    """The kernels of a 3D convolution, where there are any."""
+    found = state_dict.get(name)
+    return found if found is not None and found.ndim == 5 and 0 not in found.shape else None
+
+
 def _dense_blocks(names: Mapping[str, Tensor]) -> list[int]:
     """Layers of each dense block: the highest number that any tensor's name has."""
     blocks: dict[int, int] = {}
     for name in names:
-        if found := re.match(r"features\.denseblock(\d+)\.denselayer(\d+)\.", name):
+        if found := re.match(r"features\.denseblock(\d{1,9})\.denselayer(\d{1,9})\.", name, re.ASCII):
             block, layer = int(found[1]), int(found[2])
+            if max(block, layer) > len(names):
+                raise ValueError(f"A tensor is named {name}, but there are {len(names)} in all. Nothing was loaded.")
             blocks[block] = max(blocks.get(block, 0), layer)
     return [blocks.get(block, 0) for block in range(1, max(blocks) + 1)]
 

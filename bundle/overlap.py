@@ -125,7 +125,12 @@ def _shared(records: Sequence[Mapping[str, Any]], digests: Sequence[str], known:
 
 def _image_digest(record: Mapping[str, Any]) -> str:
     """Of the image itself; a cached record states that of the image it was made from."""
-    return record.get("image_digest") or voxel_digest(read_volume(Path(record["image"])))
+    if digest := record.get("image_digest"):
+        return str(digest)
+    try:
+        return voxel_digest(read_volume(Path(record["image"])))
+    except VolumeError as error:
+        raise VolumeError(f"{record['image']} {error}") from error
 
 
 def _hex(content: bytes) -> str:

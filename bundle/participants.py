@@ -30,7 +30,7 @@ CONTROL_WORDS = frozenset(["control", "controls", "healthy", "healthy control", 
 TIV_RANGE = (100.0, 5000.0)  # mL: tells millilitres from litres and from cubic millimetres
 _SEX_WORDS = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _MISSING = ("", "n/a", "na", "nan", "null")
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_NUMBER = r"[+-]?(?:[0-9]{1,300}\.?[0-9]{0,300}|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,9})?"
 _UNSAFE = "contains a path separator, '..' or a control character; rename it"
 _PRINTED = 20
 _ADVICE = "Correct them, or leave these scans out with --skip-invalid."
@@ -119,7 +119,8 @@ def _parsed(path: Path) -> pd.DataFrame:
         header = file.readline()
     separator = "\t" if "\t" in header else max(",;", key=header.count)
     options: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False}
-    cells = pd.read_csv(path, sep=separator, encoding="utf-8-sig", **options)
+    # Not compressed, whatever its name ends in: a small archive may unpack to anything.
+    cells = pd.read_csv(path, sep=separator, encoding="utf-8-sig", compression=None, **options)
     return cells.fillna("").astype(object)
 
 

@@ -101,7 +101,10 @@ def reliability(table: pd.DataFrame, own: float, name: str) -> str:
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":")
     axes.plot(table["predicted"], table["observed"], color=BLUE, marker="o", label="validation subjects")
     axes.axvline(own, color=ORANGE, linewidth=2.5, label="this scan")
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=f"calibrated probability of {name}", ylabel=f"share that was {name}")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    # As it is: between two dollar signs of a name there is no formula.
+    axes.set_xlabel(f"calibrated probability of {name}", parse_math=False)
+    axes.set_ylabel(f"share that was {name}", parse_math=False)
     axes.legend(frameon=False, fontsize="small")
     return _finished(figure, axes)
 

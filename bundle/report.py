@@ -98,7 +98,7 @@ def learning_curves(
     figure = Figure(figsize=(4.2 * len(tasks) + 0.4, 4.8), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         _curves_of_task(axes, summary[summary["task"] == task], (best_auc or {}).get(task), looks)
-        axes.set_title(task.capitalize())
+        axes.set_title(task.capitalize(), parse_math=False)
     _legend(figure, [*looks, "best achievable"])
     figure.axes[0].set_ylabel("ROC-AUC on test subjects")
     _save(figure, path, note)
@@ -141,7 +141,8 @@ def calibration_curves(path: Path, panels: Mapping[str, Mapping[str, pd.DataFram
             axes.plot(table["predicted"], table["observed"], label=method, **{**looks[method], "marker": None})
             sizes = 4 + 150 * table["n"] / table["n"].sum()
             axes.scatter(table["predicted"], table["observed"], sizes, color=looks[method]["color"])
-        axes.set(xlim=(0, 1), ylim=(0, 1), title=title.capitalize(), xlabel="predicted probability of being a patient")
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability of being a patient")
+        axes.set_title(title.capitalize(), parse_math=False)
         axes.set_aspect("equal")
         _tidy(axes)
     figure.axes[0].set_ylabel("share of patients")
@@ -193,7 +194,8 @@ def _legend(figure: Figure, order: Sequence[str]) -> None:
     }
     names = [name for name in order if name in found]
     handles = [found[name] for name in names]
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
+    plain = [name.replace("$", r"\$") for name in names]  # no formula between two dollar signs
+    figure.legend(handles, plain, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
 
 
 def _tidy(axes: Axes) -> None:
@@ -201,6 +203,6 @@ def _tidy(axes: Axes) -> None:
 
 
 def _save(figure: Figure, path: Path, note: str) -> None:
-    figure.suptitle(note, fontsize="small", color="0.3")
+    figure.suptitle(note, fontsize="small", color="0.3", parse_math=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -17,9 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from bundle import configs
+from bundle.expressions import parse_yaml
 from bundle.files import write_json
 from bundle.inputs import input_files
 from bundle.names import nearest
@@ -207,6 +206,6 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         try:
-            return yaml.safe_load(text) if text[:1] in "[{" else text
-        except yaml.YAMLError:
+            return parse_yaml(text) if text[:1] in "[{" else text
+        except ValueError:
             return text

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Header
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bundle.grids import REFERENCE, Grid
-from bundle.volumes import VolumeError, read_volume
+from bundle.images import UnreadableError, VolumeError, open_image, refusing
+from bundle.volumes import read_volume, values_of
 
 ENDINGS = (".nii", ".nii.gz", ".npy", ".mgz", ".mgh", ".img", ".hdr")
 SHIFT_MM = 1.0  # sform and qform that place a corner further apart disagree
-_UNREADABLE = (OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, zlib.error)
 
 
-class ScanError(ValueError):
+class ScanError(VolumeError):
     """A scan that cannot be read; `check` names what was looked at, the message says what was found."""
 
     def __init__(self, check: str, reason: str) -> None:
@@ -59,14 +55,13 @@ def read_scan(path: Path, grid: Grid) -> Scan:
     """
     _require_file(path)
     try:
-        scan = _read_npy(path, grid) if path.suffix == ".npy" else _read_image(path)
-    except VolumeError as error:
-        raise ScanError("dimensions", f"The file {error}.") from error
+        with refusing():
+            scan = _read_npy(path, grid) if path.suffix == ".npy" else _read_image(path)
     except ScanError:
         raise
-    except (*_UNREADABLE, ImageFileError, HeaderDataError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ScanError("file", f"The file cannot be read ({reason}); copy or convert it again.") from error
+    except VolumeError as error:
+        check = "file" if isinstance(error, UnreadableError) else "dimensions"
+        raise ScanError(check, f"The file {error}.") from error
     bad = scan.volume.size - int(np.count_nonzero(np.isfinite(scan.volume)))
     if bad:
         raise ScanError("values", f"{bad} of {scan.volume.size} voxels are NaN or infinite; preprocess it again.")
@@ -104,23 +99,12 @@ def _read_npy(path: Path, grid: Grid) -> Scan:
 
 
 def _read_image(path: Path) -> Scan:
-    image: Any = nib.load(path)
-    if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
-        raise ScanError("orientation", "An Analyze file does not say which side is left; convert it to NIfTI.")
+    image = open_image(path)
     notes = _placed(_stored_header(image)) if isinstance(image.header, Nifti1Header) else ()
     affine = np.asarray(image.affine, dtype=float)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise ScanError("orientation", "The affine is not invertible, so voxels have no size; mend the header.")
-    nifti = path.name.lower().endswith((".nii", ".nii.gz"))
-    values = read_volume(path) if nifti else _real(np.asarray(image.dataobj))
-    return Scan(np.array(values, dtype=np.float32), affine, notes)
-
-
-def _real(values: NDArray[Any]) -> NDArray[Any]:
-    shape = tuple(n for n in values.shape if n != 1) if values.ndim > 3 else values.shape
-    if len(shape) != 3 or values.dtype.kind not in "iuf":
-        raise VolumeError(f"has shape {'×'.join(map(str, values.shape))} of {values.dtype}, expected a 3D map")
-    return values.reshape(shape)
+    return Scan(np.array(values_of(image), dtype=np.float32), affine, notes)
 
 
 def _stored_header(image: Any) -> Nifti1Header:

@@ -12,6 +12,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from bundle.arrays import open_array
 from bundle.volumes import VolumeError
 
 STORAGES = ("float16", "uint8")
@@ -42,8 +43,10 @@ class ReadStoredd(MapTransform):
 def _mapped(path: Path) -> torch.Tensor:
     try:
         # Not "r": torch has no read-only tensors and warns of them. What is written to a copy-on-write map stays there.
-        stored = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        stored = open_array(path, "c")
+        if stored.dtype not in STORAGES or stored.ndim != 4:
+            raise ValueError(f"it holds {stored.dtype} of shape {stored.shape}")
+    except Exception as error:  # as many kinds as ways to damage a file
         raise ValueError(
             f"The cached volume {path} cannot be read ({error}); run the same cache command again."
         ) from error

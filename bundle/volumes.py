@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import glob
-import gzip
 import math
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from tqdm import tqdm
+
+from bundle.arrays import open_array
+from bundle.images import MOST_VOXELS, VolumeError, open_image, refusing
 
 # BIDS writes these before an id in file names and, optionally, in tables.
 BIDS_PREFIXES = {"participant_id": "sub-", "session_id": "ses-"}
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _GLOB_TOKEN = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
-
-
-class VolumeError(ValueError):
-    """A file that holds no usable 3D volume; the message says what was found."""
+Opened = tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]  # shape, type and what reads the values
 
 
 def without_prefix(name: str, value: str) -> str:
@@ -173,10 +167,20 @@ def read_volume(path: Path, expected_shape: Sequence[int] | None = None) -> np.n
         (D, H, W); stored axes of length one, as in OpenBHB's (1, 1, 121, 145, 121), are squeezed.
 
     Raises:
-        VolumeError: the file holds no 3D volume of the expected shape.
-        OSError: the file is missing or damaged; so are EOFError, zlib.error and nibabel's errors.
+        VolumeError: the file is missing or damaged, or holds no 3D volume of the expected shape.
     """
-    shape, dtype, read = (_open_npy if path.suffix == ".npy" else _open_nifti)(path)
+    with refusing():
+        return _values((_open_npy if path.suffix == ".npy" else _open_nifti)(path), expected_shape)
+
+
+def values_of(image: Any) -> np.ndarray:
+    """The values of an opened image, as of `read_volume`."""
+    with refusing():
+        return _values(_opened(image), None)
+
+
+def _values(opened: Opened, expected_shape: Sequence[int] | None) -> np.ndarray:
+    shape, dtype, read = opened
     squeezed = _squeezed(shape)
     _require_shape(shape, squeezed, expected_shape)
     if not np.issubdtype(dtype, np.integer) and not np.issubdtype(dtype, np.floating):
@@ -221,9 +225,6 @@ def checked_volume(path: Path, expected_shape: Sequence[int] | None = None) -> n
         volume = read_volume(path, expected_shape)
     except VolumeError as error:
         raise VolumeError(f"the image {error}") from error
-    except _UNREADABLE as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise VolumeError(f"the image cannot be read ({reason}); copy or convert it again") from error
     if fault := _content_fault(volume):
         raise VolumeError(fault)
     return volume
@@ -248,24 +249,19 @@ def volume_faults(
         return list(bar)
 
 
-def _open_npy(path: Path) -> tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+def _open_npy(path: Path) -> Opened:
+    array = open_array(path)
     return array.shape, array.dtype, lambda: np.asarray(array)
 
 
-def _open_nifti(path: Path) -> tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]:
+def _open_nifti(path: Path) -> Opened:
     if not path.name.endswith((".nii", ".nii.gz")):
         raise VolumeError(f"ends in '{path.suffix}', expected .nii, .nii.gz or .npy; convert it")
-    image: Any = nib.load(path)
+    return _opened(open_image(path))
 
-    def read() -> np.ndarray:
-        if path.suffix != ".gz":
-            return np.asarray(image.dataobj)
-        # To the last byte: only then is the checksum compared.
-        content = gzip.decompress(path.read_bytes())
-        return np.asarray(type(image).from_bytes(content).dataobj)
 
-    return image.shape, image.get_data_dtype(), read
+def _opened(image: Any) -> Opened:
+    return image.shape, image.get_data_dtype(), lambda: np.asarray(image.dataobj)
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -277,6 +273,8 @@ def _require_shape(stored: tuple[int, ...], squeezed: tuple[int, ...], expected:
         raise VolumeError(f"holds several volumes (shape {_size(stored)}); give one 3D map a scan")
     if len(squeezed) < 3 or math.prod(squeezed) == 0:
         raise VolumeError(f"has shape {_size(stored)}, expected a 3D map")
+    if math.prod(squeezed) > MOST_VOXELS:
+        raise VolumeError(f"has {_size(squeezed)} voxels, expected at most {MOST_VOXELS:,}")
     if expected is not None and squeezed != tuple(expected):
         raise VolumeError(
             f"has {_size(squeezed)} voxels, expected {_size(expected)}; resample it onto that grid "

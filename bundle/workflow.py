@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from bundle.checkpoints import load_encoder
 from bundle.cohort import SECTIONS, load_section
 from bundle.components import check_components
 from bundle.configs import FOLDER
-from bundle.files import replacing, write_json, write_text
+from bundle.files import read_json, replacing, write_json, write_text
 from bundle.folds import Trial, draw_trials, fold_trials, site_trials
 from bundle.metrics import bootstrap_auc, interval, reliability
 from bundle.names import nearest, quoted
@@ -342,7 +341,10 @@ def phantom_of(datalists: Iterable[str]) -> dict[str, Any]:
     """The phantom's summary when the datalists are a phantom's, else nothing."""
     summaries = {Path(d).parent / "phantom.json" for d in datalists}
     found = [p for p in summaries if p.is_file()]
-    return json.loads(found[0].read_text(encoding="utf-8")) if found else {}
+    summary = read_json(found[0]) if found else {}
+    if not isinstance(summary, dict):
+        raise ValueError(f"{found[0]} says nothing of a phantom; restore it, or delete it.")
+    return summary
 
 
 def warning_of(datalist: str | Path) -> str:

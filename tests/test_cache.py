@@ -115,6 +115,7 @@ def test_a_datalist_keeps_all_it_said(cohort, tmp_path):
     fill(cohort, tmp_path / "cache")
     original, cached = (json.loads((f / cohort.name).read_text()) for f in (cohort.parent, tmp_path / "cache"))
     assert cached.pop("cached_from") == "../cohort/pretraining.json"
+    assert cached.pop("cache_format") == 1
     assert cached.keys() == original.keys()
     for before, after in zip(original["validation"], cached["validation"], strict=True):
         assert after.items() >= {**before, "image": after["image"], "intensity": [1.0, 0.0]}.items()

@@ -229,7 +229,8 @@ def test_cards_are_read_and_checked(tmp_path):
     assert read_card(path) == {}
     with pytest.raises(ValueError, match="but the card is missing"):
         classifier_card(path)
-    save_weights(path, classifier(), {"kind": "classifier", "validation": {"val_threshold": 0.4}})
+    known = {"class_names": ["control", "patient"], "validation": {"val_threshold": 0.4}}
+    save_weights(path, classifier(), {"kind": "classifier", **known})
     assert classifier_card(path)["validation"]["val_threshold"] == 0.4
     save_weights(path, classifier(), {"kind": "encoder"})
     with pytest.raises(ValueError, match="but the card is that of encoder"):
