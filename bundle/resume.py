@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import pickle
 import re
 import shutil
 import signal
@@ -309,7 +308,7 @@ def _read(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # as many kinds as ways to damage a file
         raise ValueError(f"{path} is damaged ({type(error).__name__}).") from error
     if not isinstance(content, dict) or not {"trainer", "network"} <= set(content):
         raise ValueError(f"{path} is no checkpoint.")
