@@ -66,4 +66,4 @@ format: $(VENV)/dev  ## Format and mend what can be mended
 	$(BIN)/ruff format .
 
 clean:  ## Remove the virtual environment and everything made by runs
-	rm -rf $(VENV) data eval dist models/phantom_* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) data eval dist models/phantom_* .hypothesis .pytest_cache .mypy_cache .ruff_cache
