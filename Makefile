@@ -47,7 +47,7 @@ weights: $(VENV)/run  ## Make the demonstration weights in models/ again: half a
 package: $(VENV)/run  ## Install and write dist/brain_mri_yaware_classification_v<version>.zip
 	$(BIN)/python -m bundle package
 
-fuzz: $(VENV)/dev  ## Install and feed the readers with broken files, guided by coverage: five minutes, FUZZ_SECONDS each
+fuzz: $(VENV)/dev  ## Install and feed the readers with broken files, guided by coverage: ten minutes
 	$(BIN)/pip install --quiet --requirement requirements-fuzz.txt
 	$(BIN)/python -m tests.fuzzing.fuzz --seconds $(FUZZ_SECONDS)
 
