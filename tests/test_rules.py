@@ -204,7 +204,7 @@ def test_an_overlay_may_add_an_argument_or_what_something_refers_to(tmp_path):
         ("compare --dataset_dir models --pretraining '{epochs: 0}'", "--epochs is 0"),
         ("predict scans --explain gradcam", "did you mean 'gradcam++'"),
         ("train --class_weight balance", "did you mean 'balanced'"),
-        ("pretrain --views '{cutout'", "The value {cutout cannot be read"),
+        ("pretrain --views '{cutout'", "The value '{cutout' cannot be read"),
         ("package --outpt x", "did you mean 'output'"),
     ],
 )
