@@ -14,7 +14,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import ROOT
-from tests.integration.conftest import OVERLAY, SMALL, TASK
+from tests.integration.conftest import OVERLAY, SMALL, TASK, same
 from tests.integration.test_comparison import write_plan
 
 logger = logging.getLogger(__name__)
@@ -73,16 +73,6 @@ class Command:
 
 def content(path):
     return torch.load(path, weights_only=True)
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b or (a != a and b != b)
 
 
 def shown(folder):

@@ -11,7 +11,7 @@ import torch
 from bundle.__main__ import main
 from bundle.checkpoints import load_encoder
 from tests.conftest import ROOT
-from tests.integration.conftest import OVERLAY, SMALL
+from tests.integration.conftest import OVERLAY, SMALL, same
 
 
 def pretrain(phantom, folder, epochs, *more):
@@ -21,16 +21,6 @@ def pretrain(phantom, folder, epochs, *more):
     rate = ["--lr_scheduler", "{_target_: torch.optim.lr_scheduler.ConstantLR, optimizer: '@optimizer', factor: 1.0}"]
     assert main(["pretrain", "--config", str(OVERLAY), *data, *size, *rate, *SMALL, *more]) == 0
     return torch.load(folder / f"checkpoint_{epochs}.pt", weights_only=True)
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 @pytest.fixture(scope="module")
