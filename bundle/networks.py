@@ -88,6 +88,27 @@ def statistics_kept(network: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
+class MaxPool(nn.MaxPool3d):
+    """Maximum pooling that answers in the type it is asked in.
+
+    Under autocast on a CPU, torch's answers in float32, in which every later concatenation would go on.
+    """
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Pool volumes (N, C, D, H, W)."""
+        pooled = super().forward(volumes)
+        assert isinstance(pooled, Tensor)
+        return pooled.to(volumes.dtype)
+
+
+class AveragePool(nn.AvgPool3d):
+    """Average pooling that answers in the type it is asked in."""
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Pool volumes (N, C, D, H, W)."""
+        return super().forward(volumes).to(volumes.dtype)
+
+
 class DenseNetEncoder(Encoder):
     """MONAI's 3D DenseNet without its final norm and classifier: a volume becomes an embedding.
 
@@ -133,6 +154,9 @@ class DenseNetEncoder(Encoder):
         self.embedding_size = densenet.get_submodule("class_layers.out").get_parameter("weight").shape[1]
         self.features = densenet.features
         self.features.norm5 = nn.Identity()  # the released encoder has no final norm
+        self.features.pool0 = MaxPool(kernel_size=3, stride=2, padding=1)
+        for number in range(1, len(block_config)):
+            self.features.get_submodule(f"transition{number}").pool = AveragePool(kernel_size=2, stride=2)
 
 
 def _check_norm(norm: str, init_features: int, growth_rate: int, block_config: Sequence[int]) -> None:

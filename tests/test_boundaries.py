@@ -23,6 +23,7 @@ OURS = {
     "components": {"names"},
     "runs": {"configs", "expressions", "files", "inputs", "names"},
     "expressions": set(),
+    "allocator": set(),
     "arrays": set(),
     "images": set(),
     "cards": set(),

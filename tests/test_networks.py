@@ -136,6 +136,15 @@ def test_checkpointing_changes_memory_and_nothing_else(encoder):
         torch.testing.assert_close(actual, expected, msg=name)
 
 
+def test_feature_maps_stay_in_the_type_of_autocast():
+    encoder, seen = DenseNetEncoder(1, 8, 4, (1, 1, 1)), {}
+    for name, part in encoder.features.named_children():
+        part.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output.dtype}))
+    with torch.autocast("cpu", torch.bfloat16):
+        encoder(torch.randn(2, 1, 32, 32, 32))
+    assert set(seen.values()) == {torch.bfloat16}, seen
+
+
 def saved_bytes(network, volumes):
     """Bytes that a forward pass keeps for its backward pass, which is run too."""
     kept = {}
