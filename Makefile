@@ -6,9 +6,10 @@ RUN := $(BIN)/python -W ignore -m monai.bundle run
 OVERLAY := configs/phantom.yaml
 DATA := data/phantom
 FUZZ_SECONDS := 18
+PYENV := $(wildcard $(HOME)/.pyenv/versions/3.1*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help train compare test check format slow bench fuzz weights package clean
+.PHONY: help train compare test test-matrix check format slow bench fuzz weights package clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +35,10 @@ compare: $(VENV)/run  ## Install and compare pretexts on the phantom: hours on t
 
 test: $(VENV)/dev  ## Install and run the tests that take seconds
 	$(BIN)/python -m pytest
+
+test-matrix: $(VENV)/dev  ## Install and run the tests with the Pythons found and the oldest and newest versions: 20 GB, an hour
+	$(BIN)/pip install --quiet "tox>=4.30"
+	$(BIN)/tox run $(if $(PYENV),--discover $(PYENV))
 
 slow: $(VENV)/dev  ## Install and run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -66,4 +71,4 @@ format: $(VENV)/dev  ## Format and mend what can be mended
 	$(BIN)/ruff format .
 
 clean:  ## Remove the virtual environment and everything made by runs
-	rm -rf $(VENV) data eval dist models/phantom_* .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .tox data eval dist models/phantom_* .hypothesis .pytest_cache .mypy_cache .ruff_cache

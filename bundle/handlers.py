@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import ignite.distributed as idist
 import numpy as np
@@ -16,7 +17,6 @@ from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from monai.engines import Evaluator
 from monai.handlers import from_engine
-from monai.utils import path_to_sqlite_uri
 from torch import Tensor, nn
 
 from bundle.checkpoints import save_weights
@@ -295,4 +295,5 @@ def mlflow_store(folder: str | Path) -> str:
             "Tracking needs MLflow, which is not installed: `pip install mlflow`, or leave the overlay out."
         )
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return path_to_sqlite_uri(Path(folder) / "mlruns.db")
+    database = Path(folder).absolute() / "mlruns.db"
+    return f"sqlite:///{quote(database.as_posix(), safe='/:')}"

@@ -54,15 +54,34 @@ def open_image(path: Path) -> Any:
         VolumeError: the file is damaged, or its header announces more voxels than a brain has or the file can hold.
     """
     with refusing():
-        name = path.name.lower()
-        if name.endswith((".img", ".hdr")):
+        if path.name.lower().endswith((".img", ".hdr")):
             return _open_pair(path)
-        packed = name.endswith((".gz", ".mgz"))
-        head = _head(path, packed)
-        kind: Any = nib.MGHImage if name.endswith((".mgh", ".mgz")) else _NIFTI[_header_size(head)][0]
-        announced = _announced(kind, head)
-        _require_bytes(announced, path.stat().st_size * (EXPANSION if packed else 1))
+        kind, announced, packed = _described(path)
         return kind.from_bytes(_unpacked(path, announced + SLACK)) if packed else kind.from_filename(path)
+
+
+def require_limits(path: Path) -> None:
+    """Refuse an image for its header, which alone is read; all but pairs.
+
+    Args:
+        path: NIfTI (`.nii`, `.nii.gz`) or MGH (`.mgh`, `.mgz`).
+
+    Raises:
+        VolumeError: as of `open_image`.
+    """
+    with refusing():
+        _described(path)
+
+
+def _described(path: Path) -> tuple[Any, int, bool]:
+    """Nibabel's class for an image, the bytes that its header announces, and whether they are packed."""
+    name = path.name.lower()
+    packed = name.endswith((".gz", ".mgz"))
+    head = _head(path, packed)
+    kind: Any = nib.MGHImage if name.endswith((".mgh", ".mgz")) else _NIFTI[_header_size(head)][0]
+    announced = _announced(kind, head)
+    _require_bytes(announced, path.stat().st_size * (EXPANSION if packed else 1))
+    return kind, announced, packed
 
 
 def _open_pair(path: Path) -> Any:

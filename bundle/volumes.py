@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bundle.arrays import open_array
-from bundle.images import MOST_VOXELS, VolumeError, open_image, refusing
+from bundle.images import MOST_VOXELS, VolumeError, open_image, refusing, require_limits
 
 # BIDS writes these before an id in file names and, optionally, in tables.
 BIDS_PREFIXES = {"participant_id": "sub-", "session_id": "ses-"}
@@ -186,6 +186,30 @@ def _values(opened: Opened, expected_shape: Sequence[int] | None) -> np.ndarray:
     if not np.issubdtype(dtype, np.integer) and not np.issubdtype(dtype, np.floating):
         raise VolumeError(f"holds values of type {dtype}, expected real numbers; convert it")
     return read().reshape(squeezed)
+
+
+def within_limits(path: str) -> str:
+    """Give a path back, unless its file announces more voxels than a brain has or than it can hold.
+
+    For preprocessing, before MONAI's readers make room for what a header announces; only the header is read. Files
+    that are neither NIfTI nor `.npy` are left to their readers.
+
+    Args:
+        path: the image file.
+
+    Raises:
+        VolumeError: with the path and what was found.
+    """
+    file = Path(path)
+    try:
+        with refusing():
+            if file.name.endswith(".npy"):
+                _require_shape(shape := open_array(file).shape, _squeezed(shape), None)
+            elif file.name.endswith((".nii", ".nii.gz")):
+                require_limits(file)
+    except VolumeError as error:
+        raise VolumeError(f"{path} {error}") from error
+    return path
 
 
 def volume_fault(path: Path, expected_shape: Sequence[int] | None = None) -> str | None:

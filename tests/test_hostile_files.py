@@ -34,7 +34,7 @@ from bundle.networks import DenseNetEncoder
 from bundle.overlap import voxel_digest
 from bundle.scans import read_scan
 from bundle.storage import ReadStoredd
-from bundle.volumes import read_volume, volume_fault
+from bundle.volumes import VolumeError, read_volume, volume_fault
 from bundle.workflow import value_of
 from tests.fuzzing.targets import CACHED, GRID, SECONDS, TARGETS, attempt, brain, card, mutated, npy, record, warm_up
 
@@ -417,6 +417,20 @@ def test_no_preprocessing_of_ours_unpickles(files, tmp_path, marker, monkeypatch
             with pytest.raises(RuntimeError):
                 preprocessing({"image": str(path)})
     preprocessing({"image": str(tmp_path / "files" / "extension.nii")})
+
+
+@pytest.mark.parametrize("files", [files for files in CONFIGS if files[0] != "inference.json"], ids=lambda f: f[-1])
+def test_training_makes_no_room_for_what_a_file_announces(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    preprocessing = value_of([configs.FOLDER / name for name in files], {}, "preprocessing")
+    for name in ("nii", "nii.gz", "npy"):
+        for number, content in enumerate(announcing(10**9)[name]):
+            path = tmp_path / f"{number}.{name}"
+            path.write_bytes(content)
+            with pytest.raises(RuntimeError) as found:
+                preprocessing({"image": str(path)})
+            assert isinstance(found.value.__cause__, VolumeError)
+            assert f"{path} " in str(found.value.__cause__)
 
 
 # Names that lead elsewhere
