@@ -33,10 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return _refuse(error, 1)
     except RuntimeError as error:  # MONAI wraps what a component of a config raises
-        cause = _wrapped(error)
-        if not isinstance(cause, (ValueError, OSError)):
+        refusal = _refusal(error)
+        if refusal is None:
             raise
-        return _refuse(cause, 1)
+        return _refuse(refusal, 1)
 
 
 def _check(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -55,11 +55,16 @@ def _refuse(error: BaseException, status: int) -> int:
     return status
 
 
-def _wrapped(error: BaseException) -> BaseException:
-    """The first refusal below the wrappers; what it was raised from is no refusal."""
-    while not isinstance(error, (ValueError, OSError)) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _refusal(error: BaseException) -> ValueError | OSError | None:
+    """The first refusal below the wrappers, where there is one; what it was raised from is no refusal."""
+    cause: BaseException | None = error
+    seen: list[BaseException] = []  # causes can go round in a circle: those of torch 2.6's ONNX exporter do
+    while cause is not None and cause not in seen:
+        if isinstance(cause, (ValueError, OSError)):
+            return cause
+        seen.append(cause)
+        cause = cause.__cause__
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
