@@ -66,6 +66,18 @@ def cohort(folder, *more):
     return main(["cohort", "--table", table, "--images", pattern, "--output", output, "--shape", "6", "7", "6", *more])
 
 
+def test_causes_that_go_round_in_a_circle_hold_no_refusal(monkeypatch):
+    error, other = RuntimeError("first"), RuntimeError("second")
+    error.__cause__, other.__cause__ = other, error
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("bundle.__main__._check", fail)
+    with pytest.raises(RuntimeError, match="first"):
+        main(["phantom", "--output", "nowhere"])
+
+
 def test_cohort_writes_a_datalist_split_by_participant(tmp_path):
     volumes_and_table(tmp_path)
     assert cohort(tmp_path, "--fractions", "training=0.75", "validation=0.25") == 0
