@@ -188,7 +188,7 @@ def _texts(value):
 
 CONFIGS = sorted(p for p in (BUNDLE.parent / "configs").iterdir() if p.suffix in (".yaml", ".json"))
 # Readers that unpickle, or that nobody checked; MONAI's own choice by the ending of a name takes NibabelReader and
-# NumpyReader, which does not unpickle since MONAI 1.5. A `reader` given by hand would be tried before all others, and
+# NumpyReader, which does not unpickle since MONAI 1.6. A `reader` given by hand would be tried before all others, and
 # PersistentDataset unpickles what lies in its folder.
 FORBIDDEN = re.compile(
     r"pickle|weights_only: (?!True)|PersistentDataset|LMDBDataset|CacheNTrans|GDSDataset|reader:|CheckpointLoader"

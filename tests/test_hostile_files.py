@@ -408,7 +408,7 @@ CONFIGS += [("pretrain.yaml", f"{name}.yaml") for name in ("resolution_4mm", "pu
 
 @pytest.mark.parametrize("files", CONFIGS, ids=lambda files: files[-1])
 def test_no_preprocessing_of_ours_unpickles(files, tmp_path, marker, monkeypatch):
-    """MONAI's NumpyReader unpickled by default before 1.5: whoever lowers the version learns it here."""
+    """MONAI's NumpyReader unpickled before 1.6: whoever lowers the version learns it here."""
     monkeypatch.chdir(ROOT)
     preprocessing = value_of([configs.FOLDER / name for name in files], {}, "preprocessing")
     (tmp_path / "files").mkdir()
