@@ -269,6 +269,14 @@ def exponent(sizes, times):
     return np.polyfit(np.log(sizes), np.log(times), 1)[0]
 
 
+def listed(sizes):
+    return ", ".join(f"{size:,}" for size in sizes)
+
+
+def spoken(times):
+    return ", ".join(f"{time:.2f} s" for time in times)
+
+
 def opening(path, count):
     """What happens before a cohort's first step: its datalist is read and checked."""
     items = [
@@ -284,14 +292,14 @@ def test_what_cost_grows_with(show, tmp_path):
     sizes = [4 * SCALE, 8 * SCALE, 16 * SCALE]
     fast = {**PLAIN, "channels_last": True, "precision": PRECISION}
     times = [steps_of(trainer([batch(n, small)] * 4, **fast))[1] for n in sizes]
-    rows.append(["subjects a batch", sizes, [f"{t:.2f} s" for t in times], f"{exponent(sizes, times):.2f}"])
+    rows.append(["subjects a batch", listed(sizes), spoken(times), f"{exponent(sizes, times):.2f}"])
     shapes = [(40, 48, 40), (61, 73, 61), (81, 97, 81)]
     times = [steps_of(trainer([batch(2 * SCALE, shape)] * 4, **fast))[1] for shape in shapes]
     voxels = [math.prod(shape) for shape in shapes]
-    rows.append(["voxels", voxels, [f"{t:.2f} s" for t in times], f"{exponent(voxels, times):.2f}"])
+    rows.append(["voxels", listed(voxels), spoken(times), f"{exponent(voxels, times):.2f}"])
     cohorts = [1000, 3000, 10000]
     times = [seconds(opening(tmp_path / f"{count}.json", count), 3) for count in cohorts]
-    rows.append(["scans of the datalist", cohorts, [f"{t:.2f} s" for t in times], f"{exponent(cohorts, times):.2f}"])
+    rows.append(["scans of the datalist", listed(cohorts), spoken(times), f"{exponent(cohorts, times):.2f}"])
     show(table("What a step, and opening a cohort, cost", ["grows with", "from, to", "time", "exponent"], rows))
 
 
