@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
-from monai.utils import version_geq
 
 from bundle.__main__ import main
 from bundle.cohort import load_section
@@ -273,7 +272,6 @@ def test_another_preprocessing_than_in_training_is_refused(scans, trained, tmp_p
     )
 
 
-@pytest.mark.skipif(not version_geq(torch.__version__, "2.13"), reason="torch 2.6's exporter fails on batch norm")
 def test_onnxruntime_gives_the_same(predicted, scans, trained, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
