@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -94,3 +95,42 @@ def read_json(path: Path, what: str = "") -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # lists in lists in lists …
         raise ValueError(f"{what}{path} is not valid JSON ({error}); restore it, or make it again.") from error
+
+
+def check_format(found: Any, newest: int, path: Path) -> None:
+    """Refuse a file of a format that is not known here.
+
+    Args:
+        found: what the file says.
+        newest: format that this version writes; it reads all from 1 on.
+        path: of the file, for the message.
+
+    Raises:
+        ValueError: for a newer format, or none that ever was.
+    """
+    if type(found) is int and found > newest:
+        raise ValueError(
+            f"{path} has format {found}, and this version reads up to {newest}: a newer one wrote it. Update this "
+            "software, or use files of this version."
+        )
+    if type(found) is not int or found < 1:
+        raise ValueError(f"{path} has format {str(found)[:40]!r}, expected a number from 1 to {newest}; restore it.")
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def relative_to(path: str | Path, folder: Path) -> str:
+    """A path as seen from a folder, with forward slashes, for a file that lies there.
+
+    Args:
+        path: absolute, or relative to the working folder.
+        folder: that the result is relative to.
+    """
+    return Path(os.path.relpath(Path(path).absolute(), folder.absolute())).as_posix()

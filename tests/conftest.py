@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="session")
 def tiny_phantom(tmp_path_factory):
     """A phantom that takes seconds: 6 mm, 64 healthy subjects, 40 per task."""
-    from bundle.phantom import make_phantom
+    from bundle.phantom.cohort import make_phantom
 
     folder = tmp_path_factory.mktemp("phantom")
     make_phantom(folder, resolution=6.0, n_pretraining=64, n_per_task=40, workers=2, progress=False)

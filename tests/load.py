@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bundle.training import engines
+
 ROOT = Path(__file__).parents[1]
 PEOPLE, SITES, SOURCES = 10_000, 40, 4
 SCANS, FIRST_SCANS, BATCH = 1000, 200, 10
@@ -60,10 +62,11 @@ def write_cohort(folder, people=PEOPLE):
 
 def cohort_steps(folder):
     """From a table to a datalist, and everything that reads one; `{step: [seconds, MiB]}`."""
-    from bundle.audit import audit, write_findings
-    from bundle.cohort import load_section, read_cohort, write_datalist
-    from bundle.overlap import fingerprints
-    from bundle.splits import assert_disjoint, split_by_participant
+    from bundle.cohort.audit import audit, write_findings
+    from bundle.cohort.datalist import load_section, write_datalist
+    from bundle.cohort.overlap import fingerprints
+    from bundle.cohort.splits import assert_disjoint, split_by_participant
+    from bundle.cohort.table import read_cohort
 
     answers, steps = {}, {}
 
@@ -117,8 +120,8 @@ class Watch:
 
 def predictions(phantom, trained, folder):
     """A folder of a thousand scans, which takes the disk of ten."""
-    from bundle.__main__ import main
-    from bundle.prediction import PredictionTable
+    from bundle.cli.main import main
+    from bundle.prediction.table import PredictionTable
 
     sources = sorted((phantom / "alzheimer").glob("*.nii.gz"))[:10]
     (folder / "scans").mkdir()
@@ -138,8 +141,7 @@ def epochs(phantom, folder):
     """One run of pretraining; checkpoints, validation and TensorBoard are as always."""
     from ignite.engine import Events
 
-    from bundle import engines
-    from bundle.__main__ import main
+    from bundle.cli.main import main
 
     watch, run = Watch(), engines.run_remaining
 

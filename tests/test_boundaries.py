@@ -1,4 +1,4 @@
-"""Who may import whom. A module that needs something else should be split, not given an exception here."""
+"""Which room may import which, and what no file of ours may do. Each file is parsed once."""
 
 import ast
 import inspect
@@ -13,165 +13,156 @@ from monai.data import NumpyReader
 from monai.handlers import CheckpointLoader
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
-MODULES = sorted(p.stem for p in BUNDLE.glob("*.py") if p.stem != "__init__")
-# What each module may import of ours; the leaves import nothing but `files` and `names`.
-OURS = {
-    "files": set(),
-    "rules": {"names"},
-    "configs": {"expressions", "names", "rules"},
-    "inputs": {"names", "rules"},
-    "components": {"names"},
-    "runs": {"configs", "expressions", "files", "inputs", "names"},
-    "expressions": set(),
-    "allocator": set(),
-    "arrays": set(),
-    "images": set(),
-    "cards": set(),
-    "names": set(),
-    "kernels": set(),
+# The rooms from the ground up, and the rooms each may import; all may import the files at the root of `bundle/`.
+ROOMS = {
+    "scans": set(),
     "networks": set(),
-    "views": {"names"},
-    "corruptions": {"views"},
-    "folds": {"names"},
-    "splits": {"names"},
-    "associations": {"metrics"},
-    "tokens": {"associations", "volumes"},
-    "identities": {"checkpoints", "overlap", "participants", "volumes"},
-    "confounds": {"associations", "metrics", "participants", "tokens"},
-    "audit": {"cohort", "confounds", "files", "identities", "names", "participants"},
-    "volumes": {"arrays", "images"},
-    "overlap": {"checkpoints", "volumes"},
-    "storage": {"arrays", "volumes"},
-    "cache": {"cohort", "files", "names", "overlap", "records", "storage", "volumes"},
-    "participants": {"names", "volumes"},
-    "cohort": {"cards", "files", "names", "participants", "records", "volumes"},
-    "records": {"participants"},
-    "phantom_tables": set(),
-    "phantom": {"files", "phantom_tables", "phantom_model"},
-    "phantom_model": {"phantom_tables"},
-    "checkpoints": {"cards", "files", "networks"},
     "metrics": set(),
-    "losses": set(),
-    "pretexts": {"networks"},
-    "rivals": {"losses"},
-    "distributed": set(),
-    "engines": {"names", "networks"},
-    "handlers": {"checkpoints", "distributed", "engines", "files", "metrics"},
-    "resume": {"distributed", "files"},
-    "safety": {"files"},
-    "plan": {"configs", "names"},
-    "probing": {"engines", "folds", "metrics", "networks"},
-    "report": {"files"},
-    "grids": set(),
-    "scans": {"grids", "images", "volumes"},
-    "contract": {"grids", "scans"},
-    "familiarity": {"arrays", "cards", "checkpoints", "files", "metrics", "networks"},
-    "explain": {"names", "networks"},
-    "export": {"checkpoints", "files", "names"},
-    "prediction": {
-        *("checkpoints", "contract", "export", "familiarity", "files", "grids", "metrics", "names", "networks"),
-        *("participants", "scans"),
-    },
-    "conversion": {"checkpoints"},
-    "package": {"files"},
-    "pictures": {"grids"},
-    "pages": {"contract", "explain", "files", "grids", "metrics", "names", "networks", "pictures", "prediction"},
+    "phantom": {"scans"},
+    "pretext": {"networks"},
+    "cohort": {"scans", "networks", "metrics"},
+    "training": {"networks", "metrics"},
+    "evaluation": {"cohort", "networks", "metrics", "training"},
+    "prediction": {"scans", "cohort", "networks", "metrics"},
+    "cli": {"scans", "networks", "metrics", "phantom", "pretext", "cohort", "training", "evaluation", "prediction"},
 }
-COMMANDS = ("__main__", "data_commands", "model_commands")
-ANYTHING = ("workflow", "comparison", "findings", "preview", *COMMANDS)  # what stands above all others
-ONLY_IN = {
-    "sklearn": {"familiarity", "metrics", "probing"},
-    "ignite": {"engines", "familiarity", "handlers", "prediction", "resume", "safety", "workflow"},
-    "monai.engines": {"engines", "handlers", "resume", "safety", "workflow"},
-    "monai.bundle": {"comparison", "components", "preview", "runs", "workflow"},
-    "matplotlib": {"pictures", "report"},
+ONLY_IN = {  # a library: the files, or rooms, that may import it
+    "sklearn": {"metrics", "evaluation/probing", "prediction/training_record"},
+    "ignite": {"training", "prediction"},
+    "monai.engines": {"training"},
+    "monai.bundle": {"cli", "evaluation/comparison"},
+    "matplotlib": {"prediction/pictures", "evaluation/figures"},
 }
-
-
-def imports(module):
-    """Names imported at any level of a module, as dotted paths."""
-    found = []
-    for node in ast.walk(ast.parse((BUNDLE / f"{module}.py").read_text())):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
-    return found
-
-
-@pytest.mark.parametrize("module", [m for m in MODULES if m not in ANYTHING])
-def test_a_module_imports_only_what_lies_below_it(module):
-    ours = {name.split(".")[1] for name in imports(module) if name.startswith("bundle.")}
-    assert ours <= OURS[module], f"bundle/{module}.py may not import {sorted(ours - OURS[module])}"
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_heavy_libraries_are_used_where_they_belong(module):
-    for library, allowed in ONLY_IN.items():
-        used = any(name == library or name.startswith(f"{library}.") for name in imports(module))
-        assert not used or module in allowed, f"bundle/{module}.py may not import {library}"
-
-
-@pytest.mark.parametrize("module", COMMANDS)
-def test_the_command_line_imports_nothing_heavy_before_it_has_to(module):
-    tree = ast.parse((BUNDLE / f"{module}.py").read_text())
-    top = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
-    names = {alias.name.split(".")[0] for n in top for alias in n.names if isinstance(n, ast.Import)}
-    modules = {n.module.split(".")[0] for n in top if isinstance(n, ast.ImportFrom)}
-    assert not (names | modules) & {"torch", "monai", "numpy", "pandas", "sklearn", "nilearn"}
-    ours = {alias.name for n in top if isinstance(n, ast.ImportFrom) and n.module == "bundle" for alias in n.names}
-    assert ours <= {"configs", "inputs", "data_commands", "expressions", "model_commands"}
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_files_stay_small_and_load_nothing_unsafe(module):
-    text = (BUNDLE / f"{module}.py").read_text()
-    assert text.count("\n") <= 400, f"bundle/{module}.py is longer than 400 lines: is it still one noun?"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Call):
-            call, keywords = ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
-            assert call != "torch.load" or keywords.get("weights_only") == "True"
-            assert call != "np.load" or keywords.get("allow_pickle") == "False"
-            assert call not in ("print", "eval", "exec", "compile", "__import__")
-
-
 UNSAFE = {
     # what unpickles, runs or unpacks what a file says, by the last part of its name
     *("pickle.load", "pickle.loads", "Unpickler", "joblib.load", "shelve.open", "marshal.load", "marshal.loads"),
     *("read_pickle", "read_hdf", "yaml.load", "yaml.full_load", "yaml.unsafe_load", "yaml.load_all", "loadmat"),
     *("extractall", "extract", "unpack_archive", "os.system", "os.popen", "DataFrame.eval", "np.fromfile"),
 }
+FORBIDDEN_CALLS = ("print", "eval", "exec", "compile", "__import__")
 # The only places that call what reads a file of somebody's; each has limits and refuses in words.
 READERS = {
-    "torch.load": {"checkpoints", "resume"},
-    "np.load": {"arrays", "findings"},  # findings: what a comparison wrote itself
-    "nib.load": set(),  # it would try formats that nobody checked; images.py names the classes
-    "json.loads": {"cache", "comparison", "configs", "files", "findings", "package", "phantom", "prediction"},
+    "torch.load": {"networks/weights", "training/resume"},
+    "np.load": {"scans/npy", "evaluation/results"},  # results: what a comparison wrote itself
+    "nib.load": set(),  # it would try formats that nobody checked; scans/nifti names the classes
+    "json.loads": {
+        *("files", "cli/options", "cli/package", "cohort/cache", "evaluation/comparison", "evaluation/results"),
+        *("phantom/cohort", "prediction/table"),
+    },
     "json.load": set(),
-    "yaml.safe_load": {"expressions"},
-    "gzip.open": {"images"},
-    "zipfile.ZipFile": {"arrays", "checkpoints", "package"},
+    "yaml.safe_load": {"cli/expressions"},
+    "gzip.open": {"scans/nifti"},
+    "zipfile.ZipFile": {"scans/npy", "networks/weights", "cli/package"},
     "tarfile.open": set(),
-    "subprocess.run": {"runs"},  # git, with a list of fixed words
+    "subprocess.run": {"provenance"},  # git, with a list of fixed words
+}
+TREES = {
+    path.relative_to(BUNDLE).with_suffix("").as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(BUNDLE.rglob("*.py"))
 }
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_files_of_others_are_read_in_few_places_and_never_unpickled(module):
-    for node in ast.walk(ast.parse((BUNDLE / f"{module}.py").read_text())):
-        if not isinstance(node, ast.Call):
-            continue
-        call, keywords = ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
-        assert not any(call == name or call.endswith(f".{name}") for name in UNSAFE), f"{module}: {call}"
-        assert keywords.get("allow_pickle") in (None, "False"), f"{module}: {call}"
-        assert keywords.get("weights_only") in (None, "True"), f"{module}: {call}"
-        assert keywords.get("shell") in (None, "False"), f"{module}: {call}"
-        if call in READERS:
-            assert module in READERS[call], f"{call} belongs into {READERS[call] or 'no module'}, not into {module}"
+def room_of(name):
+    """The room of a file; of one at the root its own name."""
+    return name.split("/")[0]
+
+
+def imports(tree):
+    """Names imported at any level of a file, as dotted paths."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def calls(tree):
+    """What a file calls, and the keywords it gives, as written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
+
+
+CALLS = [(name, call, keywords) for name, tree in TREES.items() for call, keywords in calls(tree)]
+
+
+def test_the_table_of_rooms_is_that_of_the_folders():
+    assert set(ROOMS) == {path.parent.name for path in BUNDLE.glob("*/__init__.py")}
+    floors = list(ROOMS)
+    for room, below in ROOMS.items():
+        assert all(floors.index(other) < floors.index(room) for other in below), f"{room} stands on a higher floor"
+
+
+def test_a_room_imports_only_rooms_below_it():
+    root = {name for name in TREES if "/" not in name}
+    for name, tree in TREES.items():
+        ours = {found.split(".")[1] for found in imports(tree) if found.startswith("bundle.")} - root
+        allowed = {"cli"} if name == "__main__" else {room_of(name), *ROOMS.get(room_of(name), ())}
+        assert ours <= allowed, f"bundle/{name}.py may not import {sorted(ours - allowed)}"
+
+
+def test_a_private_name_stays_in_its_file():
+    for name, tree in TREES.items():
+        private = [found for found in imports(tree) if found.startswith("bundle.")]
+        private = [found for found in private if found.split(".")[-1].startswith("_")]
+        assert not private, f"bundle/{name}.py imports {private}"
+
+
+def test_what_a_room_hands_on_is_there_and_listed():
+    for room in set(ROOMS) - {"cli"}:
+        tree = TREES[f"{room}/__init__"]
+        names = {alias.asname or alias.name for n in tree.body if isinstance(n, ast.ImportFrom) for alias in n.names}
+        listed = next(n.value for n in tree.body if isinstance(n, ast.Assign))
+        assert sorted(names) == sorted(ast.literal_eval(listed)), room
+        assert ast.get_docstring(tree).count("\n") == 0, f"{room}: one sentence says what lives there"
+
+
+def test_heavy_libraries_are_used_where_they_belong():
+    for name, tree in TREES.items():
+        for library, allowed in ONLY_IN.items():
+            used = any(found == library or found.startswith(f"{library}.") for found in imports(tree))
+            assert not used or {name, room_of(name)} & allowed, f"bundle/{name}.py may not import {library}"
+
+
+def test_the_command_line_imports_nothing_heavy_before_it_has_to():
+    light = {"__main__", "__init__", "files", "hints", "cli/__init__"}
+    seen, todo = set(), {"cli/main"}
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        top = [n for n in TREES[name].body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        found = set(imports(ast.Module(top, [])))
+        heavy = {"torch", "monai", "numpy", "pandas", "sklearn", "nilearn", "ignite", "scipy", "nibabel"}
+        assert not {imported.split(".")[0] for imported in found} & heavy, f"bundle/{name}.py"
+        ours = {imported.split(".", 1)[1].replace(".", "/") for imported in found if imported.startswith("bundle.")}
+        todo |= {n for n in TREES for one in ours if one == n or one.rpartition("/")[0] == n} - seen
+    assert {room_of(name) for name in seen - light} == {"cli"}
+
+
+def test_files_stay_small():
+    for name in TREES:
+        length = (BUNDLE / f"{name}.py").read_text(encoding="utf-8").count("\n")
+        assert length <= 400, f"bundle/{name}.py has {length} lines, expected at most 400: is it still one noun?"
+
+
+def test_nothing_is_unpickled_and_nothing_runs_what_a_file_says():
+    for name, call, keywords in CALLS:
+        assert not any(call == unsafe or call.endswith(f".{unsafe}") for unsafe in UNSAFE), f"{name}: {call}"
+        assert call not in FORBIDDEN_CALLS, f"{name}: {call}"
+        assert call != "torch.load" or keywords.get("weights_only") == "True", f"{name}: {call}"
+        assert call != "np.load" or keywords.get("allow_pickle") == "False", f"{name}: {call}"
+        assert keywords.get("allow_pickle") in (None, "False"), f"{name}: {call}"
+        assert keywords.get("weights_only") in (None, "True"), f"{name}: {call}"
+        assert keywords.get("shell") in (None, "False"), f"{name}: {call}"
         if call in ("np.save", "np.savez", "np.savez_compressed"):
-            assert keywords.get("allow_pickle") == "False", f"{module}: {call} may write a pickle"
-        if call == "pd.read_csv" and module == "participants":
+            assert keywords.get("allow_pickle") == "False", f"{name}: {call} may write a pickle"
+        if call == "pd.read_csv" and name == "cohort/participants":
             assert keywords.get("compression") == "None", "a name must not choose an archive"
+
+
+def test_files_of_others_are_read_in_few_places():
+    for name, call, _ in CALLS:
+        assert call not in READERS or name in READERS[call], f"{call} belongs into {READERS[call]}, not into {name}"
 
 
 def _texts(value):

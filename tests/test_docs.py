@@ -13,10 +13,10 @@ import sys
 import pytest
 import torch
 
-from bundle.__main__ import main
-from bundle.cohort import load_section
+from bundle.cli.main import main
+from bundle.cohort.datalist import load_section
 from tests.conftest import ROOT
-from tests.test_conversion import released
+from tests.networks.test_conversion import released
 
 NETWORK = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
 TRAINED = [*NETWORK, "--epochs", "1", "--batch_size", "8", "--num_workers", "0"]

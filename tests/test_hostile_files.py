@@ -23,19 +23,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from bundle import arrays, configs
-from bundle.cards import CARD_FORMAT
-from bundle.checkpoints import load_encoder, read_card, read_state_dict
-from bundle.cohort import load_section
-from bundle.contract import Contract
-from bundle.familiarity import RECORD_FORMAT, load_record
-from bundle.grids import REFERENCE, Grid, to_grid
-from bundle.networks import DenseNetEncoder
-from bundle.overlap import voxel_digest
-from bundle.scans import read_scan
-from bundle.storage import ReadStoredd
-from bundle.volumes import VolumeError, read_volume, volume_fault
-from bundle.workflow import value_of
+from bundle.cli.options import FOLDER, OptionError, parse_overrides
+from bundle.cli.run import value_of
+from bundle.cohort.datalist import load_section
+from bundle.cohort.overlap import voxel_digest
+from bundle.cohort.packing import ReadStoredd
+from bundle.networks.cards import CARD_FORMAT
+from bundle.networks.encoders import DenseNetEncoder
+from bundle.networks.weights import load_encoder, read_card, read_state_dict
+from bundle.prediction.training_record import RECORD_FORMAT, load_record
+from bundle.scans.contract import Contract
+from bundle.scans.grid import REFERENCE, Grid, to_grid
+from bundle.scans.scan import read_scan
+from bundle.scans.volumes import VolumeError, read_volume, volume_fault
 from tests.fuzzing.targets import CACHED, GRID, SECONDS, TARGETS, attempt, brain, card, mutated, npy, record, warm_up
 
 EACH = 400  # mutated files of each kind
@@ -286,7 +286,7 @@ def test_a_header_extension_does_not_unpack_the_rest():
 
 
 def test_archives_that_unpack_to_more_than_they_should_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(npy, "MOST_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "model_record.npz", "w", zipfile.ZIP_DEFLATED) as parts:
         parts.writestr("embedding.npy", bytes(10**6))
     with pytest.raises(ValueError, match="no record of a training"):
@@ -342,8 +342,8 @@ def test_yaml_that_unfolds_to_billions_is_refused():
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
     for text in ("{" + ", ".join(lines) + "}", "&a [*a]"):
         start = time.perf_counter()
-        with pytest.raises(configs.OptionError, match="holds more than"):
-            configs.parse_overrides(["--tasks", text])
+        with pytest.raises(OptionError, match="holds more than"):
+            parse_overrides(["--tasks", text])
         assert time.perf_counter() - start < SECONDS
 
 
@@ -410,7 +410,7 @@ CONFIGS += [("pretrain.yaml", f"{name}.yaml") for name in ("resolution_4mm", "pu
 def test_no_preprocessing_of_ours_unpickles(files, tmp_path, marker, monkeypatch):
     """MONAI's NumpyReader unpickled before 1.6: whoever lowers the version learns it here."""
     monkeypatch.chdir(ROOT)
-    preprocessing = value_of([configs.FOLDER / name for name in files], {}, "preprocessing")
+    preprocessing = value_of([FOLDER / name for name in files], {}, "preprocessing")
     (tmp_path / "files").mkdir()
     for path in pickled(tmp_path / "files", Payload(marker)):
         if path.name != "extension.nii":
@@ -422,7 +422,7 @@ def test_no_preprocessing_of_ours_unpickles(files, tmp_path, marker, monkeypatch
 @pytest.mark.parametrize("files", [files for files in CONFIGS if files[0] != "inference.json"], ids=lambda f: f[-1])
 def test_training_makes_no_room_for_what_a_file_announces(files, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    preprocessing = value_of([configs.FOLDER / name for name in files], {}, "preprocessing")
+    preprocessing = value_of([FOLDER / name for name in files], {}, "preprocessing")
     for name in ("nii", "nii.gz", "npy"):
         for number, content in enumerate(announcing(10**9)[name]):
             path = tmp_path / f"{number}.{name}"
@@ -437,7 +437,7 @@ def test_training_makes_no_room_for_what_a_file_announces(files, tmp_path, monke
 
 
 def test_a_ledger_names_no_file_outside_the_cache(tmp_path):
-    from bundle import cache as caches
+    from bundle.cohort import cache as caches
 
     good = {"source": "x", "intensity": [1, 0], "image_digest": "a", "shape": [1], "bytes": 3}
     (tmp_path / "precious.npy").write_bytes(b"abc")

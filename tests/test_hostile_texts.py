@@ -8,16 +8,19 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bundle import configs, expressions, pictures, report
-from bundle.__main__ import main
-from bundle.checkpoints import save_weights
-from bundle.cohort import load_section, read_cohort, write_datalist
-from bundle.configs import OptionError, check_overrides, parse_overrides
-from bundle.metrics import reliability
-from bundle.networks import DenseNetEncoder
-from bundle.pages import TEMPLATES, render
-from bundle.prediction import _named, network_of
-from bundle.workflow import recipe_of, value_of
+from bundle.cli import expressions
+from bundle.cli.main import main
+from bundle.cli.options import FOLDER, OptionError, check_overrides, parse_overrides, read_config
+from bundle.cli.run import recipe_of, value_of
+from bundle.cohort.datalist import load_section, write_datalist
+from bundle.cohort.table import read_cohort
+from bundle.evaluation import figures
+from bundle.metrics.classification import reliability
+from bundle.networks.encoders import DenseNetEncoder
+from bundle.networks.weights import save_weights
+from bundle.prediction import pictures
+from bundle.prediction.pages import TEMPLATES, render
+from bundle.prediction.table import _named, network_of
 from tests.conftest import ROOT
 from tests.fuzzing.targets import CACHED, DATALIST, TABLE, brain, card, npy
 
@@ -132,8 +135,8 @@ def test_figures_take_names_as_they_are(name, tmp_path):
     rows = [
         {"task": name, "method": m, "n": n, "auc": 0.7, "low": 0.6, "high": 0.8} for m in (name, "b") for n in (5, 9)
     ]
-    report.learning_curves(tmp_path / "x.png", pd.DataFrame(rows), {name: 0.9}, note=name)
-    report.calibration_curves(tmp_path / "y.png", {name: {name: table, "b": table}})
+    figures.learning_curves(tmp_path / "x.png", pd.DataFrame(rows), {name: 0.9}, note=name)
+    figures.calibration_curves(tmp_path / "y.png", {name: {name: table, "b": table}})
 
 
 # Expressions
@@ -172,7 +175,7 @@ def test_a_datalist_runs_nothing(tmp_path, marker):
     hostile = {name: touching(marker) for name in ("image", "participant_id", "session_id", "site", "extra")}
     records["training"] = [{**records["training"][0], **hostile, "more": calling(marker)}]
     (tmp_path / "d.json").write_text(json.dumps({**records, "description": touching(marker), "$x": touching(marker)}))
-    files = [configs.FOLDER / "pretrain.yaml"]
+    files = [FOLDER / "pretrain.yaml"]
     (item,) = value_of(files, {"datalist": str(tmp_path / "d.json")}, "train#dataset#data")
     assert item["participant_id"] == touching(marker)
     assert item["more"] == calling(marker)
@@ -190,7 +193,7 @@ def test_a_table_runs_nothing(tmp_path, marker):
     assert (records[0]["site"], problems) == (touching(marker), [])
     write_datalist(tmp_path / "d.json", {"training": records}, description="")
     assert load_section(tmp_path / "d.json", "training")[0]["site"] == touching(marker)
-    data = value_of([configs.FOLDER / "pretrain.yaml"], {"datalist": str(tmp_path / "d.json")}, "train#dataset#data")
+    data = value_of([FOLDER / "pretrain.yaml"], {"datalist": str(tmp_path / "d.json")}, "train#dataset#data")
     assert data[0]["site"] == touching(marker)
 
 
@@ -217,7 +220,7 @@ def test_the_network_of_a_card_runs_nothing(entries, tmp_path, marker, capsys):
 def test_the_texts_of_a_card_run_nothing(tmp_path, marker):
     known = {name: touching(marker) for name in ("warning", "task", "name", "version", "intended_use", "datalist")}
     (tmp_path / "model.json").write_bytes(card(class_names=[touching(marker), "b"], made_by=calling(marker), **known))
-    files = [configs.FOLDER / name for name in ("train.json", "evaluate.json")]
+    files = [FOLDER / name for name in ("train.json", "evaluate.json")]
     found = value_of(files, {"model": str(tmp_path / "model.pt")}, "card")
     assert found["class_names"][0] == touching(marker)
     handlers = value_of(files, {"model": str(tmp_path / "model.pt"), "output_dir": str(tmp_path)}, "validate#handlers")
@@ -259,13 +262,13 @@ def test_no_option_runs_anything(kind, option, tmp_path, marker, capsys):
 
 def test_what_options_of_a_config_may_be():
     scheduler = "{_target_: torch.optim.lr_scheduler.ConstantLR, optimizer: '@optimizer', factor: 1.0}"
-    config = configs.read_config(configs.FOLDER / "pretrain.yaml")
+    config = read_config(FOLDER / "pretrain.yaml")
     check_overrides(
         config, parse_overrides(["--lr_scheduler", scheduler, "--block_config", "[1, 2]", "--sigma", "scott"])
     )
     kernel = {
-        "_target_": "bundle.kernels.ProductKernel",
-        "age": {"_target_": "bundle.kernels.GaussianKernel", "sigma": 3.0},
+        "_target_": "bundle.pretext.ProductKernel",
+        "age": {"_target_": "bundle.pretext.GaussianKernel", "sigma": 3.0},
     }
     check_overrides(config, {"kernel": kernel})
     with pytest.raises(OptionError, match="only classes of torch"):
@@ -301,7 +304,7 @@ def test_what_passes_holds_no_expression(value):
 @pytest.mark.parametrize("name", ["$x.nii", "@x", "%x"])
 def test_a_file_named_like_an_expression_is_a_file(name, tmp_path, marker):
     path = expressions.plain_path(name)
-    files = [configs.FOLDER / "inference.json"]
+    files = [FOLDER / "inference.json"]
     assert value_of(files, {"dataset_dir": path}, "dataset_dir") == f"./{name}"
     (scan,) = value_of(files, {"dataset_dir": expressions.plain_path(touching(marker))}, "scans")
     assert scan["image"] == touching(marker).removeprefix("./")
@@ -309,17 +312,17 @@ def test_a_file_named_like_an_expression_is_a_file(name, tmp_path, marker):
 
 def test_predict_runs_no_path(tmp_path, marker, monkeypatch):
     seen = {}
-    monkeypatch.setattr("bundle.workflow.run_config", lambda files, overrides, kind: seen.update(overrides))
-    monkeypatch.setattr("bundle.prediction.count_refused", lambda folder: 0)
+    monkeypatch.setattr("bundle.cli.run.run_config", lambda files, overrides, kind: seen.update(overrides))
+    monkeypatch.setattr("bundle.prediction.table.count_refused", lambda folder: 0)
     assert main(["predict", touching(marker), "--output", touching(marker)]) == 0
-    assert value_of([configs.FOLDER / "inference.json"], seen, "dataset_dir") == f"./{touching(marker)}"
-    assert value_of([configs.FOLDER / "inference.json"], seen, "output_dir") == f"./{touching(marker)}"
+    assert value_of([FOLDER / "inference.json"], seen, "dataset_dir") == f"./{touching(marker)}"
+    assert value_of([FOLDER / "inference.json"], seen, "output_dir") == f"./{touching(marker)}"
 
 
 def test_a_cached_datalist_runs_nothing(tmp_path, marker):
     item = {**CACHED, "image_digest": touching(marker), "site": touching(marker)}
     (tmp_path / "pretraining.json").write_text(json.dumps({"training": [item], "cached_from": touching(marker)}))
-    files = [configs.FOLDER / "pretrain.yaml", configs.FOLDER / "cached.yaml"]
+    files = [FOLDER / "pretrain.yaml", FOLDER / "cached.yaml"]
     (found,) = value_of(files, {"dataset_dir": str(tmp_path)}, "train#dataset#data")
     assert found["image_digest"] == touching(marker)
     assert recipe_of(files, "preprocessing")

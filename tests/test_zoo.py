@@ -11,8 +11,8 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from bundle.__main__ import main
-from bundle.package import LARGEST, NAME, PARTS
+from bundle.cli.main import main
+from bundle.cli.package import LARGEST, NAME, PARTS
 from tests.conftest import ROOT
 
 SCHEMA = "tests/reference/meta_schema_20240725.json"

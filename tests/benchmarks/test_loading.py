@@ -19,11 +19,11 @@ import torch
 from monai.data import DataLoader, Dataset, PersistentDataset
 from monai.transforms import Compose, EnsureTyped
 
-from bundle.cache import fill_cache
-from bundle.cohort import load_section
-from bundle.grids import REFERENCE, templates
-from bundle.storage import ReadStoredd
-from bundle.workflow import recipe_of, value_of
+from bundle.cli.run import recipe_of, value_of
+from bundle.cohort.cache import fill_cache
+from bundle.cohort.datalist import load_section
+from bundle.cohort.packing import ReadStoredd
+from bundle.scans.grid import REFERENCE, templates
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.bench

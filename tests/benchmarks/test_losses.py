@@ -6,8 +6,8 @@ import torch
 from monai.losses import ContrastiveLoss
 from sklearn.metrics.pairwise import rbf_kernel
 
-from bundle.kernels import GaussianKernel
-from bundle.losses import YAwareInfoNCE
+from bundle.pretext.infonce import YAwareInfoNCE
+from bundle.pretext.kernels import GaussianKernel
 from tests.benchmarks.measure import DEVICE, seconds, table
 
 pytestmark = pytest.mark.bench

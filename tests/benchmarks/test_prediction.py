@@ -18,10 +18,10 @@ import torch
 from monai.networks.nets import DenseNet121
 from monai.transforms import LoadImage, NormalizeIntensity
 
-from bundle.checkpoints import save_weights
-from bundle.contract import profile
-from bundle.familiarity import record_path
-from bundle.grids import REFERENCE, templates
+from bundle.networks.weights import save_weights
+from bundle.prediction.training_record import record_path
+from bundle.scans.contract import profile
+from bundle.scans.grid import REFERENCE, templates
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.bench

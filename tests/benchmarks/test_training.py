@@ -21,15 +21,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from bundle.allocator import keep_freed_memory
-from bundle.cohort import load_section
-from bundle.engines import ContrastivePrepareBatch, PrecisionInferer, iteration_update
-from bundle.kernels import GaussianKernel
-from bundle.losses import YAwareInfoNCE
-from bundle.networks import ContrastiveNetwork, DenseNetEncoder
-from bundle.splits import assert_disjoint
-from bundle.storage import ReadStoredd, pack
-from bundle.views import TwoViews
+from bundle.cohort.datalist import load_section
+from bundle.cohort.packing import ReadStoredd, pack
+from bundle.cohort.splits import assert_disjoint
+from bundle.networks.encoders import ContrastiveNetwork, DenseNetEncoder
+from bundle.pretext.infonce import YAwareInfoNCE
+from bundle.pretext.kernels import GaussianKernel
+from bundle.pretext.views import TwoViews
+from bundle.training.allocator import keep_freed_memory
+from bundle.training.engines import ContrastivePrepareBatch, PrecisionInferer, iteration_update
 from tests.benchmarks.measure import CUDA, DEVICE, FULL, seconds, synchronise, table
 from tests.benchmarks.test_views import by_scipy
 from tests.conftest import ROOT

@@ -6,7 +6,7 @@ import torch
 from monai import transforms as monai
 from scipy import ndimage
 
-from bundle.views import CropResize, Cutout, Flip, GaussianBlur, GaussianNoise, TwoViews
+from bundle.pretext.views import CropResize, Cutout, Flip, GaussianBlur, GaussianNoise, TwoViews
 from tests.benchmarks.measure import CUDA, DEVICE, FULL, seconds, table, threads
 
 pytestmark = pytest.mark.bench

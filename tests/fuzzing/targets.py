@@ -20,19 +20,20 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from bundle import cache as caches
-from bundle import configs
-from bundle.checkpoints import classifier_card, load_encoder, read_card, read_state_dict
-from bundle.cohort import SECTIONS, CohortError, load_section, read_cohort
-from bundle.contract import LEVELS, LIMITS, VERDICTS, Contract
-from bundle.familiarity import load_record
-from bundle.grids import Grid
-from bundle.networks import DenseNetEncoder, ResNetEncoder
-from bundle.overlap import refuse_overlap
-from bundle.prediction import list_scans, network_of
-from bundle.storage import ReadStoredd
-from bundle.volumes import volume_fault
-from bundle.workflow import phantom_of
+from bundle.cli.options import check_overlay, check_overrides, parse_overrides, read_config
+from bundle.cohort import cache as caches
+from bundle.cohort.datalist import SECTIONS, load_section, phantom_of
+from bundle.cohort.overlap import refuse_overlap
+from bundle.cohort.packing import ReadStoredd
+from bundle.cohort.participants import CohortError
+from bundle.cohort.table import read_cohort
+from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
+from bundle.networks.weights import classifier_card, load_encoder, read_card, read_state_dict
+from bundle.prediction.table import list_scans, network_of
+from bundle.prediction.training_record import load_record
+from bundle.scans.contract import LEVELS, LIMITS, VERDICTS, Contract
+from bundle.scans.grid import Grid
+from bundle.scans.volumes import volume_fault
 
 SECONDS = 2.0  # that a reader may take for a file of a few kilobytes
 GRID = Grid.of((10, 12, 10), [[-18, 0, 0, 81], [0, 18, 0, -116], [0, 0, 18, -62], [0, 0, 0, 1]])
@@ -136,7 +137,7 @@ OPTIONS = b"--epochs\n3\n--sigma=2.5\n--resume\n--block_config\n[1, 2]\n--lr_sch
 
 @cache
 def base():
-    return configs.read_config(ROOT / "configs" / "pretrain.yaml")
+    return read_config(ROOT / "configs" / "pretrain.yaml")
 
 
 def examine(path):
@@ -185,12 +186,12 @@ def read_ledger(path):
 
 
 def read_overlay(path):
-    configs.check_overlay(base(), configs.read_config(path), [], "overlay")
+    check_overlay(base(), read_config(path), [], "overlay")
 
 
 def read_options(path):
     text = path.read_bytes().decode(errors="replace")
-    configs.check_overrides(base(), configs.parse_overrides(text.split("\n")))
+    check_overrides(base(), parse_overrides(text.split("\n")))
 
 
 TARGETS = {

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from bundle.__main__ import main
-from bundle.checkpoints import save_weights
-from bundle.cohort import load_section
-from bundle.networks import DenseNetEncoder
-from bundle.overlap import fingerprints
+from bundle.cli.main import main
+from bundle.cohort.datalist import load_section
+from bundle.cohort.overlap import fingerprints
+from bundle.networks.encoders import DenseNetEncoder
+from bundle.networks.weights import save_weights
 from tests.conftest import ROOT
 
 TASK, OVERLAY = "configs/task_alzheimer.yaml", "configs/phantom.yaml"

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from bundle.__main__ import main
-from bundle.plan import REFERENCES
+from bundle.cli.main import main
+from bundle.evaluation.plan import REFERENCES
 from tests.conftest import ROOT
 
 METHODS = {"y-Aware", "SimCLR", "from scratch", "y-Aware, fine-tuned", *REFERENCES}

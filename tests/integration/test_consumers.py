@@ -13,8 +13,8 @@ from monai.bundle import ConfigParser, ckpt_export
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from bundle import handlers
-from bundle.package import NAME
+from bundle.cli.package import NAME
+from bundle.training import handlers
 from tests.conftest import ROOT
 from tests.integration.conftest import SMALL, run
 from tests.test_zoo import copy_bundle

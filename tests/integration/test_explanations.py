@@ -15,12 +15,12 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet
 
-from bundle.checkpoints import load_network, read_card
-from bundle.cohort import load_section
-from bundle.explain import METHODS, TARGETS, Question, Similarity, explain, likeness, randomised
-from bundle.familiarity import load_record
-from bundle.metrics import roc_auc
-from bundle.networks import Classifier
+from bundle.cohort.datalist import load_section
+from bundle.metrics.classification import roc_auc
+from bundle.networks.encoders import Classifier
+from bundle.networks.weights import load_network, read_card
+from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, likeness, randomised
+from bundle.prediction.training_record import load_record
 from tests.conftest import ROOT
 from tests.integration.conftest import OVERLAY, TASK
 
@@ -30,8 +30,8 @@ LARGE, PATIENTS = -0.9, 20
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A classifier trained from scratch at 4.5 mm, and the patients of its test set."""
-    from bundle.__main__ import main
-    from bundle.phantom import make_phantom
+    from bundle.cli.main import main
+    from bundle.phantom.cohort import make_phantom
 
     folder = tmp_path_factory.mktemp("explanations")
     make_phantom(folder, resolution=4.5, n_pretraining=40, n_per_task=400)
@@ -45,7 +45,7 @@ def model(tmp_path_factory):
 
 def truth():
     """Voxels of the changed regions, and those of the brain."""
-    from bundle.phantom_model import REGIONS, VOLUMES, region_weights, template
+    from bundle.phantom.model import REGIONS, VOLUMES, region_weights, template
 
     changed = {name for name, region in REGIONS.items() if region.effects[2] <= LARGE}
     rows = [i for i, name in enumerate(VOLUMES) if name.rsplit("_", 1)[0] in changed]

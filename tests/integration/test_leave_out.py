@@ -11,7 +11,7 @@ import json
 import pandas as pd
 import pytest
 
-from bundle.__main__ import main
+from bundle.cli.main import main
 from tests.conftest import ROOT
 
 SCALE = ["--config", "configs/phantom.yaml", "configs/resolution_4mm.yaml"]
@@ -48,7 +48,7 @@ def probe(ages, sexes, size, weights, method, folder):
 
 @pytest.mark.slow
 def test_age_and_sex_of_people_left_out(real_maps, tmp_path):
-    from bundle.phantom import make_phantom
+    from bundle.phantom.cohort import make_phantom
 
     make_phantom(tmp_path / "phantom", resolution=4.5, n_pretraining=1500, n_per_task=40)
     phantom = pretrain(tmp_path / "phantom/pretraining.json", tmp_path / "phantom_run", 6, *SCALE[:2])

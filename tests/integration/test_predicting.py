@@ -16,9 +16,9 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from bundle.__main__ import main
-from bundle.cohort import load_section
-from bundle.model_commands import SOME_REFUSED
+from bundle.cli.main import main
+from bundle.cli.model_commands import SOME_REFUSED
+from bundle.cohort.datalist import load_section
 from tests.conftest import ROOT
 
 PATIENT = "probability_Alzheimer's disease"

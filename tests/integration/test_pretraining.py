@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from bundle.__main__ import main
-from bundle.checkpoints import load_encoder
+from bundle.cli.main import main
+from bundle.networks.weights import load_encoder
 from tests.conftest import ROOT
 from tests.integration.conftest import OVERLAY, SMALL, same
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bundle.__main__ import main
+from bundle.cli.main import main
 
 LABELS = ["--label-column", "diagnosis", "--label-values", "control=0", "depression=1"]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from bundle.cohort import load_section
-from bundle.metrics import decisions, roc_auc
-from bundle.overlap import fingerprints
+from bundle.cohort.datalist import load_section
+from bundle.cohort.overlap import fingerprints
+from bundle.metrics.classification import decisions, roc_auc
 from tests.conftest import ROOT
 from tests.integration.conftest import run
 

@@ -1,0 +1,1 @@
+"""The command line, and the checks of options and configs behind it."""

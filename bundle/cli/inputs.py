@@ -1,0 +1,87 @@
+"""Files that a command reads: which they are, without evaluating a config, and whether they are there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bundle.cli.rules import EXPRESSIONS, inside
+from bundle.hints import nearest
+
+_TERM = r"@\w+|'[^']*'"
+_SUM = re.compile(rf"[$]?(?:{_TERM})(?:\s*\+\s*(?:{_TERM}))*")
+# Options of a command that name a file it reads.
+INPUTS = {
+    "pretrain": ("datalist",),
+    "probe": ("weights", "age_datalist", "tasks"),
+    "train": ("datalist", "weights"),
+    "evaluate": ("datalist", "model"),
+    "inference": ("model",),
+    "cache": ("datalist",),
+    "positives": ("datalist",),
+    "cohort": ("table",),
+    "check": ("model",),
+    "export": ("model",),
+    "convert-weights": ("file",),
+}
+_MAKERS = {
+    "datalist": "Datalists are made by `python -m bundle cohort`, or by `phantom`.",
+    "weights": "Weights are made by `python -m bundle pretrain`.",
+    "model": "Classifiers are made by `python -m bundle train`.",
+}
+
+
+def text_of(config: Mapping[str, Any], value: Any) -> str | None:
+    """The text that a plain value, a reference or a sum of texts comes to, without evaluating anything; else None.
+
+    Example:
+        >>> text_of({"root": "."}, "$@root + '/data'")
+        './data'
+    """
+    if not isinstance(value, str):
+        return None
+    if not value.startswith(EXPRESSIONS):
+        return value
+    if not _SUM.fullmatch(value):
+        return None
+    found = []
+    for term in re.findall(_TERM, value):
+        rest = {name: content for name, content in config.items() if name != term[1:]}
+        found.append(text_of(rest, config.get(term[1:])) if term.startswith("@") else term[1:-1])
+    return None if None in found else "".join(map(str, found))
+
+
+def input_files(command: str, config: Mapping[str, Any]) -> dict[str, Path]:
+    """Files that a command reads, by the names of their options; those that only an evaluation shows are left out."""
+    if command == "compare":
+        folder = Path(str(config["dataset_dir"]))
+        return {name: folder / f"{name}.json" for name in ("pretraining", *config["tasks"])}
+    wanted: dict[str, Any] = {}
+    todo = {name: config.get(name) for name in INPUTS.get(command, ())}
+    while todo:
+        name, value = todo.popitem()
+        if isinstance(value, Mapping):  # tasks, and the datalists of a task
+            todo |= inside(name, value)
+        else:
+            wanted[name] = value
+    texts = {name: str(v) if isinstance(v, Path) else text_of(config, v) for name, v in wanted.items()}
+    return {name: Path(text) for name, text in texts.items() if text and (name, text) != ("weights", "scratch")}
+
+
+def require_files(files: Mapping[str, Path]) -> None:
+    """Refuse when a file that is to be read is missing.
+
+    Raises:
+        FileNotFoundError: with the nearest names of files beside it.
+    """
+    for name, path in files.items():
+        if path.is_file():
+            continue
+        maker = _MAKERS.get(name, "")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"`{name}` is {path}, but there is no folder {path.parent}. {maker}".rstrip())
+        beside = [other.name for other in path.parent.iterdir() if other.suffix == path.suffix]
+        hint = nearest(path.name, beside) if beside else f"; its folder holds no {path.suffix or 'such'} file."
+        raise FileNotFoundError(f"`{name}` is {path}, but there is no such file{hint} {maker}".rstrip())

@@ -1,0 +1,100 @@
+"""Command line: `python -m bundle COMMAND --help`.
+
+Nothing heavy is imported before a command has to run, so that help and refusals are immediate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bundle.cli import data_commands, inputs, model_commands
+from bundle.cli.options import OptionError, check_values
+from bundle.hints import nearest
+
+COMMANDS = data_commands.COMMANDS | model_commands.COMMANDS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        Exit status: 0 done, 1 the input was refused, 2 the command line was, 3 some scans were refused.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        _check(options, rest)
+        return options.run(options, rest) or 0
+    except OptionError as error:
+        return _refuse(error, 2)
+    except (ValueError, OSError) as error:
+        return _refuse(error, 1)
+    except RuntimeError as error:  # MONAI wraps what a component of a config raises
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        return _refuse(refusal, 1)
+
+
+def _check(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Refuse options that a command does not have, values that a rule forbids, and files that are missing."""
+    if rest and not hasattr(options, "runnable"):
+        name = rest[0].partition("=")[0].lstrip("-")
+        raise OptionError(f"There is no option {rest[0]}{nearest(name, options.names)}")
+    values = {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
+    check_values(options.command, values, "--")
+    files = {name: getattr(options, name, None) for name in inputs.INPUTS.get(options.command, ())}
+    inputs.require_files({name: path for name, path in files.items() if path})
+
+
+def _refuse(error: BaseException, status: int) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return status
+
+
+def _refusal(error: BaseException) -> ValueError | OSError | None:
+    """The first refusal below the wrappers, where there is one; what it was raised from is no refusal."""
+    cause: BaseException | None = error
+    seen: list[BaseException] = []  # causes can go round in a circle: those of torch 2.6's ONNX exporter do
+    while cause is not None and cause not in seen:
+        if isinstance(cause, (ValueError, OSError)):
+            return cause
+        seen.append(cause)
+        cause = cause.__cause__
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bundle", description="y-Aware contrastive pretraining for 3D brain MRI."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, (summary, add_options, run) in COMMANDS.items():
+        command = _command(commands, name, summary, run)
+        add_options(command)
+        names = [action.dest.replace("_", "-") for action in command._actions]
+        command.set_defaults(command=name, names=names)
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, summary: str, run: Callable) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        formatter_class=argparse.RawTextHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+if __name__ == "__main__":
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
+    sys.exit(main())

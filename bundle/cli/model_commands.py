@@ -1,0 +1,250 @@
+"""The commands that train, test and use models; nothing heavy is imported before one has to run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bundle.cli import expressions, inputs
+from bundle.cli.options import (
+    FOLDER,
+    RUNNABLE,
+    OptionError,
+    check_overrides,
+    digest,
+    merged_config,
+    options_of,
+    parse_overrides,
+    read_config,
+    resolve,
+)
+
+SOME_REFUSED = 3  # exit status
+_COMPARED = {path.stem: path for path in RUNNABLE if path.stem != "inference"}  # command: config, of a comparison
+
+
+# pretrain, probe
+
+
+def _add_config(parser: argparse.ArgumentParser, runnable: str, *overlays: str) -> None:
+    path = FOLDER / runnable
+    listed = "\n".join(f"  {f'--{n} {v}':<36} {c}" for n, v, c in options_of(path)) if path.is_file() else ""
+    parser.epilog = f"options of {path}, with their defaults (nested ones as --train#trainer#max_epochs):\n{listed}"
+    parser.add_argument(
+        "--config", type=Path, nargs="+", default=[], metavar="OVERLAY", help="overlays, such as configs/phantom.yaml"
+    )
+    parser.add_argument("--dry-run", "--dry_run", action="store_true", help="say what would be done, and do nothing")
+    parser.set_defaults(runnable=[path, *(FOLDER / name for name in overlays)])
+
+
+def _add_run(runnable: str, *overlays: str) -> Callable[[argparse.ArgumentParser], None]:
+    def add(parser: argparse.ArgumentParser) -> None:
+        _add_config(parser, runnable, *overlays)
+        parser.add_argument(
+            "--from-run",
+            "--from_run",
+            type=Path,
+            metavar="RECORD",
+            help="do again what a run.json, beside a result, says",
+        )
+
+    return add
+
+
+def _files(options: argparse.Namespace) -> list[Path]:
+    return [*options.runnable, *[f for f in options.config if f not in options.runnable]]
+
+
+def _run_config(options: argparse.Namespace, rest: Sequence[str], command: str) -> None:
+    given = parse_overrides(rest)
+    files = _files(options)
+    if options.from_run is None:
+        resolve(files, given, RUNNABLE)
+        inputs.require_files(inputs.input_files(command, merged_config(files, given)))
+    else:
+        files = [options.from_run]
+        _check_record(options, given, command)
+    _run_or_preview(options, files, given, command)
+
+
+def _check_record(options: argparse.Namespace, given: dict[str, Any], command: str) -> None:
+    from bundle.cli.run_record import compare_record, read_record
+
+    if options.config:
+        raise OptionError("A record holds its overlays; leave --config out, and give single options instead.")
+    config, made_by = read_record(options.from_run, command)
+    check_overrides(config, given, command)
+    merged = merged_config([options.from_run], given)
+    inputs.require_files(inputs.input_files(command, merged))
+    compare_record(made_by, command, merged, list(given))
+
+
+def _run_or_preview(options: argparse.Namespace, files: Sequence[Path], given: dict[str, Any], command: str) -> None:
+    if options.dry_run:
+        from bundle.cli.preview import preview
+
+        sys.stdout.write(preview(command, files, given))
+        return
+    from bundle.cli.run import run_config
+
+    run_config(files, given, command)
+
+
+def _pretrain(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "pretrain")
+
+
+def _probe(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "probe")
+
+
+def _train(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "train")
+
+
+def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _run_config(options, rest, "evaluate")
+
+
+# check, predict, export
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scans", nargs="+", metavar="SCAN", help="scans, folders, or tables with a column 'file'")
+    parser.add_argument("--model", type=Path, help="classifier whose card says what it was trained on (default: none)")
+    parser.add_argument("--output", type=Path, help="also write every check as a table (.tsv)")
+
+
+def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from bundle.networks.weights import classifier_card
+    from bundle.prediction.table import check_scans
+    from bundle.scans.contract import Contract
+
+    contract = Contract(classifier_card(options.model).get("contract") if options.model else None)
+    return SOME_REFUSED if check_scans(options.scans, contract, options.output) else 0
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser, "inference.json")
+    parser.add_argument("source", help="a scan, a folder of scans, or a table with a column 'file'")
+    parser.add_argument("--output", default="eval/predictions", help="folder (default: %(default)s)")
+
+
+def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    given = parse_overrides(rest)
+    files = _files(options)
+    resolve(files, given, RUNNABLE)
+    read = inputs.input_files("inference", merged_config(files, given))
+    inputs.require_files(read)
+
+    from bundle.prediction.table import count_refused, network_of
+
+    named = {"dataset_dir": options.source, "output_dir": options.output}
+    places = {name: expressions.plain_path(path) for name, path in named.items()}
+    _run_or_preview(options, files, {**network_of(read["model"]), **given, **places}, "inference")
+    return SOME_REFUSED if not options.dry_run and count_refused(options.output) else 0
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, default=Path("models/model.pt"), help="classifier (default: %(default)s)")
+    parser.add_argument(
+        "--formats", nargs="+", default=["torchscript", "onnx", "torch.export"], help="(default: all three)"
+    )
+
+
+def _export(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.networks.export import export_classifier
+
+    export_classifier(options.model, options.formats)
+
+
+# convert-weights
+
+
+def _add_conversion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="such as DenseNet121_BHB-10K_yAwareContrastive.pth")
+    parser.add_argument("--output", type=Path, default=Path("models"), help="folder (default: %(default)s)")
+
+
+def _convert(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.networks.conversion import convert_weights
+
+    convert_weights(options.file, options.output)
+
+
+# package
+
+
+def _add_package(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("dist"), help="folder (default: %(default)s)")
+
+
+def _package(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.cli.package import package
+
+    package(Path(), options.output)
+
+
+# compare
+
+
+def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    files = _files(options)
+    given = resolve(files, parse_overrides(rest), files[:1])
+    keys = merged_config(files, given)
+    if keys["dataset_dir"] == keys.pop("phantom") and not options.dry_run:
+        _make_missing_phantom(Path(keys["dataset_dir"]))
+
+    from bundle.evaluation.plan import Plan
+
+    plan = Plan(**keys, configs=_COMPARED, digests=_check_overlays(keys))
+
+    from bundle.cli.preview import preview_comparison
+    from bundle.cli.run import run_config
+    from bundle.cli.run_record import write_record
+    from bundle.evaluation.comparison import Comparison
+    from bundle.evaluation.results import write_findings
+
+    if options.dry_run:
+        sys.stdout.write(preview_comparison(Comparison(plan, run_config)))
+        return
+    Comparison(plan, run_config).run()
+    write_findings(plan)
+    write_record(plan.output_dir, "compare", merged_config(files, given))
+
+
+def _check_overlays(keys: dict[str, Any]) -> dict[str, str]:
+    """Check every config that a comparison is to run, and give a digest of what each overlay says."""
+    scale = [Path(p) for p in keys["overlays"]]
+    runnable = list(_COMPARED.values())
+    for overlays in keys["pretexts"].values():
+        resolve([_COMPARED["pretrain"], *map(Path, overlays), *scale], keys["pretraining"], runnable)
+    resolve([_COMPARED["probe"], *scale], keys["probing"], runnable)
+    resolve([_COMPARED["train"], *scale], keys["fine_tuning"], runnable)
+    used = {str(p) for overlays in (*keys["pretexts"].values(), keys["overlays"]) for p in overlays}
+    return {path: digest(read_config(Path(path))) for path in sorted(used)}
+
+
+def _make_missing_phantom(folder: Path) -> None:
+    if not (folder / "pretraining.json").is_file():
+        from bundle.phantom.cohort import make_phantom
+
+        make_phantom(folder, resolution=4.5)
+
+
+# name → summary, what adds its options, what runs it
+COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
+    "pretrain": ("pretrain an encoder", _add_run("pretrain.yaml"), _pretrain),
+    "probe": ("probe a pretrained encoder", _add_run("probe.yaml"), _probe),
+    "train": ("fine-tune a classifier, or train one from scratch", _add_run("train.json"), _train),
+    "evaluate": ("test a classifier on the test section", _add_run("train.json", "evaluate.json"), _evaluate),
+    "check": ("say whether scans are what a model can read", _add_check, _check),
+    "predict": ("predict scans: a table, maps and pages", _add_predict, _predict),
+    "export": ("write a classifier for other software", _add_export, _export),
+    "package": ("write the bundle as one zip file for the Model Zoo", _add_package, _package),
+    "convert-weights": ("rewrite weights of other projects as ours", _add_conversion, _convert),
+    "compare": ("compare pretexts on every task", lambda parser: _add_config(parser, "compare.yaml"), _compare),
+}

@@ -1,0 +1,62 @@
+"""Running a config as `python -m monai.bundle run` does, and reading what one of its entries comes to."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
+
+from bundle.cli.components import check_components
+from bundle.cli.options import FOLDER
+from bundle.cli.run_record import write_record
+
+WORKFLOW_TYPES = {"pretrain": "train", "train": "train", "evaluate": "train", "probe": "infer", "inference": "infer"}
+
+
+def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str) -> None:
+    """Run a config as `python -m monai.bundle run` does: initialize, run, finalize.
+
+    The record is written once the inputs were accepted; it takes the place of that of an earlier run.
+
+    Args:
+        files: a runnable config and its overlays, or the record of a run.
+        overrides: id → value, already checked.
+        command: see `options.command_of`.
+    """
+    defaults = {"meta_file": str(FOLDER / "metadata.json"), "logging_file": str(FOLDER / "logging.conf")}
+    workflow = ConfigWorkflow(
+        [str(f) for f in files],
+        workflow_type=WORKFLOW_TYPES[command],
+        **(defaults if files[0].parent != FOLDER and FOLDER.is_dir() else {}),
+        **overrides,
+    )
+    config = copy.deepcopy(dict(workflow.parser.get()))
+    check_components(config)
+    workflow.initialize()
+    write_record(workflow.parser.get_parsed_content("output_dir"), command, config)
+    workflow.run()
+    workflow.finalize()
+
+
+def value_of(files: Sequence[Path], overrides: Mapping[str, Any], name: str) -> Any:
+    """What one entry of a config comes to."""
+    parser = ConfigParser(ConfigParser.load_config_files([str(f) for f in files]))
+    parser.update(dict(overrides))
+    return parser.get_parsed_content(name)
+
+
+def recipe_of(files: Sequence[Path], name: str) -> dict[str, Any]:
+    """One entry of a config and all it refers to, as written: where these are the same, so is what it comes to."""
+    parser = ConfigParser(ConfigParser.load_config_files([str(f) for f in files]))
+    parser.parse()
+    recipe: dict[str, Any] = {}
+    todo = [name]
+    while todo:
+        key = todo.pop()
+        if not any(key == k or key.startswith(f"{k}::") for k in recipe):  # a part of what is there already
+            recipe[key] = parser[key]
+            todo += ReferenceResolver.find_refs_in_config(recipe[key], key)
+    return recipe

@@ -1,0 +1,88 @@
+"""What a comparison compares: pretexts, networks, tasks, sizes and seeds, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bundle.hints import nearest, quoted
+
+SCRATCH = "scratch"
+RANDOM, CALIBRATED = "random initialisation", "random, calibrated batch norm"
+VOXELS, KNOWN = "voxels", "age, sex, TIV"
+REFERENCES = (RANDOM, CALIBRATED, VOXELS, KNOWN)
+SCALING = {VOXELS: "none", KNOWN: "each"}  # of features before a probe; embeddings are divided by one number
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared; the keys of `configs/compare.yaml`.
+
+    Attributes:
+        dataset_dir: folder with `pretraining.json` and a datalist of each task (`training`, `test`).
+        output_dir: where runs and results go.
+        tasks: names of the datalists.
+        pretexts: name → overlays on pretrain.yaml.
+        networks: name → pretext that a classifier is fine-tuned from, or `scratch`.
+        sizes: numbers of training subjects N.
+        seeds: of pretraining, draw and initialisation together.
+        overlays: laid over every run.
+        pretraining, probing, fine_tuning: options of the three configs.
+        document: a Markdown file that shows the results between `<!-- comparison -->` and `<!-- /comparison -->`; or
+            None.
+        configs: the runnable configs by command: pretrain, probe, train and evaluate.
+        digests: of what each overlay says, by its path; another content is another setting.
+    """
+
+    dataset_dir: Path
+    output_dir: Path
+    tasks: Sequence[str]
+    pretexts: Mapping[str, Sequence[str]]
+    networks: Mapping[str, str]
+    sizes: Sequence[int]
+    seeds: Sequence[int]
+    overlays: Sequence[str]
+    pretraining: Mapping[str, Any]
+    probing: Mapping[str, Any]
+    fine_tuning: Mapping[str, Any]
+    document: str | None = None
+    configs: Mapping[str, Path] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse, before any work, what could only fail later."""
+        for what, values in (("seeds", self.seeds), ("sizes", self.sizes), ("tasks", self.tasks)):
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"`{what}` must name at least one, each once, but is {list(values)}.")
+        self._check_methods()
+        for task in ("pretraining", *self.tasks):
+            if not self.datalist(task).is_file():
+                raise ValueError(f"There is no datalist {self.datalist(task)}; make it with `python -m bundle cohort`.")
+
+    def _check_methods(self) -> None:
+        for name, start in self.networks.items():
+            if start != SCRATCH and start not in self.pretexts:
+                known = nearest(start, [*self.pretexts, SCRATCH])
+                raise ValueError(f"The network '{name}' starts from '{start}', which is no pretext{known}")
+        if len({slug(method) for method in self.methods}) < len(self.methods):
+            raise ValueError(f"Methods need names that differ, also as folders, but there are {quoted(self.methods)}.")
+
+    @property
+    def methods(self) -> list[str]:
+        """All that is compared, references last."""
+        return [*self.pretexts, *self.networks, *REFERENCES]
+
+    def datalist(self, task: str) -> Path:
+        """The datalist of a task, or of `pretraining`."""
+        return Path(self.dataset_dir) / f"{task}.json"
+
+    def folder(self, method: str, seed: int) -> Path:
+        """Where the runs of a method and a seed lie."""
+        return Path(self.output_dir) / "runs" / slug(method) / f"seed_{seed}"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name."""
+    return "".join(c if c.isalnum() else "_" for c in name.lower())

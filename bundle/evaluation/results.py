@@ -1,0 +1,178 @@
+"""What a comparison found: tables, tests and figures of all its runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+
+from bundle.cohort.datalist import phantom_of
+from bundle.evaluation import figures, probing
+from bundle.evaluation.plan import RANDOM, REFERENCES, VOXELS, Plan
+from bundle.files import replacing, write_json, write_text
+from bundle.metrics.classification import calibration_error, reliability
+from bundle.metrics.representation import OverallScaler
+from bundle.provenance import provenance
+
+
+def write_findings(plan: Plan) -> None:
+    """Write everything that the runs of a plan show to its `output_dir`.
+
+    `results.csv` (a row per method, task, N and draw), `summary.csv`, `tests.csv`, `knowledge.csv`, `calibration.csv`,
+    `table.md`, `learning_curves.png`, `embeddings.png`, `calibration.png`, `provenance.json`.
+    """
+    folder = Path(plan.output_dir)
+    phantom = phantom_of([str(plan.datalist(task)) for task in plan.tasks])
+    note = phantom.get("warning", "")
+    scores = collected_scores(plan)
+    summary, tests = probing.summarize(scores, RANDOM), probing.paired_tests(scores)
+    tables = {
+        "results": probing.draw_aucs(scores),
+        "summary": summary,
+        "tests": tests,
+        "knowledge": collected_knowledge(plan),
+        "calibration": calibration_table(scores),
+    }
+    for name, table in tables.items():
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    best = phantom.get("best_auc", {})
+    write_text(folder / "table.md", _markdown(plan, tables, best, note))
+    figures.learning_curves(folder / "learning_curves.png", summary, best, note, REFERENCES)
+    figures.calibration_curves(folder / "calibration.png", _calibration_panels(scores), note)
+    maps, kind = _maps(plan)
+    figures.embedding_maps(folder / "embeddings.png", maps, f"{kind} of the embeddings. {note}")
+    write_json(folder / "provenance.json", provenance(plan.seeds[0], {"seeds": str(list(plan.seeds))}))
+    if plan.document is not None:
+        _document(plan, Path(plan.document))
+    sys.stdout.write(f"\n{(folder / 'table.md').read_text(encoding='utf-8')}\nTables and figures: {folder}\n")
+
+
+def _document(plan: Plan, document: Path) -> None:
+    """Show the table and the figures in a Markdown file, in place of what it showed before."""
+    start, end = "<!-- comparison -->", "<!-- /comparison -->"
+    text = document.read_text(encoding="utf-8")
+    if start not in text or end not in text.split(start, 1)[1]:
+        raise ValueError(f"{document} has no place for the results; put {start} and {end} on lines of their own.")
+    before, rest = text.split(start, 1)
+    pictures = []
+    for title in ("Learning curves", "Embeddings", "Calibration"):
+        name = title.lower().replace(" ", "_") + ".png"
+        copy = document.parent / "images" / f"comparison_{name}"
+        with replacing(copy) as temporary:
+            temporary.write_bytes((Path(plan.output_dir) / name).read_bytes())
+        pictures.append(f"![{title}](images/{copy.name})")
+    table = (Path(plan.output_dir) / "table.md").read_text(encoding="utf-8")
+    shown = "\n\n".join([start, _origin(plan), table.strip(), *pictures, end])
+    write_text(document, before + shown + rest.split(end, 1)[1])
+
+
+def _origin(plan: Plan) -> str:
+    """What made the results: the command, the seeds and the commits."""
+    cards = [
+        plan.folder(name, seed) / "pretraining" / "pretrained.json" for name in plan.pretexts for seed in plan.seeds
+    ]
+    made = [json.loads(path.read_text(encoding="utf-8"))["made_by"] for path in cards]
+    commits = {str(m["commit"]) for m in made}
+    seeds = ", ".join(map(str, plan.seeds))
+    return (
+        f"Made by `{provenance(plan.seeds[0])['command']}`, seeds {seeds}; encoders pretrained at commit "
+        f"{', '.join(sorted(commits))}, table and figures made at commit {provenance(plan.seeds[0])['commit']}."
+    )
+
+
+def collected_scores(plan: Plan) -> pd.DataFrame:
+    """Scores of all methods in one table: log odds of every test image by the model of each trial."""
+    probes = [
+        pd.read_csv(plan.folder(method, seed) / "probe" / "scores.csv", dtype={"session_id": str})
+        for seed in plan.seeds
+        for method in (*plan.pretexts, *REFERENCES)
+    ]
+    order = {method: place for place, method in enumerate(plan.methods)}
+    table = pd.concat([*probes, *_network_scores(plan)])
+    return table.sort_values("method", key=lambda m: m.map(order), kind="stable")
+
+
+def _network_scores(plan: Plan) -> Iterator[pd.DataFrame]:
+    for draw, seed in enumerate(plan.seeds):
+        for name in plan.networks:
+            for task in plan.tasks:
+                for size in plan.sizes:
+                    path = plan.folder(name, seed) / f"{task}_{size}" / "test" / "predictions.csv"
+                    table = pd.read_csv(path, dtype={"session_id": str})
+                    probability = table.filter(like="probability_").iloc[:, 1].clip(1e-6, 1 - 1e-6)
+                    ids = table[["participant_id", "session_id", "label"]]
+                    yield ids.assign(task=task, method=name, n=size, draw=draw, score=logit(probability))
+
+
+def collected_knowledge(plan: Plan) -> pd.DataFrame:
+    """What each embedding knows of site and age: a row per method and seed."""
+    rows = []
+    for method in (*plan.pretexts, *REFERENCES):
+        for seed in plan.seeds:
+            path = plan.folder(method, seed) / "probe" / "knowledge.json"
+            if path.is_file():
+                rows.append({"method": method, "seed": seed, **json.loads(path.read_text(encoding="utf-8"))})
+    return pd.DataFrame(rows)
+
+
+def calibration_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Expected calibration error of each method and task at the largest N, over all draws."""
+    rows = [
+        (task, method, calibration_error(g["label"], expit(g["score"])))
+        for (task, method), g in _largest(scores).groupby(["task", "method"], sort=False)
+    ]
+    return pd.DataFrame(rows, columns=["task", "method", "calibration_error"])
+
+
+def _largest(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores[scores["n"] == scores["n"].max()]
+
+
+def _calibration_panels(scores: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+    drawn = _largest(scores[~scores["method"].isin(set(REFERENCES) - {RANDOM, VOXELS})])
+    return {
+        str(task): {
+            str(method): reliability(rows["label"], expit(rows["score"]))
+            for method, rows in group.groupby("method", sort=False)
+        }
+        for task, group in drawn.groupby("task", sort=False)
+    }
+
+
+def _maps(plan: Plan) -> tuple[dict[str, pd.DataFrame], str]:
+    """The first seed's embeddings of all tasks' subjects in a plane, by method, and what made the plane."""
+    maps, kind = {}, ""
+    for method in (*plan.pretexts, RANDOM):
+        arrays = np.load(plan.folder(method, plan.seeds[0]) / "probe" / "embeddings.npz", allow_pickle=False)
+        plane, kind = probing.to_plane(OverallScaler().fit(arrays["embedding"]).transform(arrays["embedding"]))
+        diagnosis = np.where(arrays["label"] == 1, arrays["task"], "control")
+        columns = {"x": plane[:, 0], "y": plane[:, 1], "age": arrays["age"], "site": arrays["site"]}
+        maps[method] = pd.DataFrame({**columns, "diagnosis": diagnosis})
+    return maps, kind
+
+
+def _markdown(plan: Plan, tables: dict[str, pd.DataFrame], best: dict[str, float], note: str) -> str:
+    first = plan.methods[0]
+    knowledge = tables["knowledge"].drop(columns="seed").groupby("method", sort=False).mean().reset_index()
+    calibration = tables["calibration"].pivot(index="method", columns="task", values="calibration_error")
+    calibration = calibration.reindex(index=plan.methods, columns=list(plan.tasks)).reset_index()
+    parts = [
+        note,
+        f"ROC-AUC on test subjects, mean over {len(plan.seeds)} seeds (95 % interval over subjects and seeds)",
+        figures.diagnosis_table(tables["summary"]),
+        "Best achievable ROC-AUC: " + ", ".join(f"{t} {best[t]:.3f}" for t in best) if best else "",
+        f"{first} against each other method: difference in ROC-AUC (95 % interval), p by a paired bootstrap z-test, "
+        "corrected by Holm's method over all pairs of methods and sizes of a task",
+        figures.test_table(tables["tests"], first),
+        "What the embedding knows: balanced accuracy for the site of unseen subjects, error of age at unseen sites "
+        "(years), and the OpenBHB score made of both (lower is better); mean over seeds",
+        knowledge.to_markdown(index=False, floatfmt=("", ".3f", ".2f", ".2f")),
+        f"Expected calibration error at N = {max(plan.sizes)}",
+        calibration.to_markdown(index=False, floatfmt=".3f"),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"

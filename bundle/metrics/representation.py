@@ -1,0 +1,132 @@
+"""What a representation and a classifier are worth, in numbers with intervals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from torch import Tensor
+
+RIDGE_PENALTIES = np.logspace(-1, 5, 13)
+
+
+def alignment(view_1: Tensor, view_2: Tensor) -> Tensor:
+    """Mean squared distance of two views of one subject on the unit sphere: 0 is perfect, 2 is chance.
+
+    Shape:
+        view_1, view_2 (N, D), output ().
+
+    Source:
+        Wang & Isola, ICML 2020.
+    """
+    return (F.normalize(view_1, dim=1) - F.normalize(view_2, dim=1)).pow(2).sum(1).mean()
+
+
+def uniformity(projections: Tensor) -> Tensor:
+    """Uniformity, log mean exp(−2‖z_i − z_k‖²) over pairs: 0 is collapsed, −4 is spread over the whole sphere.
+
+    Shape:
+        projections (N, D), output ().
+
+    Source:
+        Wang & Isola, ICML 2020.
+    """
+    squared = F.pdist(F.normalize(projections, dim=1)).pow(2)
+    return torch.logsumexp(-2 * squared, 0) - math.log(len(squared))
+
+
+def effective_rank(embedding: Tensor) -> Tensor:
+    """Effective rank, exp(entropy of the normalised singular values): how many dimensions the embedding uses.
+
+    Shape:
+        embedding (N, E), output () between 1 and min(N, E).
+
+    Source:
+        Roy & Vetterli, EUSIPCO 2007; as RankMe, Garrido et al., ICML 2023.
+    """
+    values = torch.linalg.svdvals(embedding - embedding.mean(0))
+    share = values / values.sum()
+    return torch.exp(-torch.special.xlogy(share, share).sum())
+
+
+class OverallScaler(TransformerMixin, BaseEstimator):
+    """Centre every feature, then divide all by one number: their root-mean-square standard deviation.
+
+    Unlike unit variance for each feature, it does not blow up features that are almost never active (ReLU networks
+    have many), which in unseen subjects take values thousands of training standard deviations away.
+    """
+
+    def fit(self, X: ArrayLike, y: object = None) -> OverallScaler:  # noqa: ARG002
+        """Measure the features X (n, p)."""
+        features = np.asarray(X, dtype=np.float64)
+        self.mean_ = features.mean(0)
+        self.scale_ = float(np.sqrt(features.var(0).mean())) or 1.0
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Scale the features X (n, p)."""
+        return (np.asarray(X, dtype=np.float64) - self.mean_) / self.scale_
+
+
+def ridge() -> Pipeline:
+    """Ridge regression on features scaled by one number, penalty by efficient leave-one-out."""
+    return make_pipeline(OverallScaler(), RidgeCV(RIDGE_PENALTIES))
+
+
+def age_errors(embedding: ArrayLike, ages: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
+    """Absolute errors (years) of a cross-validated ridge probe of age; subjects of unknown age are left out.
+
+    Shape:
+        embedding (N, E), ages (N,), output (number of known ages,).
+    """
+    embedding, ages = np.asarray(embedding, dtype=np.float64), np.asarray(ages, dtype=np.float64)
+    known = ~np.isnan(ages)
+    folds = KFold(5, shuffle=True, random_state=seed)
+    predicted = cross_val_predict(ridge(), embedding[known], ages[known], cv=folds)
+    return np.abs(predicted - ages[known])
+
+
+def site_balanced_accuracy(embedding: ArrayLike, sites: ArrayLike, seed: int = 0) -> float:
+    """Balanced accuracy with which a cross-validated linear model reads the site; chance is 1 / number of sites.
+
+    Sites with fewer than 5 subjects are left out.
+
+    Shape:
+        embedding (N, E), sites (N,) names.
+
+    Raises:
+        ValueError: when fewer than two sites have 5 subjects.
+    """
+    embedding, sites = np.asarray(embedding, dtype=np.float64), np.asarray(sites)
+    names, counts = np.unique(sites, return_counts=True)
+    large = np.isin(sites, names[counts >= 5])
+    if len(np.unique(sites[large])) < 2:
+        raise ValueError(
+            f"Reading the site needs two sites with 5 subjects; found {dict(zip(names, counts, strict=True))}."
+        )
+    model = make_pipeline(OverallScaler(), LogisticRegression(C=0.1, max_iter=200))
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    return float(
+        balanced_accuracy_score(sites[large], cross_val_predict(model, embedding[large], sites[large], cv=folds))
+    )
+
+
+def openbhb_score(site_accuracy: float, age_error: float) -> float:
+    """Score of the OpenBHB challenge for an embedding that should know age and not the site; lower is better.
+
+    Args:
+        site_accuracy: balanced accuracy with which the site is read, in [0, 1].
+        age_error: mean absolute error of age at unseen sites, years.
+
+    Source:
+        Dufumier et al., NeuroImage 263 (2022): accuracy^0.3 · error.
+    """
+    return site_accuracy**0.3 * age_error

@@ -1,0 +1,90 @@
+"""What a card may say: its format, and the kind of every entry that anything is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bundle.files import check_format
+
+CARD_FORMAT = 1  # a card without one is of this format, too
+LARGEST = 4096  # filters of a layer
+NETWORK = ("init_features", "growth_rate", "block_config")
+Rule = tuple[Callable[[Any], bool], str]  # whether a value is possible, and what was expected
+
+
+def check_card(card: Any, path: Path) -> dict[str, Any]:
+    """Refuse a card that is damaged or of an unknown format; what it says beyond the known entries is left alone.
+
+    Args:
+        card: content of the JSON file.
+        path: of the card, for the message.
+
+    Raises:
+        ValueError: names the entry, what was found and what was expected.
+    """
+    if not isinstance(card, dict):
+        raise ValueError(f"The card {path} is no JSON object; restore it, or delete it.")
+    check_format(card.get("format", CARD_FORMAT), CARD_FORMAT, path)
+    rules = _EVERY | (_CLASSIFIER if card.get("kind") == "classifier" else {})
+    for name, (holds, expected) in rules.items():
+        if card.get(name) is not None and not holds(card[name]):
+            found = f"{str(card[name])[:60]!r}"
+            raise ValueError(f"The card {path} has {name} {found}, expected {expected}; restore it, or delete it.")
+    return {name: value for name, value in card.items() if value is not None or name not in rules}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e30
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value <= LARGEST
+
+
+def _is_metrics(value: Any) -> bool:
+    return isinstance(value, dict) and all(v is None or _is_number(v) for v in value.values())
+
+
+def _is_network(value: Any) -> bool:
+    """These become options of a config, where a text could be an expression."""
+    if not isinstance(value, dict) or not set(value) <= set(NETWORK):
+        return False
+    blocks = value.get("block_config", [1])
+    layers = isinstance(blocks, list) and 0 < len(blocks) <= 8 and all(_is_count(n) and n <= 256 for n in blocks)
+    return layers and all(_is_count(v) for name, v in value.items() if name != "block_config")
+
+
+def _is_digests(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(digests, list) and all(isinstance(d, str) for d in digests) for digests in value.values()
+    )
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_text, value)) and value[0] != value[1]
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+_EVERY: dict[str, Rule] = {
+    "sha256": (_is_text, "a text"),
+    "kind": (_is_text, "a text"),
+    "warning": (_is_text, "a text"),
+    "validation": (_is_metrics, "numbers by name"),
+    "network": (_is_network, f"{', '.join(NETWORK)} as whole numbers"),
+    "fingerprints": (_is_digests, "lists of digests"),
+    "contract": (_is_mapping, "the profile of the training scans"),
+    "made_by": (_is_mapping, "entries by name"),
+}
+_CLASSIFIER: dict[str, Rule] = {
+    "class_names": (_is_pair, "two names that differ"),
+    "subjects": (_is_mapping, "numbers by name"),
+}

@@ -1,0 +1,106 @@
+"""Weights of other projects, rewritten as ours: what a file holds is said, and what fits no encoder is refused."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from bundle.files import sha256
+from bundle.networks.weights import load_encoder, read_state_dict, save_weights
+
+KINDS = {  # the first tensor whose name is in a file says what the file holds
+    "head_projection.weight": "a contrastive network with its projector",
+    "head.2.weight": "a contrastive network with its projector",
+    "projector.output.weight": "a contrastive network with its projector",
+    "classifier.weight": "a classifier",
+    "class_layers.out.weight": "a classifier",
+}
+DENSE = re.compile(r"\.denselayer\d+\.(?!layers\.)")  # as the paper's released file has it
+NORM = "features.norm5.weight"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did.
+
+    Attributes:
+        kind: what the file holds.
+        layout: whose names the tensors have.
+        parallel: whether names carry the `module.` of a parallel wrapper.
+        loaded: number of the encoder's tensors, all of which were found.
+        left_out: names of tensors that belong to no encoder.
+        weights: the file that was written.
+    """
+
+    kind: str
+    layout: str
+    parallel: bool
+    loaded: int
+    left_out: tuple[str, ...]
+    weights: Path
+
+    def __str__(self) -> str:
+        """One sentence."""
+        wrapper = ", of a parallel wrapper" if self.parallel else ""
+        left = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
+        return (
+            f"{self.kind} in {self.layout}{wrapper}: all {self.loaded} tensors of the encoder → {self.weights}{left}."
+        )
+
+
+def convert_weights(path: Path, output: Path) -> Conversion:
+    """Write an encoder of ours, with a card, from weights in a released layout or in MONAI's.
+
+    Args:
+        path: of the paper's DenseNet121, AnatCL's ResNet-18 or a network of MONAI: a state dict, or a dict that holds
+            one under `model`; of an encoder, a contrastive network or a classifier; with or without the `module.` of a
+            parallel wrapper.
+        output: folder that gets `NAME.pt` and its card `NAME.json`.
+
+    Raises:
+        ValueError: when the file holds pickled objects, is damaged, matches no encoder, or would be overwritten.
+    """
+    content = read_state_dict(path)
+    names = [name.removeprefix("module.").removeprefix("encoder.") for name in content]
+    target = output / f"{path.stem}.pt"
+    if target.exists() and target.samefile(path):
+        raise ValueError(f"{path} would be overwritten by its own conversion; give another --output.")
+    report = load_encoder(path)
+    conversion = Conversion(
+        kind=_kind(names),
+        layout=_layout(names),
+        parallel=any(name.startswith("module.") for name in content),
+        loaded=len(report.loaded),
+        left_out=report.ignored,
+        weights=target,
+    )
+    save_weights(target, report.encoder, _card(path, conversion, content))
+    logger.info(str(conversion))
+    return conversion
+
+
+def _layout(names: list[str]) -> str:
+    if "conv1.weight" in names:
+        return "AnatCL's layout"
+    return "the paper's released layout" if any(DENSE.search(name) for name in names) else "MONAI's layout"
+
+
+def _kind(names: list[str]) -> str:
+    found = next((kind for name, kind in KINDS.items() if name in names), "an encoder")
+    return f"{found} with a final norm" if NORM in names else found
+
+
+def _card(path: Path, conversion: Conversion, content: Mapping[str, Tensor]) -> dict[str, object]:
+    return {
+        "kind": "encoder",
+        "converted_from": {"file": path.name, "sha256": sha256(path), "tensors": len(content), "kind": conversion.kind},
+        "licence": "that of the file it was converted from; ask its authors where none is stated",
+        "preprocessing": "that of the file it was converted from; for the paper's file, configs/published_recipe.yaml",
+        "intended_use": "research only; not a medical device",
+    }

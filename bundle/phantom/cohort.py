@@ -1,0 +1,338 @@
+"""The phantom cohort: synthetic grey-matter maps with known causes, so that everything runs anywhere.
+
+It is a phantom: nothing that is measured on it is evidence about patients. `phantom_model` says how a
+subject comes about, `phantom_tables` what the cohort is calibrated to.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from bundle.files import replacing, write_json, write_text
+from bundle.phantom import tables
+from bundle.phantom.model import (
+    CONTROL_MM,
+    NORMALS,
+    PAIRING,
+    VOLUMES,
+    Array,
+    generator,
+    reference_grid,
+    region_weights,
+    regional_volumes,
+    relative_volumes,
+    render,
+    shares,
+    site_effect,
+    template,
+)
+from bundle.phantom.tables import COHORTS, TASKS, age_curve
+
+__all__ = [
+    "TASKS",
+    "VOLUMES",
+    "age_curve",
+    "best_achievable_auc",
+    "draw_factors",
+    "make_phantom",
+    "reference_grid",
+    "region_weights",
+    "regional_volumes",
+    "render",
+    "site_effect",
+    "template",
+]
+
+logger = logging.getLogger(__name__)
+
+GENERATOR_VERSION = "2"
+WARNING = (
+    "This is a phantom: synthetic images with known causes, not scans of people. "
+    "Results on it are not evidence about patients."
+)
+INTENSITY_STEP = 1 / 128  # images are uint8 times this
+SECTIONS = ("training", "validation", "test")
+TABLE_NAMES = ("participants.tsv", "factors.tsv")
+COLUMNS = ["participant_id", "session_id", "site", "age", "sex", "tiv"]
+
+
+# Subjects
+
+
+def _participant(cohort: str, index: int) -> str:
+    return f"sub-{COHORTS[cohort].prefix}{index + 1:04d}"
+
+
+def _place(cohort: str, index: int, seed: int) -> dict[str, Any]:
+    """Site, label and section: balanced by design, in an order drawn per pair or block."""
+    if cohort == "pretraining":
+        sites = len(COHORTS[cohort].sites)
+        site = generator(seed, f"sites-{index // sites}").permutation(sites)[index % sites]
+        held_out = generator(seed, f"block-{index // 8}").integers(8) == index % 8
+        return {"site": site, "label": None, "section": "validation" if held_out else "training"}
+    site = (index // 2) % len(COHORTS[cohort].sites)
+    flip = generator(seed, f"{cohort}-pair-{index // 2}").integers(2)
+    section = "training" if COHORTS[cohort].sites[site] == "t" else "test"
+    return {"site": site, "label": int((index + flip) % 2), "section": section}
+
+
+def _draw_subject(cohort: str, index: int, seed: int) -> dict[str, Any]:
+    """Everything random about one subject, as named numbers."""
+    name = _participant(cohort, index)
+    rng = generator(seed, name)
+    place = _place(cohort, index, seed)
+    male = bool(rng.integers(2))
+    tiv = tables.TIV_WOMEN + male * tables.TIV_DIFFERENCE + tables.TIV_SD * rng.standard_normal()
+    age = COHORTS[cohort].ages[place["label"] or 0].draw(rng, 1).item()
+    normal = rng.standard_normal(NORMALS)
+    return {
+        "participant_id": name,
+        "session_id": "ses-1",
+        **place,
+        "site": f"{cohort}-{place['site'] + 1:02d}",
+        "age": round(age, 2),
+        "sex": "M" if male else "F",
+        "tiv": round(tiv, 1),
+        "texture_seed": int(rng.integers(2**31)),
+        "normal": normal,
+    }
+
+
+def draw_factors(cohort: str, n: int, seed: int = 0) -> pd.DataFrame:
+    """All causes of n synthetic subjects; the first rows are the same for any n.
+
+    Columns: participant_id, session_id, site, label (0 control, 1 patient, missing in
+    pretraining), section of the datalist, age and brain_age (years), sex (F/M), tiv (mL),
+    severity, atrophy (what age and disease do to the total), global_factor (SD), `VOLUMES` and
+    total (relative to the template, head size removed), texture_seed (warp, modes and noise
+    follow from it).
+
+    Args:
+        cohort: "pretraining" or one of `TASKS`.
+        n: number of subjects.
+        seed: of the whole phantom.
+
+    Raises:
+        ValueError: if there is no such cohort.
+    """
+    if cohort not in COHORTS:
+        raise ValueError(f"The phantom has no cohort {cohort!r}; choose one of {list(COHORTS)}.")
+    people = pd.DataFrame([_draw_subject(cohort, i, seed) for i in range(n)])
+    known = {
+        "age": people["age"].to_numpy(),
+        "male": (people["sex"] == "M").to_numpy(float),
+        "patient": people["label"].fillna(0).to_numpy(float),
+    }
+    drawn = relative_volumes(known, np.stack(people.pop("normal").tolist()), cohort)
+    volumes = pd.DataFrame(drawn.pop("volumes"), columns=list(VOLUMES))
+    drawn["total"] = volumes.to_numpy() @ shares()
+    return pd.concat([people, pd.DataFrame(drawn), volumes], axis=1)
+
+
+# What can be achieved
+
+
+@lru_cache(maxsize=16)
+def best_achievable_auc(task: str, draws: int = 100_000) -> float:
+    """AUC of a linear discriminant on the true causes: the ceiling for a classifier of images.
+
+    The causes are regional volumes, atrophy beyond age, and the global factor; age, sex and head
+    size are known and removed. Estimated on random draws, tested on as many others.
+
+    Args:
+        task: one of `TASKS`.
+        draws: synthetic subjects per half.
+    """
+    rng = np.random.default_rng(0)
+    (features, label), (unseen, truth) = (_true_causes(task, draws, rng) for _ in range(2))
+    patients, controls = features[label == 1], features[label == 0]
+    pooled = np.cov(patients.T) + np.cov(controls.T)
+    weight = np.linalg.solve(pooled, patients.mean(0) - controls.mean(0))
+    rank = rankdata(unseen @ weight)
+    n = np.bincount(truth)
+    return float((rank[truth == 1].sum() - n[1] * (n[1] + 1) / 2) / (n[0] * n[1]))
+
+
+def _true_causes(task: str, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    label = np.arange(n) % 2
+    controls, patients = COHORTS[task].ages
+    age = np.where(label == 1, patients.draw(rng, n), controls.draw(rng, n))
+    known = {"age": age, "male": np.full(n, 0.5), "patient": label.astype(float)}
+    drawn = relative_volumes(known, rng.standard_normal((n, NORMALS)), task)
+    expected = age_curve(age)[:, PAIRING]
+    left, excess = drawn["volumes"] - expected, drawn["atrophy"] - expected @ shares()
+    return np.column_stack([left, excess, excess * (age - 50), drawn["global_factor"]]), label
+
+
+# Files
+
+
+def make_phantom(
+    output: Path,
+    *,
+    resolution: float = CONTROL_MM,
+    n_pretraining: int = 1500,
+    n_per_task: int = 400,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write the whole phantom: images, tables and datalists of pretraining and of every task.
+
+    It is a phantom: synthetic images, not patients. A complete one with the same settings is
+    reused; `phantom.json` is written last, so that an interrupted run is done again.
+
+    Args:
+        output: folder to write to.
+        resolution: voxel size in mm.
+        n_pretraining: number of pretraining subjects.
+        n_per_task: number of subjects in each of `TASKS`.
+        seed: decides everything random.
+        workers: threads that render; the images are the same for any number.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The summary that `phantom.json` holds.
+
+    Raises:
+        ValueError: if the folder holds a phantom with other settings, or a setting is impossible.
+    """
+    shape, affine = reference_grid(resolution)
+    sizes = {"n_pretraining": n_pretraining, "n_per_task": n_per_task}
+    _check_sizes(sizes)
+    settings = {"resolution": float(resolution), **sizes, "seed": seed}
+    found = _existing(Path(output), settings)
+    if found is not None:
+        return found
+    counts = {"pretraining": n_pretraining, **dict.fromkeys(TASKS, n_per_task)}
+    people = {cohort: draw_factors(cohort, n, seed) for cohort, n in counts.items()}
+    _write_images(Path(output), people, settings, workers or os.cpu_count() or 1, progress)
+    for cohort, table in people.items():
+        _write_tables(Path(output), cohort, table)
+    summary = {
+        "warning": WARNING,
+        "generator_version": GENERATOR_VERSION,
+        "settings": settings,
+        "shape": list(shape),
+        "affine": affine.tolist(),
+        "best_auc": {task: round(best_achievable_auc(task), 4) for task in TASKS},
+    }
+    write_json(Path(output) / "phantom.json", summary)
+    logger.info("Wrote a phantom of %d subjects to %s. %s", sum(counts.values()), output, WARNING)
+    return summary
+
+
+def _check_sizes(sizes: Mapping[str, int]) -> None:
+    for name, size in sizes.items():
+        if not 8 <= size <= 9999:
+            raise ValueError(f"{name} is {size}; expected 8 to 9999 subjects, as ids have 4 digits.")
+
+
+def _existing(output: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The summary of a complete phantom with these settings; None if one must be made."""
+    path = output / "phantom.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    held = {"generator_version": found.get("generator_version"), **found.get("settings", {})}
+    wanted = {"generator_version": GENERATOR_VERSION, **settings}
+    if held != wanted:
+        raise ValueError(
+            f"{output} holds a phantom made with {held}, but {wanted} was asked for; "
+            "choose another output folder, or delete this one to have it made anew."
+        )
+    if _complete(output):
+        logger.info("Reusing the phantom in %s, which has the same settings.", output)
+        return found
+    logger.warning("The phantom in %s lacks files; it is made again.", output)
+    path.unlink()
+    return None
+
+
+def _complete(output: Path) -> bool:
+    for cohort in COHORTS:
+        tables_there = all((output / cohort / name).exists() for name in TABLE_NAMES)
+        path = output / f"{cohort}.json"
+        if not tables_there or not path.exists():
+            return False
+        sections = json.loads(path.read_text(encoding="utf-8"))
+        items = [item for name in SECTIONS for item in sections[name]]
+        if not all((output / item["image"]).exists() for item in items):
+            return False
+    return True
+
+
+def _write_images(
+    output: Path,
+    people: Mapping[str, pd.DataFrame],
+    settings: Mapping[str, Any],
+    workers: int,
+    progress: bool,
+) -> None:
+    """Render and save everybody, in threads: the work is in NumPy, SciPy and zlib."""
+    jobs = [
+        (output / _image(cohort, person["participant_id"]), person)
+        for cohort, table in people.items()
+        for person in _records(table)
+    ]
+    resolution, seed = settings["resolution"], settings["seed"]
+    _warm_up(jobs[0][1], resolution, seed)
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+        done = pool.map(lambda job: _save(job[0], job[1], resolution, seed), jobs)
+        for _ in tqdm(done, total=len(jobs), desc="phantom", unit="image", disable=not progress):
+            pass
+
+
+def _warm_up(person: Mapping[str, Any], resolution: float, seed: int) -> None:
+    """Fill the caches once, before threads would each fill them."""
+    with threadpool_limits(1):
+        render(person, resolution=resolution, seed=seed)
+
+
+def _save(path: Path, person: Mapping[str, Any], resolution: float, seed: int) -> None:
+    volume = render(person, resolution=resolution, seed=seed)
+    data = np.clip(np.rint(volume / INTENSITY_STEP), 0, 255).astype(np.uint8)
+    image = nib.Nifti1Image(data, reference_grid(resolution)[1])
+    image.header.set_slope_inter(INTENSITY_STEP, 0)
+    image.header["descrip"] = b"phantom, not a patient"
+    with replacing(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _records(people: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in people.to_dict("records")]
+
+
+def _image(cohort: str, participant: str) -> str:
+    return f"{cohort}/{participant}_gm.nii.gz"
+
+
+def _write_tables(output: Path, cohort: str, people: pd.DataFrame) -> None:
+    """participants.tsv, factors.tsv and the datalist of a cohort."""
+    patient = people["label"].eq(1)
+    participants = people[COLUMNS].assign(diagnosis=np.where(patient, cohort, "control"))
+    for name, table in zip(TABLE_NAMES, (participants, people), strict=True):
+        text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+        write_text(output / cohort / name, text)
+    datalist: dict[str, Any] = {"description": f"{cohort}: {WARNING}"}
+    datalist |= {section: list(_items(cohort, people, section)) for section in SECTIONS}
+    write_json(output / f"{cohort}.json", datalist)
+
+
+def _items(cohort: str, people: pd.DataFrame, section: str) -> Iterator[dict[str, Any]]:
+    for person in _records(people[people["section"] == section]):
+        label = None if cohort == "pretraining" else int(person["label"])
+        known = {name: person[name] for name in COLUMNS}
+        yield {"image": _image(cohort, person["participant_id"]), **known, "label": label}

@@ -1,0 +1,31 @@
+"""From a scan to an answer: the table, maps, pages, and how far a scan is from the training."""
+
+from bundle.prediction.maps import Similarity
+from bundle.prediction.pages import check_choices, write_pages
+from bundle.prediction.table import (
+    CheckedDataset,
+    Model,
+    PredictionTable,
+    check_scans,
+    count_refused,
+    list_scans,
+    load_model,
+    network_of,
+)
+from bundle.prediction.training_record import TrainingRecord, write_record
+
+__all__ = [
+    "CheckedDataset",
+    "Model",
+    "PredictionTable",
+    "Similarity",
+    "TrainingRecord",
+    "check_choices",
+    "check_scans",
+    "count_refused",
+    "list_scans",
+    "load_model",
+    "network_of",
+    "write_pages",
+    "write_record",
+]

@@ -1,0 +1,178 @@
+"""Where a network looks: maps of what changes a class's probability, or the likeness to a group of subjects."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.visualize import GradCAMpp, OcclusionSensitivity, SmoothGrad
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bundle.hints import nearest
+from bundle.networks.encoders import Classifier
+
+METHODS = ("occlusion", "gradcam++", "smoothgrad")
+TARGETS = ("class", "similarity")
+WINDOWS = 6  # occluding windows along the longest side of a volume
+OVERLAP = 0.25
+SAMPLES = 25  # noisy copies of SmoothGrad
+NOISE = 0.1  # their noise, of the range of the values
+logger = logging.getLogger(__name__)
+
+
+class Similarity(nn.Module):
+    """How much more like one group's mean embedding than like all training subjects' a brain is.
+
+    Args:
+        classifier: gives the embedding.
+        group: mean embedding of the group.
+        everybody: mean embedding of all training subjects.
+
+    Shape:
+        volumes (N, C, D, H, W), group (E,), everybody (E,); output (N, 2): minus the similarity, and the similarity,
+        the cosine between a brain's and the group's embedding, both seen from the mean of everybody.
+    """
+
+    def __init__(self, classifier: Classifier, group: Tensor, everybody: Tensor) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.register_buffer("centre", everybody)
+        self.register_buffer("direction", group - everybody)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Similarity to the group."""
+        _, embedding = self.classifier.both(volumes)
+        centre, direction = self.get_buffer("centre"), self.get_buffer("direction")
+        similarity = F.cosine_similarity(embedding - centre, direction[None])
+        return torch.stack([-similarity, similarity], dim=1)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a map is asked.
+
+    Attributes:
+        method: one of `METHODS`.
+        network: gives (N, 2) scores.
+        index: of the score that is explained.
+        probability: whether scores are logits whose probability is explained; otherwise they are explained as they are.
+        reference: (1, C, D, H, W) that occlusion shows in place of what it hides, such as the mean of healthy training
+            subjects; None shows 0. In a disease that takes tissue away, hiding tissue is no absence of disease: with 0,
+            the places that matter would speak against it.
+    """
+
+    method: str
+    network: nn.Module
+    index: int = 1
+    probability: bool = True
+    reference: Tensor | None = None
+
+
+def explain(question: Question, volume: Tensor, batch_size: int = 8, seed: int = 0) -> NDArray[np.float32]:
+    """Map how much each place matters to a score: positive where it speaks for it.
+
+    Occlusion: by how much the score falls when the place is shown as in the reference, a window at a time; negative
+    where it rises. GradCAM++ and SmoothGrad have no sign.
+
+    Args:
+        question: method, network and score.
+        volume: preprocessed.
+        batch_size: occluded copies at a time.
+        seed: of SmoothGrad's noise.
+
+    Shape:
+        volume (1, C, D, H, W), output (D, H, W).
+
+    Raises:
+        ValueError: for another method.
+
+    Source:
+        Zeiler & Fergus, 2014; Chattopadhyay et al., 2018; Smilkov et al., 2017, as in MONAI.
+    """
+    if question.method not in METHODS:
+        raise ValueError(f"No method is named '{question.method}'{nearest(question.method, METHODS)}")
+    volume = volume.detach().clone()
+    question.network.eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        compute: Callable[..., Tensor] = {"occlusion": _occlusion, "gradcam++": _gradcam, "smoothgrad": _smoothgrad}[
+            question.method
+        ]
+        found = compute(question, volume, batch_size)
+    return found.detach().cpu().numpy().astype(np.float32)
+
+
+def _occlusion(question: Question, volume: Tensor, batch_size: int) -> Tensor:
+    """A window is filled with the reference: in what differs from it, MONAI fills it with 0."""
+    reference = torch.zeros_like(volume) if question.reference is None else question.reference
+    activate: Callable[[Tensor], Tensor] = (lambda s: s.softmax(1)) if question.probability else (lambda s: s)
+    masked = OcclusionSensitivity(
+        _FromReference(question.network, reference).eval(),  # MONAI puts it back into the mode it had
+        mask_size=max(2, round(max(volume.shape[2:]) / WINDOWS)),
+        n_batch=batch_size,
+        verbose=False,
+        mode=0.0,
+        overlap=OVERLAP,
+        activate=activate,
+    )
+    with torch.no_grad():
+        scores = masked(volume - reference)[0][0, question.index]
+        return activate(question.network(volume))[0, question.index] - torch.as_tensor(scores)
+
+
+class _FromReference(nn.Module):
+    """A network of what differs from a reference."""
+
+    def __init__(self, network: nn.Module, reference: Tensor) -> None:
+        super().__init__()
+        self.network, self.reference = network, reference
+
+    def forward(self, difference: Tensor) -> Tensor:
+        """The network's scores of the reference and what differs from it."""
+        return self.network(difference + self.reference)
+
+
+# The two below work on a copy: MONAI never removes the hooks that it puts on a network.
+
+
+def _gradcam(question: Question, volume: Tensor, batch_size: int) -> Tensor:  # noqa: ARG001
+    names = [name for name, _ in question.network.named_modules() if re.search(r"(^|\.)denseblock\d+$", name)]
+    found = GradCAMpp(copy.deepcopy(question.network), target_layers=names[-1], postprocessing=lambda m: m)
+    return torch.as_tensor(found(volume, class_idx=question.index))[0, 0]
+
+
+def _smoothgrad(question: Question, volume: Tensor, batch_size: int) -> Tensor:  # noqa: ARG001
+    found = SmoothGrad(
+        copy.deepcopy(question.network), stdev_spread=NOISE, n_samples=SAMPLES, magnitude=True, verbose=False
+    )(volume, index=question.index)
+    return torch.as_tensor(found)[0, 0]
+
+
+def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy of a network with new random weights, to see whether a map depends on what was learned.
+
+    Source:
+        Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018.
+    """
+    other = copy.deepcopy(network)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for module in other.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+    return other
+
+
+def likeness(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Correlation of the absolute values of two maps: near 1, they say the same."""
+    a, b = (np.abs(m).ravel() - np.abs(m).mean() for m in (first, second))
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm > 0 else 0.0

@@ -1,0 +1,243 @@
+"""What a clinician gets: a map of where the network looked, a page per scan, and an index."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from jinja2 import Environment, FileSystemLoader
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bundle.files import replacing, write_text
+from bundle.hints import nearest
+from bundle.metrics.classification import calibrated, reliability
+from bundle.networks.encoders import Classifier
+from bundle.prediction import pictures
+from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain
+from bundle.prediction.table import CheckedDataset, Model, PredictionTable
+from bundle.scans.contract import REFUSE, Examination
+from bundle.scans.grid import Grid, to_grid
+
+TEMPLATES = Path(__file__).parent / "templates"
+ASKED = {
+    "class": "the probability of {name}",
+    "similarity": "the likeness to the training subjects that are {name}",
+}
+MEANING = {
+    "occlusion": "By how much {what} falls (warm) or rises (cold) when a place looks as in the average healthy brain.",
+    "gradcam++": "Where features that raise {what} are found (GradCAM++; coarse, without sign).",
+    "smoothgrad": "Where small changes would change {what} most (SmoothGrad; without sign).",
+}
+logger = logging.getLogger(__name__)
+
+
+def write_pages(
+    table: PredictionTable,
+    dataset: CheckedDataset,
+    folder: str | Path,
+    method: str = "occlusion",
+    target: str = "class",
+    pages: bool = True,
+) -> None:
+    """Write maps and pages of the scans that were predicted.
+
+    Args:
+        table: after the evaluator has run.
+        dataset: that it ran on.
+        folder: gets `maps/NAME_METHOD.nii.gz` on each scan's own grid, `scans/NAME.html` and `index.html`.
+        method: one of `maps.METHODS`, or `none`.
+        target: what is explained, one of `maps.TARGETS`.
+        pages: write pages, not maps alone.
+
+    """
+    if method == "none" and not pages:
+        return
+    facts = model_facts(table.model)
+    rows = [{str(name): value for name, value in row.items()} for row in table.table.to_dict("records")]
+    everything = zip(table.records, rows, table.checks, strict=True)
+    for record, row, checks in tqdm(everything, "Writing pages", len(rows), unit="scan", disable=None):
+        content = {"title": row["participant_id"], "row": row, "checks": checks, "model": facts}
+        content["reasons"] = str(row["reasons"]).split(" | ") if row["reasons"] else []
+        if row["verdict"] != REFUSE:
+            content |= _answered(record, row, table.model, dataset, Path(folder), method, target)
+        if pages:
+            write_text(Path(folder) / "scans" / f"{record['name']}.html", render("scan.html", content))
+    if pages:
+        _write_index(Path(folder), rows, [record["name"] for record in table.records], facts)
+
+
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """Fill a template; everything that is not a template's own is escaped."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    return environment.get_template(template).render(**content)
+
+
+def model_facts(model: Model) -> dict[str, Any]:
+    """What every page says of the model."""
+    card, classes = model.card, list(model.card["class_names"])
+    subjects, metrics = card.get("subjects", {}), card["validation"]
+    seen = f"{subjects.get('training', 'some')} training subjects"
+    facts = [
+        ("intended use", card.get("intended_use", "research only; not a medical device")),
+        ("classes", " / ".join(classes)),
+        ("task", card.get("task", "unknown")),
+        ("trained on", f"{seen}, {subjects.get('validation', 'some')} for validation"),
+        ("ROC-AUC on validation subjects", _decimals(metrics.get("val_auc"), 2)),
+        ("grid", str(Grid.from_card(card["contract"]["grid"])) if "contract" in card else "unknown"),
+        *((name.replace("_", " "), value) for name, value in model.columns.items()),
+    ]
+    known = {"facts": facts, "warning": card.get("warning", ""), "classes": " and ".join(classes), "trained_on": seen}
+    return {**known, "positive": classes[1]}
+
+
+def check_choices(method: str, target: str, model: Model) -> None:
+    """Refuse what `write_pages` cannot do before anything is computed.
+
+    Raises:
+        ValueError: for another method or target, or for maps of a network that only onnxruntime computes.
+    """
+    if method not in (*METHODS, "none"):
+        raise ValueError(f"No method is named '{method}'{nearest(method, [*METHODS, 'none'])}")
+    if target not in TARGETS:
+        raise ValueError(f"No target is named '{target}'{nearest(target, TARGETS)}")
+    if method != "none" and not isinstance(model.classifier, Classifier):
+        raise ValueError("Maps need torch: use --backend torch, or --explain none.")
+
+
+def _answered(
+    record: Mapping[str, Any],
+    row: Mapping[str, Any],
+    model: Model,
+    dataset: CheckedDataset,
+    folder: Path,
+    method: str,
+    target: str,
+) -> dict[str, Any]:
+    """Map, pictures and numbers of a scan that was not refused."""
+    seen = dataset.contract.examine(record["image"])
+    assert seen.volume is not None
+    name, found = "", None
+    if method != "none":
+        found = _map(row, model, dataset, seen, method, target)
+        suffix = method.replace("+", "p") + ("" if target == "class" else f"_{target}")
+        _save_map(found, dataset.contract.grid, seen, folder / "maps" / f"{record['name']}_{suffix}.nii.gz")
+        name = MEANING[method].format(what=ASKED[target].format(name=row["predicted"]))
+    grid = dataset.contract.grid
+    drawn = {
+        "slices": pictures.slices(seen.volume, grid, found),
+        "explanation": name,
+        "method": "" if found is None else method,
+    }
+    drawn["viewer"] = pictures.viewer(seen.volume, grid, found, "")
+    return {**drawn, "answer": _answer(row, record, model)}
+
+
+def _map(
+    row: Mapping[str, Any], model: Model, dataset: CheckedDataset, seen: Examination, method: str, target: str
+) -> NDArray[np.float32]:
+    """What speaks for the predicted class, on the model's grid."""
+    classifier = model.classifier
+    assert isinstance(classifier, Classifier)
+    index = list(model.card["class_names"]).index(row["predicted"])
+    device = next(classifier.parameters()).device
+    volume = dataset.preprocess(seen)[None].to(device)
+    healthy = torch.as_tensor(model.record.healthy, dtype=torch.float32, device=device)[None]
+    question = Question(method, classifier, index, reference=healthy)
+    if target == "similarity":
+        record = model.record.embeddings
+        groups = [record.embedding[record.labels == index].mean(0), record.embedding.mean(0)]
+        means = [torch.as_tensor(g, dtype=torch.float32, device=device) for g in groups]
+        question = Question(method, Similarity(classifier, *means), 1, probability=False, reference=healthy)
+    found = explain(question, volume)
+    return to_grid(found, _input_grid(dataset.contract.grid, found.shape).matrix, dataset.contract.grid)
+
+
+def _input_grid(grid: Grid, shape: Sequence[int]) -> Grid:
+    """The grid of a network's input, which preprocessing may have made coarser over the same box."""
+    factor = np.array(grid.shape) / np.array(shape)
+    affine = grid.matrix
+    affine[:3, 3] += affine[:3, :3] @ ((factor - 1) / 2)
+    affine[:3, :3] *= factor
+    return Grid.of(shape, affine)
+
+
+def _save_map(found: NDArray[np.float32], grid: Grid, seen: Examination, path: Path) -> None:
+    assert seen.scan is not None
+    own = Grid.of(seen.scan.volume.shape, seen.scan.affine)
+    image = nib.Nifti1Image(to_grid(found, grid.matrix, own), seen.scan.affine)
+    with replacing(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _answer(row: Mapping[str, Any], record: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    name, metrics, embeddings = list(model.card["class_names"])[1], model.card["validation"], model.record.embeddings
+    raw = float(row[f"probability_{name}"])
+    own = float(row["calibrated_probability"])
+    validated = calibrated(model.record.probabilities, *model.record.calibration)
+    table = reliability(model.record.labels, validated)
+    answer: dict[str, Any] = {
+        "name": name,
+        "predicted": row["predicted"],
+        "raw": _probability(raw),
+        "calibrated": _probability(own),
+        "uncertainty": f"{row['uncertainty']:.2f}",
+        "threshold": _decimals(metrics["val_threshold"], 2),
+        "sensitivity": _percent(metrics.get("val_sensitivity")),
+        "specificity": _percent(metrics.get("val_specificity")),
+        "percentile": f"{row['distance_percentile']:.0f}",
+        "reliability": pictures.reliability(table, own, name),
+        "distance": pictures.position(embeddings.distances, float(row["distance"]), "distance"),
+    }
+    if np.isfinite(row["brain_age"]):
+        drawn = pictures.ages(embeddings.healthy_ages, row["brain_age"], embeddings.age_error, record["age"])
+        answer |= {"ages": drawn, "brain_age": f"{row['brain_age']:.0f}", "age_error": f"{embeddings.age_error:.0f}"}
+        answer["nearest"] = row["nearest_training_ages"].replace(" ", ", ")
+        answer["gap"] = f"{row['brain_age_gap']:+.0f}" if np.isfinite(row["brain_age_gap"]) else ""
+    return answer
+
+
+def _write_index(
+    folder: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str], facts: Mapping[str, Any]
+) -> None:
+    verdicts = pd.Series([row["verdict"] for row in rows]).value_counts()
+    counts = f"{len(rows)} scans: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
+    scans = list(_index_rows(rows, names))
+    write_text(
+        folder / "index.html",
+        render("index.html", {"title": "Predictions", "counts": counts, "scans": scans, "model": facts}),
+    )
+
+
+def _index_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    numbers = {
+        "brain_age": ("brain_age", 0),
+        "percentile": ("distance_percentile", 0),
+    }
+    for row, name in zip(rows, names, strict=True):
+        shown = {key: _decimals(row[column], digits) for key, (column, digits) in numbers.items()}
+        texts = {key: row[key] for key in ("participant_id", "verdict")}
+        texts["calibrated"] = "" if row["verdict"] == REFUSE else _probability(row["calibrated_probability"])
+        texts["reason"], _, more = str(row["reasons"]).partition(" | ")
+        texts["reason"] += " …" if more else ""
+        texts["predicted"] = "" if row["verdict"] == REFUSE else row["predicted"]
+        yield {**texts, **shown, "page": f"scans/{name}.html"}
+
+
+def _decimals(value: Any, digits: int) -> str:
+    return "" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _probability(value: float) -> str:
+    """Two digits, and never certainty."""
+    return f"{value:.2f}" if 0.01 <= value <= 0.99 else ("below 0.01" if value < 0.01 else "above 0.99")
+
+
+def _percent(value: Any) -> str:
+    return "an unknown share" if value is None else f"{100 * value:.0f} %"

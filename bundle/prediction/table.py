@@ -1,0 +1,362 @@
+"""From scans to a table: which scans, what the contract says of them, and what a classifier does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from monai.data import Dataset, MetaTensor
+from monai.transforms import Compose
+from monai.utils import convert_to_tensor
+from torch import Tensor, nn
+
+from bundle.cohort.participants import read_table
+from bundle.files import sha256, write_text
+from bundle.hints import nearest, quoted
+from bundle.metrics.classification import calibrated
+from bundle.networks.encoders import Classifier
+from bundle.networks.export import load_onnx
+from bundle.networks.weights import classifier_card, load_network
+from bundle.prediction.training_record import TrainingRecord, load_record
+from bundle.scans.contract import PASS, REFUSE, WARN, Contract, Examination
+from bundle.scans.grid import templates
+from bundle.scans.scan import find_scans
+
+BACKENDS = ("torch", "onnx")
+IMAGE_COLUMNS = ("file", "image", "path", "scan")
+FAR = 99.0  # percentile of the distance beyond which the answer is not to be trusted
+_BIDS_ID = re.compile(r"sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?")
+logger = logging.getLogger(__name__)
+
+
+# Which scans
+
+
+def list_scans(source: str | Path) -> list[dict[str, Any]]:
+    """Which scans to predict.
+
+    Args:
+        source: a scan; a folder, searched to any depth; or a table (.tsv, .csv) with a column `file`, relative to the
+            table, and optionally `participant_id` and `age`.
+
+    Returns:
+        Records of `image`, `participant_id`, `age` (years, NaN = unknown) and `name`, unique and safe as a file name.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    source = Path(source)
+    if source.is_dir():
+        records = [_record(path, "", np.nan) for path in find_scans(source)]
+    elif source.suffix.lower() in (".tsv", ".csv"):
+        records = _from_table(source)
+    else:
+        records = [_record(source, "", np.nan)]
+    if not records:
+        raise ValueError(f"{source} holds no scan; give a scan, a folder of scans, or a table with a column 'file'.")
+    return _named(records)
+
+
+def _from_table(table: Path) -> list[dict[str, Any]]:
+    rows = read_table(table)
+    column = next((name for name in IMAGE_COLUMNS if name in rows), None)
+    if column is None:
+        raise ValueError(f"{table} has no column {quoted(IMAGE_COLUMNS)}; it has {quoted(rows.columns)}.")
+    ids = rows.get("participant_id", pd.Series("", index=rows.index))
+    ages = pd.to_numeric(rows.get("age", pd.Series(np.nan, index=rows.index)), errors="coerce")
+    paths = [table.parent / name for name in rows[column]]
+    return [_record(*row) for row in zip(paths, ids, ages, strict=True)]
+
+
+def _record(path: Path, participant: str, age: float) -> dict[str, Any]:
+    found = _BIDS_ID.search(path.name)
+    name = participant or (found[0] if found else path.name.split(".")[0])
+    return {"image": str(path), "participant_id": name, "age": float(age)}
+
+
+def _named(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give each record a file name of safe characters; where two would be the same, the path tells them apart."""
+    names = [re.sub(r"[^A-Za-z0-9_-]", "_", r["participant_id"])[:60] or "scan" for r in records]
+    lower = [name.lower() for name in names]
+    for number, (record, name) in enumerate(zip(records, names, strict=True)):
+        digest = hashlib.sha256(f"{record['image']} {number}".encode(errors="surrogateescape")).hexdigest()[:8]
+        plain = lower.count(name.lower()) == 1 and name == record["participant_id"]
+        record["name"] = name if plain else f"{name}_{digest}"
+    return records
+
+
+PLACED = 2  # steps of a preprocessing that load a file and place it on the grid, which the contract has done
+
+
+class CheckedDataset(Dataset):
+    """Scans that the contract has looked at, ready for a network; none is left out.
+
+    A refused scan becomes an empty volume, so that it keeps its place in a batch; its verdict says so.
+
+    Args:
+        data: records of `list_scans`.
+        contract: examines each scan and brings it onto the model's grid.
+        transform: preprocessing of the model; its first two steps load a file and place it, which the contract does.
+    """
+
+    def __init__(self, data: Sequence[Mapping[str, Any]], contract: Contract, transform: Compose) -> None:
+        super().__init__(data, transform)
+        self.contract = contract
+        templates(contract.grid)  # loaded before the workers are forked
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
+        """One scan: `image`, `index`, `verdict`, `reasons` and `checks` (JSON)."""
+        seen = self.contract.examine(self.data[index]["image"])
+        checks = json.dumps([asdict(check) for check in seen.checks])
+        found = {"verdict": seen.verdict, "reasons": " | ".join(seen.reasons), "checks": checks}
+        return {"image": self.preprocess(seen), "index": index, **found}
+
+    def preprocess(self, seen: Examination) -> Tensor:
+        """What the network sees of a scan, (1, D, H, W); nothing of a refused one."""
+        grid = self.contract.grid
+        accepted = seen.volume is not None and seen.verdict != REFUSE
+        volume = seen.volume if accepted else np.zeros(grid.shape, np.float32)
+        image = MetaTensor(torch.as_tensor(volume)[None], affine=torch.as_tensor(grid.matrix))
+        return convert_to_tensor(self.transform({"image": image}, start=PLACED)["image"], track_meta=False)
+
+
+# What the classifier says
+
+
+@dataclass(frozen=True)
+class Model:
+    """A classifier and everything that is known of it.
+
+    Attributes:
+        classifier: gives logits, and keeps the embedding of the last batch as `embedding`.
+        card: see `networks.classifier_card`.
+        record: what training showed.
+        path: of the weights.
+    """
+
+    classifier: nn.Module
+    card: Mapping[str, Any]
+    record: TrainingRecord
+    path: Path
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """How the table names the model."""
+        version = str(self.card.get("version", "")) or str(self.card.get("made_by", {}).get("commit", ""))
+        return {
+            "model": str(self.card.get("name", self.path.stem)),
+            "model_version": version,
+            "model_sha256": self.sha256,
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights."""
+        return str(self.card.get("sha256") or sha256(self.path))
+
+
+def load_model(path: str | Path, network: nn.Module, backend: str = "torch") -> Model:
+    """Load a classifier with its card and its record.
+
+    Args:
+        path: the `.pt` file.
+        network: MONAI's DenseNet, filled in place.
+        backend: `torch`, or `onnx`: computed by onnxruntime from the `.onnx` file beside the weights.
+
+    Raises:
+        ValueError: when one of the files is missing, damaged, or another model's.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"No backend is named '{backend}'{nearest(backend, BACKENDS)}")
+    path = Path(path)
+    card = classifier_card(path)
+    load_network(path, network)
+    classifier = Classifier(network) if backend == "torch" else load_onnx(path, card)
+    return Model(classifier.eval(), card, load_record(path), path)
+
+
+def network_of(model: str | Path) -> dict[str, Any]:
+    """What a card says of its network, as options of `configs/inference.json`."""
+    return dict(classifier_card(model).get("network", {}))
+
+
+def count_refused(folder: str | Path) -> int:
+    """How many scans of a written table were refused."""
+    return int((pd.read_csv(Path(folder) / "predictions.csv")["verdict"] == REFUSE).sum())
+
+
+def check_scans(sources: Sequence[str | Path], contract: Contract, output: Path | None = None) -> int:
+    """Examine scans and say what was found of each.
+
+    Args:
+        sources: see `list_scans`.
+        contract: what they are compared with.
+        output: a table (.tsv) of every check; None writes none.
+
+    Returns:
+        How many were refused.
+    """
+    rows, refused = [], 0
+    for record in [record for source in sources for record in list_scans(source)]:
+        seen = contract.examine(record["image"])
+        refused += seen.verdict == REFUSE
+        sys.stdout.write("\n  ".join([f"{record['image']}: {seen.verdict}", *seen.reasons]) + "\n")
+        rows += [
+            {"participant_id": record["participant_id"], "file": record["image"], **asdict(c)} for c in seen.checks
+        ]
+    if output is not None:
+        write_text(output, pd.DataFrame(rows).to_csv(index=False, sep="\t"))
+    return refused
+
+
+class PredictionTable:
+    """Writes `predictions.csv`, a row per scan in the order they were given; attach to the evaluator.
+
+    Args:
+        records: of the dataset.
+        model: whose predictions they are.
+        folder: of the table.
+        augmentations: slightly moved and noisy copies of each scan; `uncertainty` is the standard deviation of the
+            probability over them and the scan itself.
+        embeddings: also write `embeddings.tsv`.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Mapping[str, Any]],
+        model: Model,
+        folder: str | Path,
+        augmentations: int = 2,
+        embeddings: bool = False,
+    ) -> None:
+        self.records, self.model, self.folder = records, model, Path(folder)
+        self.augmentations, self.embeddings = augmentations, embeddings
+        self.table = pd.DataFrame()
+        self.checks: list[list[dict[str, Any]]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Keep every iteration's predictions and write them at the end."""
+        ProgressBar(desc="Predicting").attach(engine)
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:  # noqa: ARG002
+        """Forget the last run, and make sure that the table can be written before anything is computed."""
+        write_text(self.folder / ".writable", "")
+        (self.folder / ".writable").unlink()
+        self._rows: list[dict[str, Any]] = []
+        self._embeddings: list[Tensor] = []
+
+    def keep(self, engine: Any) -> None:
+        """Keep the rows of one decollated batch."""
+        probabilities = torch.stack([output["pred"] for output in engine.state.output])[:, 1].double().cpu()
+        self._embeddings += [self.model.classifier.embedding.float().cpu()]  # type: ignore[list-item]
+        volumes = torch.stack([torch.as_tensor(item["image"]) for item in engine.state.batch]).to(engine.state.device)
+        self._require_shape(tuple(volumes.shape[1:]))
+        copies = perturbed_probabilities(self.model.classifier, volumes, self.augmentations)
+        spread = torch.cat([probabilities[None], copies]).std(0, unbiased=False)
+        for item, probability, deviation in zip(engine.state.batch, probabilities, spread, strict=True):
+            kept = {name: item[name] for name in ("verdict", "reasons", "checks")}
+            self._rows.append({**kept, "probability": float(probability), "uncertainty": float(deviation)})
+
+    def _require_shape(self, found: tuple[int, ...]) -> None:
+        trained = self.model.record.healthy.shape
+        if found != trained:
+            raise ValueError(
+                f"The network was trained on volumes of {trained}, but preprocessing gives {found}; "
+                "give the overlays it was trained with, such as --config configs/resolution_4mm.yaml."
+            )
+
+    def write(self, engine: Engine) -> None:  # noqa: ARG002
+        """Write the table, and say how many scans were refused."""
+        self.checks = [json.loads(row["checks"]) for row in self._rows]
+        embedding = torch.cat(self._embeddings).numpy()
+        self.table = prediction_table(self.records, pd.DataFrame(self._rows), embedding, self.model)
+        write_text(self.folder / "predictions.csv", self.table.to_csv(index=False, float_format="%.6g"))
+        if self.embeddings:
+            self._write_embeddings(embedding)
+        refused = self.table[self.table["verdict"] == REFUSE]
+        logger.info(f"{len(self.table) - len(refused)} of {len(self.table)} scans: {self.folder / 'predictions.csv'}")
+        for row in refused.itertuples():
+            logger.warning(f"Refused {row.file}: {row.reasons}")
+
+    def _write_embeddings(self, embedding: np.ndarray) -> None:
+        accepted = (self.table["verdict"] != REFUSE).to_numpy()
+        values = pd.DataFrame(embedding).add_prefix("e")
+        table = pd.concat([self.table[["participant_id", "file"]], values], axis=1)[accepted]
+        write_text(self.folder / "embeddings.tsv", table.to_csv(index=False, sep="\t", float_format="%.6g"))
+
+
+def prediction_table(
+    records: Sequence[Mapping[str, Any]], rows: pd.DataFrame, embedding: np.ndarray, model: Model
+) -> pd.DataFrame:
+    """Everything the table says of each scan; a refused scan has its reasons and no numbers.
+
+    Args:
+        records: of `list_scans`.
+        rows: `verdict`, `reasons`, `probability` (of class 1) and `uncertainty` of each.
+        embedding: of each.
+        model: whose they are.
+
+    Shape:
+        rows N, embedding (N, E).
+    """
+    names, threshold = model.card["class_names"], float(model.card["validation"]["val_threshold"])
+    probability = rows["probability"].to_numpy()
+    ages = np.array([r["age"] for r in records], dtype=float)
+    judged = pd.DataFrame({f"probability_{names[0]}": 1 - probability, f"probability_{names[1]}": probability})
+    judged["predicted"] = np.where(probability >= threshold, names[1], names[0])
+    judged["calibrated_probability"] = calibrated(probability, *model.record.calibration)
+    judged["uncertainty"] = rows["uncertainty"]
+    judged = pd.concat([judged, model.record.embeddings.compare(embedding, ages)], axis=1)
+    answered = (rows["verdict"] != REFUSE).to_numpy()[:, None]
+    judged = judged.where(np.broadcast_to(answered, judged.shape))
+    ids = pd.DataFrame(
+        {"participant_id": [r["participant_id"] for r in records], "file": [r["image"] for r in records]}
+    )
+    ids = ids.assign(**_with_distance(rows, judged["distance_percentile"]))
+    return pd.concat([ids, judged], axis=1).assign(**model.columns)
+
+
+def _with_distance(rows: pd.DataFrame, percentile: pd.Series) -> dict[str, pd.Series]:
+    """Verdict and reasons, once it is known how far the embedding is from the training subjects'."""
+    far = percentile > FAR
+    reason = "embedding is further from the training subjects than theirs from each other: do not trust the answer"
+    added = rows["reasons"].where(rows["reasons"] == "", " | " + rows["reasons"]).radd(reason)
+    verdict = rows["verdict"].where(~(far & (rows["verdict"] == PASS)), WARN)
+    return {"verdict": verdict, "reasons": rows["reasons"].where(~far, added)}
+
+
+def perturbed_probabilities(network: Callable[[Tensor], Tensor], volumes: Tensor, copies: int) -> Tensor:
+    """Probability of class 1 for slightly moved and noisy copies; a copy's change depends on its number alone.
+
+    Args:
+        network: gives logits.
+        volumes: preprocessed.
+        copies: how many of each.
+
+    Shape:
+        volumes (N, C, D, H, W), output (copies, N), float64 on the CPU.
+    """
+    found = [torch.empty(0, len(volumes), dtype=torch.float64)]
+    with torch.no_grad():
+        for number in range(copies):
+            generator = torch.Generator().manual_seed(number)
+            shift = torch.randint(-1, 2, (3,), generator=generator).tolist()
+            noise = torch.randn(volumes.shape[1:], generator=generator).to(volumes.device)
+            moved = torch.roll(volumes, shift, (2, 3, 4)) + 0.05 * noise
+            found.append(network(moved).softmax(1)[None, :, 1].double().cpu())
+    return torch.cat(found)

@@ -1,0 +1,30 @@
+"""One image on disk: reading it within limits, its grid, and what a map must be like."""
+
+from bundle.scans.contract import Check, Contract, Examination, Limit, profile
+from bundle.scans.grid import Grid, templates, to_grid
+from bundle.scans.nifti import UnreadableError, VolumeError
+from bundle.scans.npy import open_array, read_arrays
+from bundle.scans.scan import Scan, ScanError, find_scans
+from bundle.scans.volumes import checked_volume, read_volume, volume_faults, within_limits
+
+__all__ = [
+    "Check",
+    "Contract",
+    "Examination",
+    "Grid",
+    "Limit",
+    "Scan",
+    "ScanError",
+    "UnreadableError",
+    "VolumeError",
+    "checked_volume",
+    "find_scans",
+    "open_array",
+    "profile",
+    "read_arrays",
+    "read_volume",
+    "templates",
+    "to_grid",
+    "volume_faults",
+    "within_limits",
+]

@@ -1,0 +1,181 @@
+"""Which image belongs to which row of a table, and what is wrong with an image file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bundle.scans.nifti import MOST_VOXELS, VolumeError, open_image, refusing, require_limits
+from bundle.scans.npy import open_array
+
+Opened = tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]  # shape, type and what reads the values
+
+
+def read_volume(path: Path, expected_shape: Sequence[int] | None = None) -> np.ndarray:
+    """Read one 3D volume from a NIfTI or .npy file, with its scaling applied.
+
+    Args:
+        path: a `.nii`, `.nii.gz` or `.npy` file.
+        expected_shape: voxels along each axis; None accepts every 3D shape.
+
+    Shape:
+        (D, H, W); stored axes of length one, as in OpenBHB's (1, 1, 121, 145, 121), are squeezed.
+
+    Raises:
+        VolumeError: the file is missing or damaged, or holds no 3D volume of the expected shape.
+    """
+    with refusing():
+        return _values((_open_npy if path.suffix == ".npy" else _open_nifti)(path), expected_shape)
+
+
+def values_of(image: Any) -> np.ndarray:
+    """The values of an opened image, as of `read_volume`."""
+    with refusing():
+        return _values(_opened(image), None)
+
+
+def _values(opened: Opened, expected_shape: Sequence[int] | None) -> np.ndarray:
+    shape, dtype, read = opened
+    squeezed = _squeezed(shape)
+    _require_shape(shape, squeezed, expected_shape)
+    if not np.issubdtype(dtype, np.integer) and not np.issubdtype(dtype, np.floating):
+        raise VolumeError(f"holds values of type {dtype}, expected real numbers; convert it")
+    return read().reshape(squeezed)
+
+
+def within_limits(path: str) -> str:
+    """Give a path back, unless its file announces more voxels than a brain has or than it can hold.
+
+    For preprocessing, before MONAI's readers make room for what a header announces; only the header is read. Files
+    that are neither NIfTI nor `.npy` are left to their readers.
+
+    Args:
+        path: the image file.
+
+    Raises:
+        VolumeError: with the path and what was found.
+    """
+    file = Path(path)
+    try:
+        with refusing():
+            if file.name.endswith(".npy"):
+                _require_shape(shape := open_array(file).shape, _squeezed(shape), None)
+            elif file.name.endswith((".nii", ".nii.gz")):
+                require_limits(file)
+    except VolumeError as error:
+        raise VolumeError(f"{path} {error}") from error
+    return path
+
+
+def volume_fault(path: Path, expected_shape: Sequence[int] | None = None) -> str | None:
+    """Say in a sentence why a volume cannot be used, or None when it can.
+
+    Args:
+        path: the image file.
+        expected_shape: voxels along each axis; None accepts every 3D shape.
+
+    Example:
+        >>> volume_fault(Path("nowhere.npy"))
+        'the image file does not exist'
+    """
+    try:
+        checked_volume(path, expected_shape)
+    except VolumeError as error:
+        return str(error)
+    return None
+
+
+def checked_volume(path: Path, expected_shape: Sequence[int] | None = None) -> np.ndarray:
+    """Read one 3D volume that can be used.
+
+    Args:
+        path: the image file.
+        expected_shape: voxels along each axis; None accepts every 3D shape.
+
+    Shape:
+        (D, H, W), as of `read_volume`.
+
+    Raises:
+        VolumeError: with the sentence of `volume_fault`.
+    """
+    if not path.is_file():
+        raise VolumeError("the image file does not exist")
+    try:
+        volume = read_volume(path, expected_shape)
+    except VolumeError as error:
+        raise VolumeError(f"the image {error}") from error
+    if fault := _content_fault(volume):
+        raise VolumeError(fault)
+    return volume
+
+
+def volume_faults(
+    paths: Sequence[Path], expected_shape: Sequence[int] | None = None, workers: int = 2
+) -> list[str | None]:
+    """Check many volumes in parallel, with a progress bar; one answer per path.
+
+    Args:
+        paths: the image files.
+        expected_shape: voxels along each axis; None accepts every 3D shape.
+        workers: number of threads (reading and decompression run outside Python's lock).
+    """
+
+    def check(path: Path) -> str | None:
+        return volume_fault(path, expected_shape)
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        bar = tqdm(pool.map(check, paths), "Checking images", len(paths), unit="image", disable=None)
+        return list(bar)
+
+
+def _open_npy(path: Path) -> Opened:
+    array = open_array(path)
+    return array.shape, array.dtype, lambda: np.asarray(array)
+
+
+def _open_nifti(path: Path) -> Opened:
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise VolumeError(f"ends in '{path.suffix}', expected .nii, .nii.gz or .npy; convert it")
+    return _opened(open_image(path))
+
+
+def _opened(image: Any) -> Opened:
+    return image.shape, image.get_data_dtype(), lambda: np.asarray(image.dataobj)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1) if len(shape) > 3 else shape
+
+
+def _require_shape(stored: tuple[int, ...], squeezed: tuple[int, ...], expected: Sequence[int] | None) -> None:
+    if len(squeezed) > 3:
+        raise VolumeError(f"holds several volumes (shape {_size(stored)}); give one 3D map a scan")
+    if len(squeezed) < 3 or math.prod(squeezed) == 0:
+        raise VolumeError(f"has shape {_size(stored)}, expected a 3D map")
+    if math.prod(squeezed) > MOST_VOXELS:
+        raise VolumeError(f"has {_size(squeezed)} voxels, expected at most {MOST_VOXELS:,}")
+    if expected is not None and squeezed != tuple(expected):
+        raise VolumeError(
+            f"has {_size(squeezed)} voxels, expected {_size(expected)}; resample it onto that grid "
+            "by its affine (never pad or crop blindly) or change expected_shape"
+        )
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _content_fault(volume: np.ndarray) -> str | None:
+    bad = volume.size - int(np.count_nonzero(np.isfinite(volume)))
+    if bad:
+        return f"the image has {bad} NaN or infinite voxels of {volume.size}; preprocess it again"
+    low = volume.min()
+    if low == volume.max():
+        return f"the image is constant (every voxel is {low:g}); preprocess it again"
+    return None

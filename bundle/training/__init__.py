@@ -1,0 +1,46 @@
+"""Engines and handlers of training, several processes, and going on after an interruption."""
+
+from bundle.training.allocator import keep_freed_memory
+from bundle.training.distributed import GlobalLoss, parallel, share_of, start
+from bundle.training.divergence import CollapseWarning, FiniteSteps
+from bundle.training.engines import (
+    ContrastivePrepareBatch,
+    GradientCache,
+    PrecisionInferer,
+    RepresentationInferer,
+    iteration_update,
+    report_training,
+    run_remaining,
+)
+from bundle.training.handlers import BestWeights, PredictionWriter, SameBuffers, ViewEpoch, mlflow_store
+from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, RepresentationMonitor
+from bundle.training.resume import EpochSampler, RandomState, Resume, scalars
+
+__all__ = [
+    "BestWeights",
+    "CollapseWarning",
+    "ContrastiveMonitor",
+    "ContrastivePrepareBatch",
+    "EpochSampler",
+    "FiniteSteps",
+    "GlobalLoss",
+    "GradientCache",
+    "OperatingPoint",
+    "PrecisionInferer",
+    "PredictionWriter",
+    "RandomState",
+    "RepresentationInferer",
+    "RepresentationMonitor",
+    "Resume",
+    "SameBuffers",
+    "ViewEpoch",
+    "iteration_update",
+    "keep_freed_memory",
+    "mlflow_store",
+    "parallel",
+    "report_training",
+    "run_remaining",
+    "scalars",
+    "share_of",
+    "start",
+]

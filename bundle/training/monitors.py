@@ -1,0 +1,157 @@
+"""What validation measures: the loss, what the embedding knows, and where a patient begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from ignite.metrics import Metric
+from monai.handlers import from_engine
+from torch import Tensor, nn
+
+from bundle.metrics.classification import calibration_error, decisions, operating_point
+from bundle.metrics.representation import age_errors, alignment, effective_rank, site_balanced_accuracy, uniformity
+from bundle.training.distributed import in_order
+
+
+class RepresentationMonitor(Metric):
+    """Measures loss and representation on the validation subjects; attach to a `RepresentationInferer` evaluator.
+
+    Sets `val_loss` (mean over subjects), `val_effective_rank`, and, where at least 25 subjects have a known age,
+    `val_age_mae` (years, cross-validated ridge probe), and, where two sites have 5 subjects,
+    `val_site_accuracy` (balanced, cross-validated). Embeddings are those of the volumes themselves.
+
+    Args:
+        loss_function: of the network's output and the target, the one that training uses.
+        device: where the results of the iterations are kept.
+    """
+
+    _state_dict_all_req_keys = ()
+
+    def __init__(self, loss_function: nn.Module, device: str | torch.device = "cpu") -> None:
+        self.loss_function = loss_function
+        super().__init__(device=device)
+
+    def reset(self) -> None:
+        """Forget the last validation."""
+        self._kept: list[dict[str, Any]] = []
+
+    def iteration_completed(self, engine: Any) -> None:
+        """Keep what one batch showed."""
+        self.update((engine.state.output, engine.state.batch))
+
+    def update(self, output: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
+        """Keep what the evaluator computed of one batch."""
+        predictions, batch = output
+        seen = self.observe(predictions["pred"]["output"], predictions["label"])
+        seen |= {"embedding": predictions["pred"]["embedding"], "age": torch.as_tensor(batch["age"])}
+        self._kept.append({**seen, "site": list(batch["site"])})
+
+    def everybody(self, name: str) -> Any:
+        """Something of all validation subjects, of whatever process, in the datalist's order."""
+        parts = [kept[name] for kept in self._kept]
+        return in_order(torch.cat(parts) if isinstance(parts[0], Tensor) else [item for part in parts for item in part])
+
+    def observe(self, output: Tensor, target: Tensor) -> dict[str, Any]:
+        """What to keep of the network's output of one batch."""
+        return {"loss": self.loss_function(output, target)[None] * len(target)}
+
+    def losses(self, subjects: int) -> dict[str, Tensor]:
+        """Quantities of the output of all batches together."""
+        return {"val_loss": self.everybody("loss").sum() / subjects}
+
+    def compute(self) -> dict[str, float]:
+        """All quantities of the validation."""
+        embedding = self.everybody("embedding")
+        values = self.losses(len(embedding))
+        if not (embedding.isfinite().all() and values["val_loss"].isfinite()):
+            raise ValueError(
+                "Training has diverged: the validation subjects' loss or embeddings are not finite. Resume from an "
+                "earlier checkpoint with a lower `learning_rate`, or use `precision` float32."
+            )
+        values["val_effective_rank"] = effective_rank(embedding)
+        return {name: float(value) for name, value in values.items()} | self._probes(embedding)
+
+    def _probes(self, embedding: Tensor) -> dict[str, float]:
+        features = embedding.double().cpu().numpy()
+        ages = self.everybody("age").numpy()
+        sites = np.array(self.everybody("site"))
+        probes = {}
+        if np.isfinite(ages).sum() >= 25:
+            probes["val_age_mae"] = float(age_errors(features, ages).mean())
+        if (np.unique(sites, return_counts=True)[1] >= 5).sum() >= 2:
+            probes["val_site_accuracy"] = site_balanced_accuracy(features, sites)
+        return probes
+
+    def completed(self, engine: Engine, name: str) -> None:  # noqa: ARG002
+        """Publish every quantity under its own name."""
+        engine.state.metrics.update(self.compute())
+
+
+class ContrastiveMonitor(RepresentationMonitor):
+    """The monitor of contrastive losses, whose value depends on who is in a batch.
+
+    Its `val_loss` is that of all validation subjects as one batch, so that it does not depend on the batch size; and it
+    sets `val_alignment` and `val_uniformity` of the projections.
+    """
+
+    def observe(self, output: Tensor, target: Tensor) -> dict[str, Any]:
+        """Keep the projections of both views and the metadata."""
+        view_1, view_2 = output.chunk(2)
+        return {"view_1": view_1, "view_2": view_2, "metadata": target}
+
+    def losses(self, subjects: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Loss, alignment and uniformity of all projections together."""
+        view_1, view_2, metadata = (self.everybody(name) for name in ("view_1", "view_2", "metadata"))
+        return {
+            "val_loss": self.loss_function(torch.cat([view_1, view_2]), metadata),
+            "val_alignment": alignment(view_1, view_2),
+            "val_uniformity": uniformity(view_1),
+        }
+
+
+class OperatingPoint(Metric):
+    """Judges a classifier's decisions and probabilities on all subjects of a run.
+
+    Sets `val_threshold` (the probability from which on a subject is called a patient, chosen by the rule on these very
+    subjects), `val_sensitivity`, `val_specificity` and `val_balanced_accuracy` there, and `val_calibration_error`.
+
+    Args:
+        rule: see `metrics.operating_point`; `probability=…` applies a threshold chosen elsewhere.
+        device: of ignite's metric; results are kept on the CPU.
+    """
+
+    _state_dict_all_req_keys = ()
+
+    def __init__(self, rule: str = "youden", device: str | torch.device = "cpu") -> None:
+        operating_point([0, 1], [0.0, 1.0], rule)  # refuse another rule before training, not after
+        self.rule = rule
+        super().__init__(output_transform=from_engine(["pred", "label"]), device=device)
+
+    def reset(self) -> None:
+        """Forget the last run."""
+        self._labels: list[Tensor] = []
+        self._probabilities: list[Tensor] = []
+
+    def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
+        """Keep the probabilities (2,) and one-hot labels (2,) of one batch."""
+        self._probabilities += [p[1].detach() for p in output[0]]
+        self._labels += [label[1] for label in output[1]]
+
+    def compute(self) -> dict[str, float]:
+        """All quantities."""
+        labels = torch.stack(self._labels).cpu().numpy().astype(int)
+        probabilities = torch.stack(self._probabilities).double().cpu().numpy()
+        if not np.isfinite(probabilities).all():
+            raise ValueError("Training has diverged: probabilities are not finite; lower `learning_rate`.")
+        threshold = operating_point(labels, probabilities, self.rule)
+        quality = {"threshold": threshold, **decisions(labels, probabilities, threshold)}
+        quality["calibration_error"] = calibration_error(labels, probabilities)
+        return {f"val_{name}": value for name, value in quality.items()}
+
+    def completed(self, engine: Engine, name: str) -> None:  # noqa: ARG002
+        """Publish every quantity under its own name."""
+        engine.state.metrics.update(self.compute())

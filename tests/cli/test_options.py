@@ -1,0 +1,140 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bundle.cli.options import (
+    OptionError,
+    check_overlay,
+    check_overrides,
+    options_of,
+    parse_overrides,
+    read_config,
+    resolve,
+)
+
+FOLDER = Path(__file__).parents[2] / "configs"
+RUNNABLE = [FOLDER / name for name in ("pretrain.yaml", "probe.yaml", "train.json")]
+KNOWN = [*RUNNABLE, FOLDER / "evaluate.json", FOLDER / "inference.json"]
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.name)
+def test_runnable_configs_have_the_ids_that_monai_runs(path):
+    config = read_config(path)
+    assert {"initialize", "run", "finalize"} <= set(config)
+    assert "training" in config or "evaluating" in config
+
+
+def test_pretraining_defaults_are_the_papers():
+    config = read_config(FOLDER / "pretrain.yaml")
+    expected = {"sigma": 5.0, "temperature": 0.1, "views": "cutout", "batch_size": 64, "epochs": 100}
+    assert {name: config[name] for name in expected} == expected
+    assert (config["learning_rate"], config["weight_decay"]) == (1e-4, 5e-5)
+    assert config["block_config"] == [6, 12, 24, 16]
+
+
+def test_fine_tuning_defaults_are_the_papers():
+    config = read_config(FOLDER / "train.json")
+    expected = {"batch_size": 8, "epochs": 50, "learning_rate": 1e-4, "weight_decay": 5e-5}
+    assert {name: config[name] for name in expected} == expected
+    assert (config["lr_scheduler"]["step_size"], config["lr_scheduler"]["gamma"]) == (10, 0.2)
+
+
+def test_all_configs_agree_on_network_and_preprocessing():
+    pretrain, probe, train = (read_config(path) for path in RUNNABLE)
+    assert pretrain["encoder"] == probe["encoder"]
+    for name in ("init_features", "growth_rate", "block_config", "preprocessing"):
+        assert pretrain[name] == probe[name] == train[name]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(FOLDER.glob("*.yaml")) - {*RUNNABLE, FOLDER / "compare.yaml"}), ids=lambda p: p.name
+)
+def test_overlays_are_short_say_what_they_change_and_set_only_what_exists(path):
+    text = path.read_text()
+    assert text.startswith("# Overlay on ")
+    assert text.count("\n") <= 25
+    known = [key for runnable in KNOWN for key in read_config(runnable)]
+    check_overlay({}, yaml.safe_load(text), known, path.name)
+
+
+def test_the_comparison_names_overlays_that_there_are():
+    plan = read_config(FOLDER / "compare.yaml")
+    assert next(iter(plan["pretexts"])) == "y-Aware"
+    for path in [*plan["overlays"], *(p for overlays in plan["pretexts"].values() for p in overlays)]:
+        assert Path(FOLDER.parent / path).is_file()
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda p: p.name)
+def test_no_number_is_written_so_that_yaml_reads_a_string(path):
+    assert not re.findall(r":\s*\d+[eE]-?\d+", path.read_text())
+
+
+def test_options_are_read_with_their_comments():
+    options = {name: (value, comment) for name, value, comment in options_of(FOLDER / "pretrain.yaml")}
+    assert options["sigma"] == ("5.0", "σ, years; or scott, or silverman")
+    assert "network" not in options
+    options = {name: (value, comment) for name, value, comment in options_of(FOLDER / "train.json")}
+    assert options["batch_size"] == ("8", "subjects")
+    assert {"weights", "freeze", "epochs"} <= set(options)
+    assert not {"network_def", "run", "loss", "train", "device", "imports"} & set(options)
+
+
+def test_overrides_are_parsed_as_yaml():
+    arguments = ["--epochs", "3", "--learning-rate=1e-3", "--resume", "--sizes", "[50, 100]", "--weights", "a.pt"]
+    assert parse_overrides(arguments) == {
+        "epochs": 3,
+        "learning_rate": 1e-3,
+        "resume": True,
+        "sizes": [50, 100],
+        "weights": "a.pt",
+    }
+    with pytest.raises(OptionError, match="found 'epochs'"):
+        parse_overrides(["epochs", "3"])
+
+
+CONFIG = {"epochs": 100, "sigma": 5.0, "resume": False, "views": "cutout", "dir": "$@root", "train": {"lr": 0.1}}
+
+
+@pytest.mark.parametrize(
+    "override", [{"epochs": 3}, {"sigma": 3}, {"sigma": "scott"}, {"resume": True}, {"dir": "x"}, {"train#lr": 0.5}]
+)
+def test_good_overrides_pass(override):
+    check_overrides(CONFIG, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"train#rl": 3.0}, "'lr'"),
+        ({"zzz": 3}, "there is 'dir', 'epochs'"),
+        ({"epochs": "many"}, "a whole number of at least 1 is expected"),
+        ({"epochs": 3.5}, "a whole number of at least 1 is expected"),
+        ({"epochs": True}, "a whole number of at least 1 is expected"),
+        ({"sigma": "scot"}, "did you mean 'scott'"),
+        ({"resume": 1}, "expected the same type"),
+        ({"views": "$__import__('os')"}, "expressions are for config files"),
+    ],
+)
+def test_bad_overrides_are_refused(override, reason):
+    with pytest.raises(OptionError, match=reason):
+        check_overrides(CONFIG, override)
+
+
+def test_an_overlay_with_an_unknown_key_is_refused(tmp_path):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("epoch: 3\n")
+    with pytest.raises(OptionError, match=r"mine.yaml sets 'epoch', which no config has; did you mean 'epochs'"):
+        resolve([RUNNABLE[0], overlay], {}, RUNNABLE)
+    overlay.write_text("epochs: [1")
+    with pytest.raises(OptionError, match="cannot be read"):
+        resolve([RUNNABLE[0], overlay], {}, RUNNABLE)
+    with pytest.raises(OptionError, match="There is no config"):
+        read_config(tmp_path / "absent.yaml")
+
+
+def test_an_overlays_values_are_what_overrides_are_checked_against():
+    files = [RUNNABLE[0], FOLDER / "phantom.yaml"]
+    assert resolve(files, {"init_features": 8}, RUNNABLE) == {"init_features": 8}

@@ -1,0 +1,280 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from bundle.cohort.folds import Trial
+from bundle.evaluation import probing
+from bundle.networks.encoders import DenseNetEncoder
+
+RNG = np.random.default_rng(0)
+
+
+def two_classes(n, p, shift=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.tile([0, 1], n // 2)
+    features = rng.normal(size=(n, p))
+    features[:, 0] += shift * labels
+    return features, labels
+
+
+def test_rotating_onto_the_row_space_changes_no_prediction():
+    train, labels = two_classes(40, 500)
+    test = RNG.normal(size=(15, 500))
+    for penalty in (1e-3, 1.0):
+        model = LogisticRegression(solver="liblinear", C=penalty, tol=1e-10, max_iter=10000)
+        rotated_train, rotated_test = probing.to_row_space(train, test)
+        expected = model.fit(train, labels).decision_function(test)
+        found = model.fit(rotated_train, labels).decision_function(rotated_test)
+        assert rotated_train.shape == (40, 40)
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_features_fewer_than_subjects_are_left_alone():
+    train, _ = two_classes(40, 5)
+    assert probing.to_row_space(train, train)[0] is train
+
+
+def test_the_probe_reads_a_class_that_is_there_and_no_other():
+    (train, labels), (test, truth) = two_classes(200, 10, 2.0), two_classes(200, 10, 2.0, seed=1)
+    scores = probing.fit_predict(train, labels, np.arange(200), test, [0.01, 1.0], scaling="overall")
+    assert probing.roc_auc(truth, scores) > 0.85
+    noise = probing.fit_predict(train[:, 1:], labels, np.arange(200), test[:, 1:], [0.01, 1.0], scaling="overall")
+    assert 0.35 < probing.roc_auc(truth, noise) < 0.65
+
+
+def test_inner_folds_keep_a_participants_sessions_together(monkeypatch):
+    seen = []
+
+    class Folds(probing.StratifiedGroupKFold):
+        def split(self, X, y=None, groups=None):
+            for fit, held in super().split(X, y, groups):
+                seen.append(set(groups[fit]) & set(groups[held]))
+                yield fit, held
+
+    monkeypatch.setattr(probing, "StratifiedGroupKFold", Folds)
+    train, labels = two_classes(60, 4)
+    labels, groups = np.repeat(labels[:30], 2), np.repeat(np.arange(30), 2)
+    probing.fit_predict(train, labels, groups, train[:3], [1.0], scaling="each")
+    assert len(seen) >= 5
+    assert not any(seen)
+
+
+def records(labels):
+    return [{"participant_id": f"p{i}", "session_id": "1", "label": int(label)} for i, label in enumerate(labels)]
+
+
+def test_scores_are_tidy_and_summarised_with_paired_gains():
+    (train, labels), (test, truth) = two_classes(80, 6, 1.5), two_classes(60, 6, 1.5, seed=1)
+    pool, people = np.concatenate([train, test]), records([*labels, *truth])
+    tested = np.arange(80, 140)
+    trials = [Trial(n, d, np.arange(d, d + n), tested) for n in (20, 60) for d in range(3)]
+    good = probing.probe_diagnosis("good", pool, people, trials, [0.1])
+    bad = probing.probe_diagnosis("bad", pool[:, 1:], people, trials, [0.1])
+    scores = pd.concat([*good, *bad]).assign(task="toy")
+    assert len(scores) == 2 * 6 * 60
+    aucs = probing.draw_aucs(scores)
+    assert len(aucs) == 12
+    summary = probing.summarize(scores, reference="bad").set_index(["method", "n"])
+    row = summary.loc["good", 60]
+    assert row["low"] < row["auc"] < row["high"]
+    assert row["gain"] == pytest.approx(row["auc"] - summary.loc["bad", 60]["auc"])
+    assert 0 < row["gain_low"] < row["gain"] < row["gain_high"]
+    assert summary.loc["bad", 60]["gain_low"] == summary.loc["bad", 60]["gain_high"] == 0
+    mean = aucs.query("method == 'good' and n == 60")["auc"].mean()
+    assert row["auc"] == pytest.approx(mean)
+
+
+def people(n, seed):
+    """Features that show age, bent, and a disease that makes brains look four years older."""
+    rng = np.random.default_rng(seed)
+    age, label = rng.uniform(20, 60, n), rng.integers(0, 2, n)
+    looks = age + 4 * label + rng.normal(0, 2, n)
+    features = np.column_stack([looks, looks**2 / 50, rng.normal(0, 5, (n, 3))])
+    who = [
+        {"participant_id": f"{seed}-{i}", "session_id": "1", "age": a, "sex": "F", "tiv": np.nan, "label": int(y)}
+        for i, (a, y) in enumerate(zip(age, label, strict=True))
+    ]
+    return features, who
+
+
+def test_known_age_is_removed_so_that_looking_older_shows():
+    (train, train_people), (test, test_people) = people(200, 0), people(300, 1)
+    pool, who = np.concatenate([train, test]), [*train_people, *test_people]
+    trials = [Trial(200, 0, np.arange(200), np.arange(200, 500))]
+    aucs = {}
+    for adjust in ((), ("age", "sex")):
+        parts = probing.probe_diagnosis("m", pool, who, trials, [0.1], adjust=adjust)
+        aucs[adjust] = probing.draw_aucs(pd.concat(parts).assign(task="t"))["auc"].item()
+    assert aucs["age", "sex"] > 0.85 > 0.7 > aucs[()]
+
+
+def test_what_is_known_is_removed_by_training_subjects_alone():
+    age, test_age = RNG.uniform(20, 60, (50, 1)), RNG.uniform(20, 60, (20, 1))
+    effect = [np.column_stack([a, 3 - a**2 / 40, np.ones(len(a))]) for a in (age, test_age)]
+    left, test_left = probing.without_known(effect[0], age, effect[1] + 7, test_age)
+    assert np.allclose(left, 0, atol=1e-8)
+    assert np.allclose(test_left, 7, atol=1e-8)
+
+
+def test_an_unknown_covariate_is_refused():
+    with pytest.raises(ValueError, match="`adjust` takes age, sex, tiv, but 'height' was given"):
+        next(probing.probe_diagnosis("m", np.zeros((2, 1)), records([0, 1]), [], [1.0], adjust=["height"]))
+
+
+def test_sessions_of_a_participant_count_once_by_their_mean_score():
+    sessions = pd.DataFrame(
+        {
+            "task": "t",
+            "method": "m",
+            "n": 10,
+            "draw": 0,
+            "participant_id": ["a", "a", "b", "c"],
+            "session_id": ["1", "2", "1", "1"],
+            "label": [1, 1, 0, 0],
+            "score": [0.0, 4.0, 1.0, 3.0],
+        }
+    )
+    assert probing.by_participant(sessions)["score"].tolist() == [2.0, 1.0, 3.0]
+    assert probing.draw_aucs(sessions)["auc"].item() == 0.5
+    assert probing.summarize(sessions, "m")["auc"].item() == 0.5
+
+
+def test_a_training_set_too_small_for_the_inner_folds_is_refused():
+    train, labels = two_classes(8, 2)
+    with pytest.raises(
+        ValueError, match=r"needs 5 training participants of each label, but by label there are \{0: 4, 1"
+    ):
+        probing.fit_predict(train, labels, np.arange(8), train, [1.0], "overall")
+
+
+def test_a_collapsed_encoder_scores_everybody_alike():
+    labels = np.repeat([0, 1], 10)
+    scores = probing.fit_predict(np.ones((20, 50)), labels, np.arange(20), np.ones((3, 50)), [1.0], "overall")
+    assert len(set(scores)) == 1
+
+
+def test_unknown_covariates_are_taken_as_the_training_mean():
+    train, labels = two_classes(40, 3, 2.0)
+    known = train.copy()
+    known[0, 0] = np.delete(train[:, 0], 0).mean()
+    missing = train.copy()
+    missing[0, 0] = np.nan
+    scores = [probing.fit_predict(t, labels, np.arange(40), train[:5], [1.0], "each") for t in (known, missing)]
+    assert np.allclose(*scores)
+
+
+def test_age_probe_measures_on_the_test_set_and_leaves_out_unknown_ages():
+    embedding = RNG.normal(size=(150, 300))
+    ages = 40 + 8 * embedding[:, 0]
+    ages[:10] = np.nan
+    report = probing.probe_age("toy", embedding[:100], ages[:100], embedding[100:], ages[100:])
+    assert report["n_test"] == 50
+    assert report["low"] < report["mae"] < report["high"]
+    baseline = probing.probe_age("mean", np.zeros((100, 1)), ages[:100], np.zeros((50, 1)), ages[100:])
+    assert baseline["mae"] == pytest.approx(np.abs(ages[100:] - np.nanmean(ages[:100])).mean())
+
+
+def test_covariates_and_their_unknown_values():
+    rows = probing.covariates(
+        [
+            {"age": 20.0, "sex": "F", "tiv": 1400.0},
+            {"age": float("nan"), "sex": "M", "tiv": 1600.0},
+            {"age": 40, "sex": "", "tiv": float("nan")},
+        ]
+    )
+    assert rows[1, 1] == 1
+    train, test = probing.fill_unknown(rows, np.full((1, 3), np.nan))
+    assert train[1, 0] == 30
+    assert test.tolist() == [[30.0, 0.5, 1500.0]]
+    all_unknown, _ = probing.fill_unknown(np.full((2, 1), np.nan), np.zeros((1, 1)))
+    assert all_unknown.tolist() == [[0.0], [0.0]]
+
+
+def test_embedding_does_not_depend_on_the_batch_size():
+    encoder = DenseNetEncoder(init_features=8, growth_rate=4, block_config=(1, 1, 1, 1))
+    volumes = torch.randn(5, 1, 32, 32, 32)
+    one = probing.embed(encoder, [{"image": v[None]} for v in volumes], "cpu")
+    all_at_once = probing.embed(encoder, [{"image": volumes}], "cpu")
+    assert one.shape == (5, encoder.embedding_size)
+    assert one == pytest.approx(all_at_once, rel=0.05, abs=0.05)
+    assert probing.voxels([{"image": volumes}]).shape == (5, 32**3)
+
+
+def test_calibration_gives_batch_norm_the_statistics_of_the_data_and_learns_nothing():
+    encoder = DenseNetEncoder(init_features=8, growth_rate=4, block_config=(1, 1, 1, 1))
+    weights = [p.clone() for p in encoder.parameters()]
+    volumes = 3 + 2 * torch.randn(6, 1, 32, 32, 32)
+    probing.calibrate(encoder, [{"image": volumes[:3]}, {"image": volumes[3:]}], "cpu")
+    assert all(torch.equal(a, b) for a, b in zip(weights, encoder.parameters(), strict=True))
+    with torch.no_grad():
+        stem = encoder.features.conv0(volumes)
+    norm = encoder.features.norm0
+    assert torch.allclose(norm.running_mean, stem.mean((0, 2, 3, 4)), rtol=1e-3, atol=1e-3)
+    assert not encoder.training
+
+
+def test_a_feature_that_is_almost_never_active_does_not_blow_up():
+    train, labels = two_classes(100, 5, 3.0)
+    rare = np.zeros((100, 1))
+    rare[0] = 1e-7
+    test, truth = two_classes(100, 5, 3.0, seed=1)
+    shown = np.where(np.arange(100) % 3 == 0, 1.0, 0.0)[:, None]
+    scores = probing.fit_predict(
+        np.hstack([train, rare]), labels, np.arange(100), np.hstack([test, shown]), [0.1], scaling="overall"
+    )
+    assert probing.roc_auc(truth, scores) > 0.9
+    report = probing.probe_age(
+        "toy", np.hstack([train, rare]), 40 + train[:, 0], np.hstack([test, shown]), 40 + test[:, 0]
+    )
+    assert report["mae"] < 0.5
+
+
+def comparison(effect, draws=5, seed=0):
+    """Scores of three methods on 200 subjects: `plain`, `same` as good, and `better` by an effect."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], 100)
+    person = rng.normal(size=200)  # what is hard about a subject is hard for every method
+    rows = []
+    for draw in range(draws):
+        for method, gain in (("plain", 0.0), ("same", 0.0), ("better", effect)):
+            score = (0.7 + gain) * labels + person + 0.5 * rng.normal(size=200)
+            ids = [f"p{i}" for i in range(200)]
+            named = {"task": "t", "method": method, "n": 50, "draw": draw}
+            rows.append(pd.DataFrame({**named, "participant_id": ids, "label": labels, "score": score}))
+    return pd.concat(rows)
+
+
+def test_paired_tests_find_a_difference_and_no_other():
+    tests = probing.paired_tests(comparison(0.5)).set_index(["method", "other"])
+    assert tests.loc[("plain", "same"), "p"] > 0.05
+    assert tests.loc[("same", "better"), "p_holm"] < 0.01
+    row = tests.loc[("plain", "better")]
+    assert row["low"] < row["difference"] < row["high"] < 0
+    assert row["draws_won"] == 0
+    assert (tests["p_holm"] >= tests["p"]).all()
+
+
+def test_paired_tests_are_wrong_about_as_often_as_they_say():
+    tables = [comparison(0.0, seed=seed) for seed in range(20)]
+    p_values = [probing.paired_tests(t[t["method"] != "better"])["p"].item() for t in tables]
+    assert np.mean(np.array(p_values) < 0.05) <= 0.15
+
+
+def test_the_site_of_others_is_read_where_it_is_written():
+    sites = np.repeat(["a", "b", "c"], 40)
+    written = RNG.normal(size=(120, 30)) + 3 * (np.unique(sites, return_inverse=True)[1][:, None] == np.arange(30))
+    order = RNG.permutation(120)
+    train, test = order[:80], order[80:]
+    assert probing.probe_site(written[train], sites[train], written[test], sites[test]) > 0.9
+    noise = RNG.normal(size=(120, 30))
+    assert probing.probe_site(noise[train], sites[train], noise[test], sites[test]) < 0.6
+
+
+def test_a_plane_shows_the_largest_directions():
+    embedding = RNG.normal(size=(60, 10)) * np.array([9, 5, *[0.1] * 8])
+    plane, kind = probing.to_plane(embedding)
+    assert plane.shape == (60, 2)
+    if kind == "PCA":
+        assert abs(np.corrcoef(plane[:, 0], embedding[:, 0])[0, 1]) > 0.95

@@ -1,0 +1,101 @@
+"""Maps of a network whose truth is known: its score is the mean of one corner, minus that of another."""
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import DenseNet
+from torch import nn
+
+from bundle.networks.encoders import Classifier
+from bundle.prediction.maps import METHODS, Question, Similarity, explain, likeness, randomised
+
+CORNER = (slice(2, 10),) * 3
+OTHER = (slice(14, 22),) * 3
+
+
+class Corners(nn.Module):
+    def forward(self, volumes):
+        score = volumes[(slice(None), 0, *CORNER)].mean((1, 2, 3)) - volumes[(slice(None), 0, *OTHER)].mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(score), 4 * score], dim=1)
+
+
+@pytest.fixture
+def volume():
+    return 1 + torch.rand(1, 1, 24, 24, 24, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    torch.manual_seed(0)
+    return Classifier(DenseNet(3, 1, 2, init_features=8, growth_rate=4, block_config=(2, 2))).eval()
+
+
+def test_occlusion_is_positive_where_it_speaks_for_the_class_and_negative_where_against(volume):
+    found = explain(Question("occlusion", Corners(), 1), volume)
+    assert found.shape == (24, 24, 24)
+    assert found[CORNER].mean() > 0.02
+    assert found[OTHER].mean() < -0.02
+    assert abs(found[2:10, 14:22, 2:10].mean()) < 0.01
+    against = explain(Question("occlusion", Corners(), 0), volume)
+    assert against == pytest.approx(-found, abs=1e-5)
+
+
+def test_occlusion_of_a_place_is_the_fall_of_the_probability(volume):
+    """One window that covers a known box, computed by hand."""
+    found = explain(Question("occlusion", Corners(), 1), volume, batch_size=3)
+    hidden = volume.clone()
+    hidden[0, 0, :4, :4, :4] = 0
+    fall = Corners()(volume).softmax(1)[0, 1] - Corners()(hidden).softmax(1)[0, 1]
+    assert found[0, 0, 0] == pytest.approx(float(fall), abs=1e-6)
+
+
+def test_occlusion_shows_the_reference_in_place_of_what_it_hides(volume):
+    """What already looks like the reference cannot matter."""
+    reference = torch.full_like(volume, 1.5)
+    volume[(0, 0, *CORNER)] = 1.5
+    found = explain(Question("occlusion", Corners(), 1, reference=reference), volume)
+    assert np.abs(found[CORNER]).max() < 1e-6
+    assert np.ptp(found) > 1e-4
+
+
+def test_smoothgrad_is_strong_where_the_score_depends_on_the_values(volume):
+    found = explain(Question("smoothgrad", Corners(), 1), volume)
+    inside = found[CORNER].mean() + found[OTHER].mean()
+    assert inside > 100 * (found.sum() - found[CORNER].sum() - found[OTHER].sum() + 1e-12) / found.size
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_repeats_itself_and_changes_with_the_weights(method, classifier, volume):
+    first, again = (explain(Question(method, classifier), volume) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert np.ptp(first) > 0
+    other = explain(Question(method, randomised(classifier, seed=1)), volume)
+    assert likeness(first, first) == pytest.approx(1)
+    assert likeness(first, other) < 0.9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_similarity_to_a_group_is_explained_by_every_method(method, classifier, volume):
+    group, everybody = torch.rand(2, classifier.both(volume)[1].shape[1])
+    question = Question(method, Similarity(classifier, group, everybody), 1, probability=False)
+    assert explain(question, volume).shape == (24, 24, 24)
+
+
+def test_similarity_is_the_cosine_from_the_mean_of_everybody(classifier, volume):
+    embedding = classifier.both(volume)[1][0].detach()
+    everybody = torch.rand_like(embedding)
+    for group, expected in ((embedding * 3 - everybody * 2, 1.0), (2 * everybody - embedding, -1.0)):
+        scores = Similarity(classifier, group, everybody)(volume)
+        assert scores[0].tolist() == pytest.approx([-expected, expected], abs=1e-5)
+
+
+def test_the_classifier_says_what_the_network_says(classifier, volume):
+    logits, embedding = classifier.both(volume)
+    assert torch.allclose(classifier.network(volume), logits)
+    assert torch.equal(classifier(volume), logits)
+    assert torch.equal(classifier.embedding, embedding)
+
+
+def test_another_method_is_refused(volume):
+    with pytest.raises(ValueError, match="did you mean 'gradcam"):
+        explain(Question("gradcam", Corners()), volume)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from bundle.prediction.training_record import TrainingEmbeddings, load_record, record_path
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    random = np.random.default_rng(0)
+    ages = random.uniform(20, 80, 200)
+    embedding = random.normal(0, 1, (200, 8))
+    embedding[:, 0] += ages / 5
+    return TrainingEmbeddings(embedding, ages, np.arange(200) % 2)
+
+
+def brain_of(age, count=200, seed=1):
+    embedding = np.random.default_rng(seed).normal(0, 1, (count, 8))
+    embedding[:, 0] += age / 5
+    return embedding
+
+
+def test_the_distance_is_mahalanobis(cohort):
+    new = brain_of(50, 5)
+    features = cohort.scaler.transform(new)
+    known = cohort.scaler.transform(cohort.embedding)
+    centred, mean = known - known.mean(0), known.mean(0)
+    sample = centred.T @ centred / len(known)
+    shrinkage = cohort._covariance.shrinkage_
+    covariance = (1 - shrinkage) * sample + shrinkage * np.trace(sample) / 8 * np.eye(8)
+    expected = [np.sqrt((f - mean) @ np.linalg.inv(covariance) @ (f - mean)) for f in features]
+    assert cohort.compare(new, [np.nan] * 5)["distance"].to_numpy() == pytest.approx(expected)
+
+
+def test_percentiles_of_new_subjects_of_the_same_kind_are_uniform(cohort):
+    ages = np.random.default_rng(2).uniform(20, 80, 2000)
+    percentile = cohort.compare(brain_of(ages, 2000), ages)["distance_percentile"]
+    assert percentile.mean() == pytest.approx(50, abs=5)
+    assert (percentile > 95).mean() == pytest.approx(0.05, abs=0.04)
+
+
+def test_a_strange_subject_is_further_than_all(cohort):
+    assert cohort.compare(brain_of(50, 1) + 20, [50.0])["distance_percentile"][0] == 100
+
+
+@pytest.mark.parametrize("age", [30.0, 50.0, 70.0])
+def test_the_age_is_found_and_its_gap_is_zero_on_average(cohort, age):
+    found = cohort.compare(brain_of(age), [age] * 200)
+    assert found["brain_age"].mean() == pytest.approx(age, abs=3)
+    assert found["brain_age_gap"].mean() == pytest.approx(0, abs=1.5)
+    nearest = np.array([row.split() for row in found["nearest_training_ages"]], dtype=float)
+    assert nearest.shape == (200, 5)
+    assert nearest.mean() == pytest.approx(age, abs=4)
+
+
+def test_a_brain_ten_years_older_has_a_gap_of_ten(cohort):
+    found = cohort.compare(brain_of(60.0), [50.0] * 200)
+    assert found["brain_age_gap"].mean() == pytest.approx(10, abs=2)
+
+
+def test_an_unknown_age_has_no_gap(cohort):
+    found = cohort.compare(brain_of(50, 2), [np.nan, 50])
+    assert np.isnan(found["brain_age_gap"]).tolist() == [True, False]
+
+
+def test_too_few_healthy_subjects_give_no_age():
+    few = TrainingEmbeddings(brain_of(50, 30), np.full(30, 50.0), np.arange(30) % 2)
+    found = few.compare(brain_of(50, 2), [50, 50])
+    assert found["brain_age"].isna().all()
+    assert found["distance"].notna().all()
+
+
+def test_no_record_and_a_wrong_one_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="There is no"):
+        load_record(tmp_path / "model.pt")
+    np.savez(record_path(tmp_path / "model.pt"), embedding=np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="no record of a training"):
+        load_record(tmp_path / "model.pt")
