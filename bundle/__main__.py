@@ -1,8 +1,6 @@
 """`python -m bundle COMMAND --help`."""
 
-import sys
-
-from bundle.cli.main import main
+from bundle.cli.main import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bundle.cli.options import FOLDER, RUNNABLE, OptionError, number, resolve
+from bundle.places import found
 
 logger = logging.getLogger("bundle")
 COLUMNS = ("participant", "session", "age", "sex", "site", "tiv", "label", "split", "study")
@@ -184,7 +185,7 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("data/cache"), help="folder (default: %(default)s)")
     parser.add_argument(
         "--config",
-        type=Path,
+        type=found,
         nargs="+",
         default=[],
         metavar="OVERLAY",

@@ -9,6 +9,7 @@ from typing import Any
 
 from bundle.cli.rules import EXPRESSIONS, inside
 from bundle.hints import nearest
+from bundle.places import found
 
 _TERM = r"@\w+|'[^']*'"
 _SUM = re.compile(rf"[$]?(?:{_TERM})(?:\s*\+\s*(?:{_TERM}))*")
@@ -68,6 +69,18 @@ def input_files(command: str, config: Mapping[str, Any]) -> dict[str, Path]:
             wanted[name] = value
     texts = {name: str(v) if isinstance(v, Path) else text_of(config, v) for name, v in wanted.items()}
     return {name: Path(text) for name, text in texts.items() if text and (name, text) != ("weights", "scratch")}
+
+
+def shipped_files(command: str, config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
+    """Files that a command reads by default, and that come with the package: weights, where the user has none.
+
+    Args:
+        command: whose files they are.
+        config: configs and options together, as written.
+        given: options that the user gave, which stay as they are.
+    """
+    read = {name: (path, found(path)) for name, path in input_files(command, config).items() if name not in given}
+    return {name: str(beside) for name, (path, beside) in read.items() if beside != path}
 
 
 def require_files(files: Mapping[str, Path]) -> None:

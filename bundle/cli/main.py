@@ -1,4 +1,4 @@
-"""Command line: `python -m bundle COMMAND --help`.
+"""Command line: `python -m bundle COMMAND --help`, or `yaware COMMAND --help` once it is installed.
 
 Nothing heavy is imported before a command has to run, so that help and refusals are immediate.
 """
@@ -69,16 +69,26 @@ def _refusal(error: BaseException) -> ValueError | OSError | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bundle", description="y-Aware contrastive pretraining for 3D brain MRI."
-    )
+    parser = argparse.ArgumentParser(prog=_program(), description="y-Aware contrastive pretraining for 3D brain MRI.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (summary, add_options, run) in COMMANDS.items():
         command = _command(commands, name, summary, run)
         add_options(command)
+        if not any("--help" in action.option_strings for action in command._actions):
+            command.add_argument("-h", "--help", action="help", help="show this and exit")
         names = [action.dest.replace("_", "-") for action in command._actions]
         command.set_defaults(command=name, names=names)
     return parser
+
+
+def _program() -> str:
+    """How this was called."""
+    name = Path(sys.argv[0]).stem
+    return name if name == "yaware" else "python -m bundle"
+
+
+def _layout(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, max_help_position=34)  # as wide as the terminal
 
 
 def _command(commands: argparse._SubParsersAction, name: str, summary: str, run: Callable) -> argparse.ArgumentParser:
@@ -86,14 +96,16 @@ def _command(commands: argparse._SubParsersAction, name: str, summary: str, run:
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        formatter_class=argparse.RawTextHelpFormatter,
+        formatter_class=_layout,
         allow_abbrev=False,
+        add_help=False,
     )
     parser.set_defaults(run=run)
     return parser
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """What `python -m bundle` and `yaware` start."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )

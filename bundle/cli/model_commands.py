@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.cli import expressions, inputs
+from bundle.cli.help import OptionsHelp
 from bundle.cli.options import (
     FOLDER,
     RUNNABLE,
@@ -16,11 +17,11 @@ from bundle.cli.options import (
     check_overrides,
     digest,
     merged_config,
-    options_of,
     parse_overrides,
     read_config,
     resolve,
 )
+from bundle.places import HOME, found
 
 SOME_REFUSED = 3  # exit status
 _COMPARED = {path.stem: path for path in RUNNABLE if path.stem != "inference"}  # command: config, of a comparison
@@ -29,15 +30,24 @@ _COMPARED = {path.stem: path for path in RUNNABLE if path.stem != "inference"}  
 # pretrain, probe
 
 
-def _add_config(parser: argparse.ArgumentParser, runnable: str, *overlays: str) -> None:
-    path = FOLDER / runnable
-    listed = "\n".join(f"  {f'--{n} {v}':<36} {c}" for n, v, c in options_of(path)) if path.is_file() else ""
-    parser.epilog = f"options of {path}, with their defaults (nested ones as --train#trainer#max_epochs):\n{listed}"
+def _add_config(
+    parser: argparse.ArgumentParser, runnable: str, *overlays: str, source: str = "", hidden: Sequence[str] = ()
+) -> None:
+    files = [FOLDER / name for name in (runnable, *overlays)]
+    parser.usage = f"%(prog)s {source}[--config FILE ...] [--OPTION VALUE ...]"
+    words = "show this and all options, and exit"
+    parser.add_argument("-h", "--help", action=OptionsHelp, files=files, hidden=hidden, help=words)
     parser.add_argument(
-        "--config", type=Path, nargs="+", default=[], metavar="OVERLAY", help="overlays, such as configs/phantom.yaml"
+        "--config",
+        type=found,
+        nargs="+",
+        default=[],
+        metavar="OVERLAY",
+        help=f"overlays on configs/{runnable}, such as configs/phantom.yaml",
     )
     parser.add_argument("--dry-run", "--dry_run", action="store_true", help="say what would be done, and do nothing")
-    parser.set_defaults(runnable=[path, *(FOLDER / name for name in overlays)])
+    parser.epilog = "Parts of components are options, too: --train#trainer#max_epochs 3."
+    parser.set_defaults(runnable=files)
 
 
 def _add_run(runnable: str, *overlays: str) -> Callable[[argparse.ArgumentParser], None]:
@@ -63,11 +73,23 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str], command: str) 
     files = _files(options)
     if options.from_run is None:
         resolve(files, given, RUNNABLE)
-        inputs.require_files(inputs.input_files(command, merged_config(files, given)))
+        given = _with_what_is_there(command, files, given)
     else:
         files = [options.from_run]
         _check_record(options, given, command)
     _run_or_preview(options, files, given, command)
+
+
+def _with_what_is_there(command: str, files: Sequence[Path], given: dict[str, Any]) -> dict[str, Any]:
+    """The options with those that the files to be read imply: weights that come with the package, and what they say."""
+    shipped = inputs.shipped_files(command, merged_config(files, given), given)
+    given = {**shipped, **given}
+    read = inputs.input_files(command, merged_config(files, given))
+    inputs.require_files(read)
+
+    from bundle.cli.from_weights import stated_by_weights
+
+    return {**given, **stated_by_weights(command, files, read, given)}
 
 
 def _check_record(options: argparse.Namespace, given: dict[str, Any], command: str) -> None:
@@ -128,8 +150,8 @@ def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    _add_config(parser, "inference.json")
-    parser.add_argument("source", help="a scan, a folder of scans, or a table with a column 'file'")
+    _add_config(parser, "inference.json", source="SOURCE ", hidden=("dataset_dir", "output_dir"))
+    parser.add_argument("source", metavar="SOURCE", help="a scan, a folder of scans, or a table with a column 'file'")
     parser.add_argument("--output", default="eval/predictions", help="folder (default: %(default)s)")
 
 
@@ -137,14 +159,13 @@ def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
     given = parse_overrides(rest)
     files = _files(options)
     resolve(files, given, RUNNABLE)
-    read = inputs.input_files("inference", merged_config(files, given))
-    inputs.require_files(read)
+    given = _with_what_is_there("inference", files, given)
 
-    from bundle.prediction.table import count_refused, network_of
+    from bundle.prediction import count_refused
 
     named = {"dataset_dir": options.source, "output_dir": options.output}
     places = {name: expressions.plain_path(path) for name, path in named.items()}
-    _run_or_preview(options, files, {**network_of(read["model"]), **given, **places}, "inference")
+    _run_or_preview(options, files, {**given, **places}, "inference")
     return SOME_REFUSED if not options.dry_run and count_refused(options.output) else 0
 
 
@@ -185,7 +206,7 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
 def _package(options: argparse.Namespace, _: Sequence[str]) -> None:
     from bundle.cli.package import package
 
-    package(Path(), options.output)
+    package(HOME, options.output)
 
 
 # compare
@@ -194,7 +215,7 @@ def _package(options: argparse.Namespace, _: Sequence[str]) -> None:
 def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
     files = _files(options)
     given = resolve(files, parse_overrides(rest), files[:1])
-    keys = merged_config(files, given)
+    keys = _with_found_overlays(merged_config(files, given))
     if keys["dataset_dir"] == keys.pop("phantom") and not options.dry_run:
         _make_missing_phantom(Path(keys["dataset_dir"]))
 
@@ -214,6 +235,12 @@ def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
     Comparison(plan, run_config).run()
     write_findings(plan)
     write_record(plan.output_dir, "compare", merged_config(files, given))
+
+
+def _with_found_overlays(keys: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a comparison, with overlays that come with the package where the user has none of that name."""
+    pretexts = {name: [str(found(path)) for path in overlays] for name, overlays in keys["pretexts"].items()}
+    return {**keys, "pretexts": pretexts, "overlays": [str(found(path)) for path in keys["overlays"]]}
 
 
 def _check_overlays(keys: dict[str, Any]) -> dict[str, str]:

@@ -13,12 +13,12 @@ from typing import Any
 from bundle.cli import rules
 from bundle.cli.expressions import ExpressionError, parse_yaml, refuse_code
 from bundle.hints import nearest
+from bundle.places import CONFIGS
 
-FOLDER = Path("configs")
+FOLDER = CONFIGS
 RUNNABLE = tuple(
     FOLDER / name for name in ("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json")
 )
-_OPTION = re.compile(r"^(?P<name>[a-z]\w*): (?P<value>[^#\n]*?)\s*(?:# (?P<comment>.*))?$")
 _EXPRESSIONS = rules.EXPRESSIONS
 
 
@@ -43,24 +43,6 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(content or {}, dict) or not all(isinstance(key, str) for key in content or {}):
         raise OptionError(f"{path} holds no options by name; expected a line such as `epochs: 20`.")
     return content or {}
-
-
-def options_of(path: Path) -> list[tuple[str, str, str]]:
-    """The plain options at the top level of a config: (name, value as written, comment or entry of `_desc_`)."""
-    if path.suffix == ".json":
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return [(n, json.dumps(v), config["_desc_"].get(n, "")) for n, v in config.items() if _is_plain(n, v, config)]
-    lines = path.read_text(encoding="utf-8").splitlines()
-    matches = [m for m in map(_OPTION.match, lines) if m and not m["value"].startswith(("[$", "{"))]
-    skipped = ("run", "network", "optimizer", "loss", "kernel", "imports")
-    return [(m["name"], m["value"], m["comment"] or "") for m in matches if m["name"] not in skipped]
-
-
-def _is_plain(name: str, value: Any, config: Mapping[str, Any]) -> bool:
-    """Whether a top-level entry of a JSON config is an option for people."""
-    if name in config["_desc_"]:
-        return True
-    return not isinstance(value, dict) and not str(value).startswith(("$", "@", "[{", "['$"))
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

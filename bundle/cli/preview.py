@@ -167,7 +167,7 @@ def _batch(batch: int, part: int, views: int) -> str:
 
 
 def _device(parser: ConfigParser) -> Iterator[Row]:
-    device = parser.get_parsed_content("device")
+    device = parser.get_parsed_content("torch_device")
     capacity = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
     yield "device", f"{device}" + (f" with {_gib(capacity)}" if capacity else "")
 
@@ -213,7 +213,7 @@ def _bytes_each(parser: ConfigParser) -> int:
     """Bytes of a number in a feature map."""
     precision = parser.get_parsed_content("precision") if "precision" in parser else "float32"
     if precision == "auto":
-        device = parser.get_parsed_content("device")
+        device = parser.get_parsed_content("torch_device")
         fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         return 2 if fast else FLOAT32
     return FLOAT32 if precision == "float32" else 2

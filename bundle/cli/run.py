@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 
 from bundle.cli.components import check_components
 from bundle.cli.options import FOLDER
-from bundle.cli.run_record import write_record
+from bundle.cli.run_record import RECIPE, merged_as_written, write_record
+from bundle.former_names import renewed
+from bundle.networks import steps_of
 
 WORKFLOW_TYPES = {"pretrain": "train", "train": "train", "evaluate": "train", "probe": "infer", "inference": "infer"}
 
@@ -26,6 +29,7 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
         overrides: id → value, already checked.
         command: see `options.command_of`.
     """
+    overrides = {**overrides, **_stated_recipe(files, overrides)}
     defaults = {"meta_file": str(FOLDER / "metadata.json"), "logging_file": str(FOLDER / "logging.conf")}
     workflow = ConfigWorkflow(
         [str(f) for f in files],
@@ -33,12 +37,20 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
         **(defaults if files[0].parent != FOLDER and FOLDER.is_dir() else {}),
         **overrides,
     )
-    config = copy.deepcopy(dict(workflow.parser.get()))
+    workflow.parser.set(config := renewed(copy.deepcopy(dict(workflow.parser.get()))))
     check_components(config)
     workflow.initialize()
     write_record(workflow.parser.get_parsed_content("output_dir"), command, config)
     workflow.run()
     workflow.finalize()
+
+
+def _stated_recipe(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The preprocessing for the card, as text: a config would make transforms of it."""
+    merged = merged_as_written(files, overrides)
+    if merged.get("recipe") != RECIPE:
+        return {}
+    return {"recipe": {"_target_": "json.loads", "s": json.dumps(steps_of(merged["preprocessing"]))}}
 
 
 def value_of(files: Sequence[Path], overrides: Mapping[str, Any], name: str) -> Any:

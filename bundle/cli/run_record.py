@@ -16,11 +16,13 @@ from bundle.cli.expressions import parse_yaml
 from bundle.cli.inputs import input_files
 from bundle.cli.options import OptionError, check_values, command_of, merged_config, read_config, steps
 from bundle.files import sha256, write_json
+from bundle.former_names import renewed
 from bundle.hints import nearest
 from bundle.provenance import provenance
 
 RECORD = "run.json"  # beside every result
 MADE_BY = "made_by"  # its one entry that is no config
+RECIPE = {"_target_": "bundle.cli.run_record.recipe_of_command"}  # where a config asks what its preprocessing says
 # Options of `monai.bundle run` itself, and of its tracking.
 MONAI_OPTIONS = (
     *("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"),
@@ -141,13 +143,22 @@ def record_command(folder: str | Path) -> None:
         write_record(folder, config.get(MADE_BY, {}).get("kind") or command_of(files), config)
 
 
+def recipe_of_command() -> list[dict[str, Any]] | None:
+    """The steps of the preprocessing of `python -m monai.bundle run`; None where MONAI was not started from there."""
+    if found := _monai_command():
+        from bundle.networks import steps_of
+
+        return steps_of(merged_as_written(*found).get("preprocessing"))
+    return None
+
+
 def merged_as_written(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """What configs and overrides come to together, as MONAI merges them, before anything is evaluated."""
     from monai.bundle import ConfigParser
 
     parser = ConfigParser(ConfigParser.load_config_files([str(f) for f in files]))
     parser.update(dict(overrides))
-    return copy.deepcopy(dict(parser.get()))
+    return renewed(copy.deepcopy(dict(parser.get())))
 
 
 def _monai_command() -> tuple[list[Path], dict[str, Any]] | None:

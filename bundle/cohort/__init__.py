@@ -1,6 +1,6 @@
 """Who takes part: tables, datalists, splits, and what makes results too good."""
 
-from bundle.cohort.cache import fill_cache
+from bundle.cohort.cache import fill_cache, recipe_of_cache
 from bundle.cohort.datalist import load_section, load_sections, phantom_of, warning_of, write_datalist
 from bundle.cohort.finding import Finding
 from bundle.cohort.folds import Trial, draw_trials, fold_trials, require_diagnoses, site_trials, with_validation
@@ -27,6 +27,7 @@ __all__ = [
     "phantom_of",
     "read_cohort",
     "read_table",
+    "recipe_of_cache",
     "refuse_overlap",
     "require_diagnoses",
     "site_trials",

@@ -25,7 +25,9 @@ from bundle.cohort.overlap import voxel_digest
 from bundle.cohort.packing import STORAGES, ReadStoredd, pack
 from bundle.cohort.participants import CohortError, Problem
 from bundle.files import relative_to, replacing, write_json, write_text
+from bundle.former_names import renewed
 from bundle.hints import nearest
+from bundle.networks.preprocessing import steps_of
 from bundle.scans.volumes import VolumeError, checked_volume
 
 VOLUMES, LEDGER, SETTINGS, PHANTOM = "volumes", "volumes.jsonl", "cache.json", "phantom.json"
@@ -82,6 +84,15 @@ def fill_cache(
     return target
 
 
+def recipe_of_cache(folder: str | Path) -> list[dict[str, Any]] | None:
+    """The steps of the preprocessing that filled a cache, for a card; see `networks.steps_of`.
+
+    Args:
+        folder: of the cache.
+    """
+    return steps_of(renewed(read_object(Path(folder) / SETTINGS)["preprocessing"]).get("preprocessing"))
+
+
 # What is refused before any work
 
 
@@ -121,7 +132,10 @@ def _claim(output: Path, datalist: Path, recipe: Mapping[str, Any], storage: str
     }
     path = output / SETTINGS
     if path.exists():
-        settings["versions"] = _compare(path, read_object(path), settings)
+        held = read_object(path)
+        if renewed(held.get("preprocessing")) == settings["preprocessing"]:
+            settings["preprocessing"] = held["preprocessing"]  # as written: volumes are named after it
+        settings["versions"] = _compare(path, held, settings)
     else:
         write_json(path, settings)
     if warning:

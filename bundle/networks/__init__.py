@@ -1,6 +1,7 @@
 """Encoders and classifiers, their weights and cards, and how they go to and from other software."""
 
 from bundle.networks.conversion import convert_weights
+from bundle.networks.devices import chosen_device
 from bundle.networks.encoders import (
     AveragePool,
     Classifier,
@@ -14,13 +15,18 @@ from bundle.networks.encoders import (
     statistics_kept,
 )
 from bundle.networks.export import export_classifier, load_onnx
+from bundle.networks.preprocessing import as_config, steps_of
 from bundle.networks.weights import (
     LoadReport,
+    architecture_of,
     classifier_card,
+    encoder_like,
     load_encoder,
     load_network,
+    method_of,
     origin,
     read_card,
+    refuse_other_preprocessing,
     save_weights,
     start_from,
 )
@@ -35,16 +41,23 @@ __all__ = [
     "MaxPool",
     "Projector",
     "ResNetEncoder",
+    "architecture_of",
+    "as_config",
     "checkpointed_units",
+    "chosen_device",
     "classifier_card",
     "convert_weights",
+    "encoder_like",
     "export_classifier",
     "load_encoder",
     "load_network",
     "load_onnx",
+    "method_of",
     "origin",
     "read_card",
+    "refuse_other_preprocessing",
     "save_weights",
     "start_from",
     "statistics_kept",
+    "steps_of",
 ]

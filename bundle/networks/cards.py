@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.files import check_format
+from bundle.networks.preprocessing import are_steps
 
 CARD_FORMAT = 1  # a card without one is of this format, too
 LARGEST = 4096  # filters of a layer
@@ -83,6 +84,8 @@ _EVERY: dict[str, Rule] = {
     "fingerprints": (_is_digests, "lists of digests"),
     "contract": (_is_mapping, "the profile of the training scans"),
     "made_by": (_is_mapping, "entries by name"),
+    "method": (_is_text, "a text"),
+    "preprocessing": (are_steps, "a list of known transforms with plain values"),
 }
 _CLASSIFIER: dict[str, Rule] = {
     "class_names": (_is_pair, "two names that differ"),

@@ -213,18 +213,34 @@ def encoder_of(state_dict: Mapping[str, Tensor]) -> Encoder:
     Raises:
         ValueError: when the names are of neither.
     """
-    if (stem := _kernels(state_dict, "features.conv0.weight")) is not None:
-        first = _kernels(state_dict, "features.denseblock1.denselayer1.layers.conv2.weight")
-        if first is not None:
-            norm = "batch" if "features.norm0.running_mean" in state_dict else "group"
-            return DenseNetEncoder(stem.shape[1], stem.shape[0], first.shape[0], _dense_blocks(state_dict), norm)
-    elif (stem := _kernels(state_dict, "features.conv1.weight")) is not None:
+    if options := densenet_options(state_dict):
+        return DenseNetEncoder(**options)
+    if (stem := _kernels(state_dict, "features.conv1.weight")) is not None:
         return ResNetEncoder(stem.shape[1], stem.shape[0])
     raise ValueError(
         "These are no weights of a known encoder: neither features.conv0.weight and "
         "features.denseblock1.denselayer1.layers.conv2.weight (DenseNet) nor features.conv1.weight (ResNet) is among "
         f"their {len(state_dict)} tensors ({', '.join(list(state_dict)[:3])}, …). Nothing was loaded."
     )
+
+
+def densenet_options(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The arguments of `DenseNetEncoder` that weights show; empty when they are of no DenseNet.
+
+    Args:
+        state_dict: of an encoder.
+    """
+    stem = _kernels(state_dict, "features.conv0.weight")
+    first = _kernels(state_dict, "features.denseblock1.denselayer1.layers.conv2.weight")
+    if stem is None or first is None:
+        return {}
+    return {
+        "in_channels": stem.shape[1],
+        "init_features": stem.shape[0],
+        "growth_rate": first.shape[0],
+        "block_config": _dense_blocks(state_dict),
+        "norm": "batch" if "features.norm0.running_mean" in state_dict else "group",
+    }
 
 
 def _kernels(state_dict: Mapping[str, Tensor], name: str) -> Tensor | None:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from bundle.files import read_json, replacing, sha256, write_json
-from bundle.networks.cards import CARD_FORMAT, check_card
-from bundle.networks.encoders import Encoder, encoder_of, freeze
+from bundle.networks.cards import CARD_FORMAT, NETWORK, check_card
+from bundle.networks.encoders import Encoder, densenet_options, encoder_of, freeze
+from bundle.networks.preprocessing import Steps, require_preprocessing
 
 STORAGES = {"float32": torch.float32, "float16": torch.float16}
 SCRATCH = "scratch"  # in place of a file: start from random weights
@@ -132,16 +133,68 @@ def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport
     """
     path = Path(path)
     content = _with_our_names(read_state_dict(path))
-    found = {name: tensor for name, tensor in content.items() if _is_trunk(name)}
+    found = _trunk(content)
     if encoder is None:
-        _refuse_mismatch(path, _shown(path, found or content).state_dict(), found)
-        encoder = encoder_of(found)
+        encoder = _new_encoder(path, content, found)
     _refuse_mismatch(path, encoder.state_dict(), found)
     encoder.load_state_dict(found)
     report = LoadReport(encoder, path, tuple(found), tuple(name for name in content if name not in found))
     logger.info(str(report))
     _warn_of(path)
     return report
+
+
+def encoder_like(weights: str | Path) -> Encoder:
+    """An encoder as initialised, of the architecture that a file of weights shows; nothing is loaded into it.
+
+    Args:
+        weights: see `load_encoder`.
+
+    Raises:
+        ValueError: when they are of no known encoder.
+    """
+    path = Path(weights)
+    content = _with_our_names(read_state_dict(path))
+    return _new_encoder(path, content, _trunk(content))
+
+
+def architecture_of(weights: str | Path) -> dict[str, Any]:
+    """The architecture of a DenseNet that a file of weights shows, as options of `train.json`; of another one none.
+
+    Args:
+        weights: see `load_encoder`.
+    """
+    options = densenet_options(_trunk(_with_our_names(read_state_dict(Path(weights)))))
+    return {name: options[name] for name in NETWORK if name in options}
+
+
+def method_of(weights: str | Path, name: str | None = None) -> str:
+    """How tables and figures call an encoder.
+
+    Args:
+        weights: whose card says so.
+        name: to be used in its place.
+    """
+    return name or str(read_card(weights).get("method") or "y-Aware")
+
+
+def refuse_other_preprocessing(weights: str | Path, recipe: Steps | None) -> None:
+    """Refuse to use weights on volumes that are preprocessed in another way than the card of the weights states.
+
+    Args:
+        weights: an encoder or a classifier, or `scratch`.
+        recipe: steps of this run, as of `steps_of`.
+
+    Raises:
+        ValueError: see `preprocessing.require_preprocessing`.
+    """
+    if str(weights) != SCRATCH:
+        require_preprocessing(read_card(weights).get("preprocessing"), recipe, weights)
+
+
+def _new_encoder(path: Path, content: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Encoder:
+    _refuse_mismatch(path, _shown(path, found or content).state_dict(), found)
+    return encoder_of(found)
 
 
 def _shown(path: Path, content: Mapping[str, Tensor]) -> Encoder:
@@ -179,6 +232,10 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
     _warn_of(path)
     if freeze_trunk:
         freeze(network, HEAD)
+
+
+def _trunk(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in content.items() if _is_trunk(name)}
 
 
 def _is_trunk(name: str) -> bool:
