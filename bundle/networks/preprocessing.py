@@ -88,11 +88,12 @@ def _arguments(steps: Steps, place: int) -> str:
 
 
 def _is_step(step: Any) -> bool:
-    if not isinstance(step, Mapping) or step.get("_target_") not in TRANSFORMS:
+    target = step.get("_target_") if isinstance(step, Mapping) else None
+    if not isinstance(target, str) or target not in TRANSFORMS:
         return False
-    if step["_target_"] == "LoadImaged" and not set(step) <= _LOADING:
+    if target == "LoadImaged" and not set(step) <= _LOADING:
         return False
-    return all(_is_argument(step["_target_"], str(name), value) for name, value in step.items() if name != "_target_")
+    return all(_is_argument(target, str(name), value) for name, value in step.items() if name != "_target_")
 
 
 def _is_argument(transform: str, name: str, value: Any) -> bool:

@@ -1,0 +1,77 @@
+"""What weights say themselves: nobody has to say architecture and preprocessing again."""
+
+import pytest
+import torch
+
+from bundle.cli.from_weights import stated_by_weights
+from bundle.cli.main import main
+from bundle.cli.options import FOLDER, read_config
+from bundle.networks import encoder_like, load_encoder, method_of, steps_of
+from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
+from bundle.networks.weights import save_weights
+
+TRAIN, OVERLAY = FOLDER / "train.json", FOLDER / "resolution_4mm.yaml"
+COARSE = steps_of(read_config(OVERLAY)["preprocessing"])
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """An encoder that was pretrained at 4.5 mm, and a card that says so."""
+    path = tmp_path / "encoder.pt"
+    save_weights(path, DenseNetEncoder(1, 16, 8, (1, 2), "batch"), {"preprocessing": COARSE, "method": "SimCLR"})
+    return path
+
+
+def test_training_takes_architecture_and_preprocessing_from_the_weights(weights):
+    stated = stated_by_weights("train", [TRAIN], {"weights": weights}, {})
+    assert stated.pop("preprocessing")["transforms"] == COARSE
+    assert stated == {"init_features": 16, "growth_rate": 8, "block_config": [1, 2]}
+
+
+def test_what_is_given_on_the_command_line_stays(weights):
+    stated = stated_by_weights("train", [TRAIN], {"weights": weights}, {"growth_rate": 4})
+    assert "growth_rate" not in stated
+
+
+def test_an_overlay_that_says_the_same_is_taken_and_one_that_says_another_is_refused(weights, tmp_path):
+    assert stated_by_weights("train", [TRAIN, OVERLAY], {"weights": weights}, {})
+    with pytest.raises(ValueError, match="was trained on volumes that were preprocessed in another way: step 4"):
+        stated_by_weights("train", [TRAIN, FOLDER / "published_recipe.yaml"], {"weights": weights}, {})
+
+
+def test_from_scratch_and_without_a_card_nothing_is_stated(tmp_path):
+    save_weights(tmp_path / "x.pt", ResNetEncoder(width=8), {})
+    assert stated_by_weights("train", [TRAIN], {"datalist": tmp_path / "d.json"}, {}) == {}
+    assert stated_by_weights("train", [TRAIN], {"weights": tmp_path / "x.pt"}, {}) == {}
+    assert stated_by_weights("pretrain", [FOLDER / "pretrain.yaml"], {"weights": tmp_path / "x.pt"}, {}) == {}
+
+
+@pytest.mark.parametrize("made", [DenseNetEncoder(1, 16, 16, (1, 2), "group"), ResNetEncoder(width=8)])
+def test_a_probe_makes_the_encoder_that_the_weights_show_as_initialised(made, tmp_path):
+    save_weights(tmp_path / "x.pt", made, {})
+    torch.manual_seed(0)
+    like = encoder_like(tmp_path / "x.pt")
+    assert {n: t.shape for n, t in like.state_dict().items()} == {n: t.shape for n, t in made.state_dict().items()}
+    assert not torch.equal(next(like.parameters()), next(made.parameters())), "nothing is loaded into it"
+    torch.manual_seed(0)
+    again = encoder_like(tmp_path / "x.pt")
+    assert torch.equal(next(like.parameters()), next(again.parameters())), "the seed decides"
+    assert load_encoder(tmp_path / "x.pt", like).encoder is like
+
+
+def test_a_method_is_called_as_the_card_says_or_as_the_user_says(weights):
+    assert method_of(weights) == "SimCLR"
+    assert method_of(weights, "mine") == "mine"
+    save_weights(weights, DenseNetEncoder(1, 16, 8, (1, 2)), {})
+    assert method_of(weights) == "y-Aware"
+
+
+def test_the_files_that_come_with_the_package_are_found_from_any_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "nowhere.nii", "--config", "configs/resolution_4mm.yaml", "--dry-run"]) in (0, 1)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/phantom.yaml").write_text("epoch: 3\n")
+    assert main(["pretrain", "--config", "configs/phantom.yaml", "--dry-run"]) == 2
+    assert "did you mean 'epochs'" in capsys.readouterr().err, "the user's own file comes first"
+    assert main(["pretrain", "--config", "configs/nothing.yaml"]) == 2
+    assert "There is no config configs/nothing.yaml; the configs are cached.yaml" in capsys.readouterr().err
