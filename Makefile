@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -W ignore -m monai.bundle run
 OVERLAY := configs/phantom.yaml
 DATA := data/phantom
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS := 18
 PYENV := $(wildcard $(HOME)/.pyenv/versions/3.1*/bin/python)
 
@@ -33,14 +34,14 @@ train: $(VENV)/run  ## Install, make the phantom cohort, pretrain, probe: the ma
 compare: $(VENV)/run  ## Install and compare pretexts on the phantom: hours on two cores, goes on where it was stopped
 	$(BIN)/python -W ignore -m bundle compare --config configs/compare.yaml
 
-test: $(VENV)/dev  ## Install and run the tests that take seconds
-	$(BIN)/python -m pytest
+test: $(VENV)/dev  ## Install and run the tests, on all cores: minutes
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-matrix: $(VENV)/dev  ## Install and run the tests with the Pythons found and the oldest and newest versions: 20 GB, an hour
 	$(BIN)/pip install --quiet "tox>=4.30"
 	$(BIN)/tox run $(if $(PYENV),--discover $(PYENV))
 
-slow: $(VENV)/dev  ## Install and run the tests that take minutes
+slow: $(VENV)/dev  ## Install and run the tests that take many minutes each
 	$(BIN)/python -m pytest -m slow
 
 weights: $(VENV)/run  ## Make the demonstration weights in models/ again: half an hour on two cores
@@ -54,17 +55,17 @@ package: $(VENV)/run  ## Install and write dist/brain_mri_yaware_classification_
 
 fuzz: $(VENV)/dev  ## Install and feed the readers with broken files, guided by coverage: ten minutes
 	$(BIN)/pip install --quiet --requirement requirements-fuzz.txt
-	$(BIN)/python -m tests.fuzzing.fuzz --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzzing.fuzz --seconds $(X
 
 bench: $(VENV)/dev  ## Install and measure speed and memory; best on a quiet machine
 	$(BIN)/python -m pytest -m bench -s -q
 
-check: $(VENV)/dev  ## Lint, format check, types, spelling, fast tests
+check: $(VENV)/dev  ## Lint, format check, types, spelling, and the tests that take seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
-	$(BIN)/python -m pytest -q -x
+	$(BIN)/python -m pytest $(PARALLEL) -q -x -m "not long and not slow and not bench"
 
 format: $(VENV)/dev  ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .

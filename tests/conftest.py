@@ -1,20 +1,130 @@
+"""Where everything lies, and what many tests share: a tiny phantom and models trained on it, each made once.
+
+With pytest-xdist, several processes run the tests. What is costly is made by the first that needs it, under a lock, and
+read by all; nobody writes to it.
+"""
+
+import json
 import logging
 import os
+import runpy
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+TASK, OVERLAY = "configs/task_alzheimer.yaml", "configs/phantom.yaml"
+SMALL = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:  # before torch is imported, and for the processes that tests start: each worker has its share of cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // WORKERS)))
+
+# The files that take longest begin first, so that no worker ends with a long one while the others wait.
+FIRST = []
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first; within a file and among all others the order stays."""
+    place = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0].removeprefix("tests/"), len(FIRST)))
+
+
+def listing(folder):
+    """Every file of a folder with its time of change."""
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="session")
-def tiny_phantom(tmp_path_factory):
+def made_once(tmp_path_factory):
+    """`made_once(name, make)`: a folder that `make(folder)` has filled, once for all processes that run the tests."""
+    from filelock import FileLock
+
+    base, made = tmp_path_factory.getbasetemp(), {}
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder_of(name, make):
+        folder, done = base / f"shared_{name}", base / f"shared_{name}.json"
+        with FileLock(base / f"shared_{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.write_text(json.dumps(listing(folder)))
+        made[folder] = json.loads(done.read_text())
+        return folder
+
+    yield folder_of
+    changed = [str(folder) for folder, before in made.items() if listing(folder) != before]
+    assert not changed, f"a test has written to what all tests share: {changed}"
+
+
+@pytest.fixture(scope="session")
+def tiny_phantom(made_once):
     """A phantom that takes seconds: 6 mm, 64 healthy subjects, 40 per task."""
     from bundle.phantom.cohort import make_phantom
 
-    folder = tmp_path_factory.mktemp("phantom")
-    make_phantom(folder, resolution=6.0, n_pretraining=64, n_per_task=40, workers=2, progress=False)
-    return folder
+    size = {"resolution": 6.0, "n_pretraining": 64, "n_per_task": 40}
+    return made_once("phantom", lambda folder: make_phantom(folder, **size, workers=2, progress=False))
+
+
+def with_full_paths(datalist):
+    """What a datalist holds, with images by their full paths: it can be changed and written elsewhere."""
+    content = json.loads(datalist.read_text())
+    for section in ("training", "validation", "test"):
+        for record in content[section]:
+            record["image"] = str(datalist.parent / record["image"])
+    return content
+
+
+def run(command, phantom, folder, *more):
+    """Train or evaluate a small classifier from the command line."""
+    from bundle.cli.main import main
+
+    data = ["--dataset_dir", str(phantom), "--output_dir", str(folder), "--model", str(folder / "model.pt")]
+    return main([command, "--config", TASK, OVERLAY, *data, *SMALL, *more])
+
+
+def run_monai(*arguments, folder=ROOT):
+    """`python -m monai.bundle …` as a user types it, in this process: one of its own takes seconds to import torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["monai.bundle", *map(str, arguments)])
+        patch.setattr(sys, "path", [*sys.path])
+        runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_phantom, made_once):
+    """An encoder that was never trained, with a card that knows one participant."""
+    import torch
+
+    from bundle.cohort.datalist import load_section
+    from bundle.cohort.overlap import fingerprints
+    from bundle.networks.encoders import DenseNetEncoder
+    from bundle.networks.weights import save_weights
+
+    def make(folder):
+        torch.manual_seed(0)
+        known = load_section(tiny_phantom / "pretraining.json", "training")[:1]
+        save_weights(
+            folder / "encoder.pt", DenseNetEncoder(1, 8, 4, (1, 1, 1, 1)), {"fingerprints": fingerprints(known)}
+        )
+
+    return made_once("encoder", make) / "encoder.pt"
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_phantom, encoder, made_once):
+    """A folder with a classifier that was really trained, for a moment: model.pt, its card and its record."""
+
+    def make(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(ROOT)
+            assert run("train", tiny_phantom, folder, "--weights", str(encoder), "--epochs", "2") == 0
+
+    return made_once("trained", make)
 
 
 @pytest.fixture(scope="session")

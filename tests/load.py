@@ -87,13 +87,14 @@ def cohort_steps(folder):
     step("check-cohort --skip-images", lambda: audit(datalist, [datalist], read_images=False))
     findings = step("check-cohort", lambda: audit(datalist))
     step("write_findings", lambda: write_findings(folder / "findings.tsv", findings))
-    return {"steps": steps, "records": len(records), "loaded": len(loaded)}
+    size = round(datalist.stat().st_size / 2**20, 2)
+    return {"steps": steps, "records": len(records), "loaded": len(loaded), "datalist": size}
 
 
 def cohort(folder):
-    """The steps on a hundredth, which loads every library, and then on all."""
+    """The steps on a hundredth, which loads every library, then on a quarter and on all."""
     cohort_steps(write_cohort(folder / "few", PEOPLE // 100))
-    return cohort_steps(write_cohort(folder / "many"))
+    return [cohort_steps(write_cohort(folder / f"{people}", people)) for people in (PEOPLE // 4, PEOPLE)]
 
 
 class Watch:

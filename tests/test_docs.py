@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ import torch
 from bundle.cli.main import main
 from bundle.cohort.datalist import load_section
 from tests.conftest import ROOT
+from tests.conftest import run_monai as in_this_process
 from tests.networks.test_conversion import released
 
 NETWORK = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
@@ -96,11 +96,7 @@ def run_bundle(words, folder, monkeypatch):
 def run_monai(words, folder):
     files = words[words.index("--config_file") + 1]
     extra = next((extra for name, extra in MONAI.items() if name in files), ["--num_workers", "0"])
-    extra = NETWORK if "inference.json" in files else extra
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", *words[1:], *extra], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_this_process(*words[3:], *(NETWORK if "inference.json" in files else extra), folder=folder)
 
 
 @pytest.mark.parametrize(("page", "words"), PAGES, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in PAGES])

@@ -28,7 +28,7 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np, torch
-from bundle.checkpoints import save_weights
+from bundle.networks.weights import save_weights
 from bundle.files import write_text
 folder = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing more fails as it does on a full disk

@@ -112,7 +112,7 @@ def test_templates_leave_escaping_on_and_quote_every_attribute():
         for tag in re.findall(r"<[a-z][^<>]*\{\{[^<>]*>", page):
             assert not re.search(r"=\s*\{\{", tag), f"{path.name}: an attribute without quotes in {tag}"
         assert not re.search(r"<(script|style)[^>]*>[^<]*\{\{", page)
-    code = "".join(path.read_text() for path in (ROOT / "bundle").glob("*.py"))
+    code = "".join(path.read_text() for path in (ROOT / "bundle").rglob("*.py"))
     assert "Markup" not in code
     assert "svg" not in code.lower(), "nothing writes SVG so far: escape its texts as those of pages"
 

@@ -13,18 +13,11 @@ from monai.bundle import ConfigWorkflow
 
 from bundle.cli.main import main
 from bundle.cli.package import LARGEST, NAME, PARTS
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_monai
 
 SCHEMA = "tests/reference/meta_schema_20240725.json"
 META = ["--meta_file", "configs/metadata.json"]
 INFERENCE = ["--config_file", "configs/inference.json"]
-
-
-def monai(*arguments, cwd=ROOT):
-    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout + done.stderr
 
 
 def copy_bundle(folder, *left_out):
@@ -45,7 +38,14 @@ def elsewhere(tmp_path_factory):
 
 
 def test_the_metadata_fit_the_schema():
-    assert "verified with no error" in monai("verify_metadata", *META, "--filepath", SCHEMA)
+    run_monai("verify_metadata", *META, "--filepath", SCHEMA)
+
+
+def test_metadata_that_do_not_fit_the_schema_are_noticed(tmp_path):
+    metadata = json.loads((ROOT / "configs/metadata.json").read_text())
+    (tmp_path / "metadata.json").write_text(json.dumps({**metadata, "version": 1}))
+    with pytest.raises(ValueError, match="1 is not of type 'string'"):
+        run_monai("verify_metadata", "--meta_file", tmp_path / "metadata.json", "--filepath", SCHEMA)
 
 
 def test_the_metadata_are_true_of_the_shipped_classifier():
@@ -80,12 +80,12 @@ def test_every_shipped_file_is_small_enough():
 
 
 def test_monai_verifies_the_networks_data():
-    assert "verified with no error" in monai("verify_net_in_out", "network_def", *META, *INFERENCE)
+    run_monai("verify_net_in_out", "network_def", *META, *INFERENCE)
 
 
 def test_monai_exports_torchscript_with_the_metadata_inside(tmp_path):
     weights = ["--ckpt_file", "models/model.pt"]
-    monai("ckpt_export", "network_def", "--filepath", tmp_path / "model.ts", *weights, *META, *INFERENCE)
+    run_monai("ckpt_export", "network_def", "--filepath", tmp_path / "model.ts", *weights, *META, *INFERENCE)
     extra = {"metadata.json": ""}
     network = torch.jit.load(tmp_path / "model.ts", _extra_files=extra)
     assert json.loads(extra["metadata.json"])["name"] == "Brain MRI y-Aware classification"
@@ -95,7 +95,7 @@ def test_monai_exports_torchscript_with_the_metadata_inside(tmp_path):
 def test_monai_exports_onnx(tmp_path):
     pytest.importorskip("onnxscript")
     weights = ["--ckpt_file", "models/model.pt"]
-    monai("onnx_export", "network_def", "--filepath", tmp_path / "model.onnx", *weights, *META, *INFERENCE)
+    run_monai("onnx_export", "network_def", "--filepath", tmp_path / "model.onnx", *weights, *META, *INFERENCE)
     assert (tmp_path / "model.onnx").stat().st_size > 10_000
 
 
@@ -156,7 +156,9 @@ def test_the_package_runs_elsewhere(tiny_phantom, tmp_path, monkeypatch):
     scans = tiny_phantom / "alzheimer"
     one = next(scans.glob("*.nii.gz"))
     options = ["--dataset_dir", one, "--output_dir", tmp_path / "out", "--explain", "none", "--report", "False"]
-    monai("run", *INFERENCE, *options, cwd=tmp_path / "unpacked" / NAME)
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", *INFERENCE, *map(str, options)]
+    done = subprocess.run(command, cwd=tmp_path / "unpacked" / NAME, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
     assert "predicted" in (tmp_path / "out" / "predictions.csv").read_text()
 
 

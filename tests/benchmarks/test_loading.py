@@ -37,7 +37,7 @@ import sys
 from pathlib import Path
 from monai.data import DataLoader, Dataset
 from bundle.cohort import load_section
-from bundle.storage import ReadStoredd
+from bundle.cohort.packing import ReadStoredd
 def resident(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))

@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -217,8 +216,8 @@ def test_openbhb_is_read_as_it_is(tmp_path):
     }  # fmt: skip
 
 
-def test_ten_thousand_rows_take_seconds(tmp_path, monkeypatch):
-    n = 10_000
+def test_thousands_of_rows_find_their_images(tmp_path, monkeypatch):
+    n = 2_000  # tests/benchmarks/test_cohort.py: how time grows with the rows
     rows = {
         "participant_id": range(n),
         "age": np.random.default_rng(0).normal(40, 5, n),
@@ -229,10 +228,9 @@ def test_ten_thousand_rows_take_seconds(tmp_path, monkeypatch):
     names = [f"part{i % 3}/sub-{i}/mwp1sub-{i}_T1w.npy" for i in range(n)]
     monkeypatch.setattr("bundle.cohort.patterns._listing", lambda pattern, root: names)
     monkeypatch.setattr("bundle.cohort.table.volume_faults", lambda paths, *rest: [None] * len(paths))
-    start = time.perf_counter()
     records, problems = read(table, "**/*{participant_id}_T1w.npy")
     assert (len(records), problems) == (n, [])
-    assert time.perf_counter() - start < 30
+    assert all(r["image"].endswith(f"/mwp1sub-{i}_T1w.npy") for i, r in enumerate(records))
 
 
 @pytest.fixture

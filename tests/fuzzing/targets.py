@@ -35,7 +35,7 @@ from bundle.scans.contract import LEVELS, LIMITS, VERDICTS, Contract
 from bundle.scans.grid import Grid
 from bundle.scans.volumes import volume_fault
 
-SECONDS = 2.0  # that a reader may take for a file of a few kilobytes
+SECONDS = 5.0  # of computing, that a reader may take for a file of a few kilobytes; what hangs takes for ever
 GRID = Grid.of((10, 12, 10), [[-18, 0, 0, 81], [0, 18, 0, -116], [0, 0, 18, -62], [0, 0, 0, 1]])
 ROOT = Path(__file__).parents[2]
 
@@ -277,6 +277,14 @@ def watch():
     return Watch()
 
 
+@contextlib.contextmanager
+def soon(seconds=SECONDS):
+    """Computing ends soon: time of this process, so that a busy machine changes nothing."""
+    start = time.process_time()
+    yield
+    assert time.process_time() - start < seconds, "takes too long"
+
+
 def warm_up(target, folder):
     """Read the good files once: libraries, templates and codecs are loaded before anything is timed or watched."""
     for seed in target.seeds():
@@ -296,9 +304,9 @@ def attempt(target, content, folder, seconds=SECONDS):
         if not (folder / name).exists():
             (folder / name).write_bytes(make())
     before = sorted(folder.iterdir())
-    start, refusal = time.perf_counter(), ""
+    refusal = ""
     logging.disable(logging.CRITICAL)
-    with warnings.catch_warnings(), np.errstate(all="ignore"), watch().watching(folder):
+    with soon(seconds), warnings.catch_warnings(), np.errstate(all="ignore"), watch().watching(folder):
         warnings.simplefilter("ignore")
         try:
             target.read(path)
@@ -309,7 +317,6 @@ def attempt(target, content, folder, seconds=SECONDS):
             assert refusal, "a refusal says why"
         finally:
             logging.disable(logging.NOTSET)
-    assert time.perf_counter() - start < seconds, "takes too long"
     assert sorted(folder.iterdir()) == before, "leaves files behind"
     return refusal
 

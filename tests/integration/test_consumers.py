@@ -15,8 +15,7 @@ from monai.transforms import LoadImage
 
 from bundle.cli.package import NAME
 from bundle.training import handlers
-from tests.conftest import ROOT
-from tests.integration.conftest import SMALL, run
+from tests.conftest import ROOT, SMALL, run
 from tests.test_zoo import copy_bundle
 
 TRACKING = ["--config", "configs/task_alzheimer.yaml", "configs/phantom.yaml", "configs/tracking_mlflow.yaml"]

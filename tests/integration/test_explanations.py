@@ -21,8 +21,7 @@ from bundle.networks.encoders import Classifier
 from bundle.networks.weights import load_network, read_card
 from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, likeness, randomised
 from bundle.prediction.training_record import load_record
-from tests.conftest import ROOT
-from tests.integration.conftest import OVERLAY, TASK
+from tests.conftest import OVERLAY, ROOT, TASK
 
 LARGE, PATIENTS = -0.9, 20
 

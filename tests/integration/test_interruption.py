@@ -13,8 +13,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import ROOT
-from tests.integration.conftest import OVERLAY, SMALL, TASK, same
+from tests.conftest import OVERLAY, ROOT, SMALL, TASK
+from tests.integration.conftest import same
 from tests.integration.test_comparison import write_plan
 
 logger = logging.getLogger(__name__)

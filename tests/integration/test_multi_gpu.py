@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.conftest import ROOT
-from tests.integration.conftest import OVERLAY, TASK
+from tests.conftest import OVERLAY, ROOT, TASK
 
 SMALL = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
 

@@ -6,8 +6,6 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +17,7 @@ from monai.bundle import ConfigWorkflow
 from bundle.cli.main import main
 from bundle.cli.model_commands import SOME_REFUSED
 from bundle.cohort.datalist import load_section
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_monai
 
 PATIENT = "probability_Alzheimer's disease"
 PLAIN = ["--explain", "none", "--report", "false"]
@@ -108,8 +106,8 @@ def test_the_table_does_not_depend_on_batches_workers_or_order(predicted, scans,
 def test_monai_runs_the_same(predicted, scans, trained, tmp_path):
     small = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]", "--num_workers", "0"]
     options = ["--dataset_dir", str(scans), "--output_dir", str(tmp_path), "--model", str(trained / "model.pt")]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json", *options, *small]
-    subprocess.run([*command, "--explain", "none", "--report", "False"], check=True, cwd=ROOT)
+    command = ["run", "--config_file", "configs/inference.json", *options, *small]
+    run_monai(*command, "--explain", "none", "--report", "False")
     pd.testing.assert_frame_equal(
         pd.read_csv(predicted / "predictions.csv"), pd.read_csv(tmp_path / "predictions.csv"), atol=1e-5, rtol=1e-4
     )

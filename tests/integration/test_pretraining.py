@@ -10,8 +10,8 @@ import torch
 
 from bundle.cli.main import main
 from bundle.networks.weights import load_encoder
-from tests.conftest import ROOT
-from tests.integration.conftest import OVERLAY, SMALL, same
+from tests.conftest import OVERLAY, ROOT, SMALL, with_full_paths
+from tests.integration.conftest import same
 
 
 def pretrain(phantom, folder, epochs, *more):
@@ -86,9 +86,9 @@ def test_two_checkpoints_are_kept(straight):
 
 
 def test_leaking_participants_are_refused(tiny_phantom, tmp_path, capsys):
-    datalist = json.loads((tiny_phantom / "pretraining.json").read_text())
+    datalist = with_full_paths(tiny_phantom / "pretraining.json")
     datalist["validation"].append(datalist["training"][0])
-    leaking = tiny_phantom / "leaking.json"
+    leaking = tmp_path / "leaking.json"
     leaking.write_text(json.dumps(datalist))
     assert main(["pretrain", "--config", str(OVERLAY), "--datalist", str(leaking), "--output_dir", str(tmp_path)]) == 1
     assert "share 1 participant(s): 'pre0001'" in capsys.readouterr().err

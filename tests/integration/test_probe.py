@@ -13,8 +13,7 @@ from bundle.cohort.datalist import load_section
 from bundle.cohort.overlap import fingerprints
 from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.weights import load_encoder, save_weights
-from tests.conftest import ROOT
-from tests.integration.conftest import OVERLAY, SMALL
+from tests.conftest import OVERLAY, ROOT, SMALL
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from monai.bundle import ConfigWorkflow
 from bundle.cohort.datalist import load_section
 from bundle.cohort.overlap import fingerprints
 from bundle.metrics.classification import decisions, roc_auc
-from tests.conftest import ROOT
-from tests.integration.conftest import run
+from tests.conftest import ROOT, run, with_full_paths
 
 PATIENT = "probability_Alzheimer's disease"
 
@@ -109,9 +108,9 @@ def test_refusals(encoder, tiny_phantom, tmp_path, capsys, change, reason):
 
 
 def test_a_model_is_not_tested_on_whom_it_was_trained_on(trained, tiny_phantom, tmp_path, capsys):
-    datalist = json.loads((tiny_phantom / "alzheimer.json").read_text())
+    datalist = with_full_paths(tiny_phantom / "alzheimer.json")
     datalist["test"] += datalist["training"][:2]
-    leaking = tiny_phantom / "alzheimer_leaking.json"
+    leaking = tmp_path / "alzheimer_leaking.json"
     leaking.write_text(json.dumps(datalist))
     test = ["--model", str(trained / "model.pt"), "--datalist", str(leaking)]
     assert run("evaluate", tiny_phantom, tmp_path, *test) == 1

@@ -81,7 +81,7 @@ def test_waves_and_their_slopes_follow_the_formula():
 
 def test_a_subject_does_not_depend_on_how_many_are_drawn():
     for name in tables.COHORTS:
-        few, many = draw_factors(cohort, 9, seed=3), draw_factors(cohort, 30, seed=3)
+        few, many = draw_factors(name, 9, seed=3), draw_factors(name, 30, seed=3)
         pd.testing.assert_frame_equal(few, many.head(9), check_exact=False, rtol=1e-12)
 
 
@@ -136,28 +136,28 @@ def test_files_are_where_the_contract_says(small):
     assert summary == json.loads((folder / "phantom.json").read_text())
     assert "phantom" in summary["warning"]
     assert set(summary["best_auc"]) == set(TASKS)
-    for cohort, n in {"pretraining": 16, **dict.fromkeys(TASKS, 8)}.items():
-        people = pd.read_csv(folder / cohort / "participants.tsv", sep="\t")
+    for name, n in {"pretraining": 16, **dict.fromkeys(TASKS, 8)}.items():
+        people = pd.read_csv(folder / name / "participants.tsv", sep="\t")
         columns = ["participant_id", "session_id", "site", "age", "sex", "tiv", "diagnosis"]
         assert list(people.columns) == columns
         assert len(people) == n
-        factors = pd.read_csv(folder / cohort / "factors.tsv", sep="\t")
+        factors = pd.read_csv(folder / name / "factors.tsv", sep="\t")
         assert {"brain_age", "severity", "global_factor", "texture_seed", *VOLUMES} <= set(factors.columns)
     assert not list(folder.rglob("*part-*"))
 
 
 def test_datalists_are_valid(small):
     folder, _ = small
-    for cohort in ("pretraining", *TASKS):
+    for name in ("pretraining", *TASKS):
         seen = set()
         for section in ("training", "validation", "test"):
-            raw = json.loads((folder / f"{cohort}.json").read_text())[section]
-            items = load_decathlon_datalist(folder / f"{cohort}.json", True, section) if raw else []
+            raw = json.loads((folder / f"{name}.json").read_text())[section]
+            items = load_decathlon_datalist(folder / f"{name}.json", True, section) if raw else []
             for item in items:
                 keys = {"image", "participant_id", "session_id", "site", "age", "sex", "tiv", "label"}
                 assert set(item) == keys
                 assert nib.load(item["image"]).shape == reference_grid(9.0)[0]
-                assert item["label"] in ((None,) if cohort == "pretraining" else (0, 1))
+                assert item["label"] in ((None,) if name == "pretraining" else (0, 1))
             people = {item["participant_id"] for item in items}
             assert not people & seen
             seen |= people
@@ -173,7 +173,7 @@ def test_images_are_compact_and_equal_the_rendered_ones(small):
 
 
 def test_participants_are_unique_over_the_whole_phantom():
-    ids = pd.concat([draw_factors(cohort, 50)["participant_id"] for name in tables.COHORTS])
+    ids = pd.concat([draw_factors(name, 50)["participant_id"] for name in tables.COHORTS])
     assert ids.is_unique
 
 

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 FAULTS = """
 import resource, sys
 import torch
-from bundle.allocator import keep_freed_memory
+from bundle.training.allocator import keep_freed_memory
 if "keep" in sys.argv:
     assert keep_freed_memory()
 faults = []
