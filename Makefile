@@ -55,7 +55,7 @@ package: $(VENV)/run  ## Install and write dist/brain_mri_yaware_classification_
 
 fuzz: $(VENV)/dev  ## Install and feed the readers with broken files, guided by coverage: ten minutes
 	$(BIN)/pip install --quiet --requirement requirements-fuzz.txt
-	$(BIN)/python -m tests.fuzzing.fuzz --seconds $(X
+	$(BIN)/python -m tests.fuzzing.fuzz --seconds $(FUZZ_SECONDS)
 
 bench: $(VENV)/dev  ## Install and measure speed and memory; best on a quiet machine
 	$(BIN)/python -m pytest -m bench -s -q
