@@ -4,13 +4,19 @@ import ast
 import json
 import re
 import sys
-import tomllib
 from importlib.metadata import packages_distributions
+
+import tomllib
 
 from tests.conftest import ROOT
 
 OPTIONAL = {"mlflow", "onnx", "onnxruntime", "onnxscript", "umap"}  # each import says in a sentence what to install
-READ_BY_OTHERS = {"tensorboard", "tqdm", "fire", "tabulate"}  # of MONAI, ignite and pandas, which import them when asked
+READ_BY_OTHERS = {
+    "tensorboard",
+    "tqdm",
+    "fire",
+    "tabulate",
+}  # of MONAI, ignite and pandas, which import them when asked
 
 
 def distribution(name):

@@ -17,7 +17,6 @@ from bundle.cli.run_record import RECORD, merged_as_written
 from bundle.cohort.datalist import SECTIONS, load_section
 from bundle.cohort.splits import assert_disjoint
 from bundle.evaluation.comparison import Comparison
-from bundle.evaluation.study import sections_of, trials_of
 from bundle.networks.encoders import checkpointed_units
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid
@@ -114,13 +113,12 @@ def _evaluation(parser: ConfigParser) -> Iterator[Row]:
 
 def _probing(parser: ConfigParser) -> Iterator[Row]:
     get = parser.get_parsed_content
-    chosen = {name: get(name) for name in ("protocol", "sizes", "draws", "n_folds", "seed")}
-    for task, source in get("tasks").items():
-        records, trials = trials_of(sections_of(source, task), task=task, **chosen)
-        yield task, f"{counts(records)}; {len(trials)} probes a method, protocol {chosen['protocol']}"
-    if get("age_datalist"):
-        ages = [len(load_section(Path(get("age_datalist")), name)) for name in ("training", "validation")]
-        yield "age", f"{ages[0]} images fit, {ages[1]} test"
+    subjects = get("study#subjects")
+    for pool in subjects.pools():
+        yield pool.task, f"{counts(pool.records)}; {len(pool.trials)} probes a method, protocol {subjects.protocol}"
+    if subjects.age_datalist:
+        fit, test = subjects.of_age()
+        yield "age", f"{len(fit)} images fit, {len(test)} test"
     yield "weights", str(get("weights"))
     with torch.device("meta"):
         yield "encoder", _size(get("encoder"))

@@ -2,19 +2,22 @@
 
 from bundle.evaluation.classifier import report_evaluation
 from bundle.evaluation.comparison import Comparison
+from bundle.evaluation.features import Images, voxels
+from bundle.evaluation.pipeline import Probe
 from bundle.evaluation.plan import Plan
-from bundle.evaluation.probing import voxels
 from bundle.evaluation.results import write_findings
-from bundle.evaluation.study import ProbeStudy, batches, sections_of, trials_of
+from bundle.evaluation.study import Pretrained, ProbeStudy
+from bundle.evaluation.subjects import Subjects
 
 __all__ = [
     "Comparison",
+    "Images",
     "Plan",
+    "Pretrained",
+    "Probe",
     "ProbeStudy",
-    "batches",
+    "Subjects",
     "report_evaluation",
-    "sections_of",
-    "trials_of",
     "voxels",
     "write_findings",
 ]

@@ -15,29 +15,18 @@ import torch
 from monai.bundle import ConfigParser
 
 from bundle.cohort.datalist import load_section
-from bundle.cohort.folds import Trial, draw_trials
 from bundle.cohort.overlap import refuse_overlap
-from bundle.cohort.splits import assert_disjoint
 from bundle.evaluation import probing
-from bundle.evaluation.plan import (
-    CALIBRATED,
-    KNOWN,
-    REFERENCES,
-    SCALING,
-    SCRATCH,
-    VOXELS,
-    Plan,
-)
-from bundle.evaluation.study import batches
-from bundle.files import replacing, sha256, write_json, write_text
+from bundle.evaluation.features import Extractor, Images, voxels, write_embedding
+from bundle.evaluation.pipeline import Probed, probe_pools
+from bundle.evaluation.plan import CALIBRATED, KNOWN, REFERENCES, SCRATCH, VOXELS, Plan
+from bundle.evaluation.subjects import Pool, draw_pool, read_sections
+from bundle.files import sha256, write_json, write_text
 from bundle.metrics.representation import openbhb_score
-from bundle.networks.encoders import Encoder
 from bundle.networks.weights import load_encoder
 
-Features = Callable[[Sequence[dict]], np.ndarray]
 Run = Callable[[Sequence[Path], Mapping[str, Any], str], None]
 _Unit = tuple[str, Path, dict[str, Any], Callable[[Path], None]]
-_IDS = ("participant_id", "site", "age", "label", "task", "section")
 logger = logging.getLogger(__name__)
 
 
@@ -134,96 +123,62 @@ class Comparison:
     def _run(self, overlays: Sequence[str], options: Mapping[str, Any], command: str) -> None:
         runnable = [self.plan.configs["train"]] if command == "evaluate" else []
         files = [*runnable, self.plan.configs[command], *map(Path, overlays), *map(Path, self.plan.overlays)]
-        self.run_config(files, {"dataset_dir": str(self.plan.dataset_dir), **options}, command)
+        places = {"dataset_dir": str(self.plan.dataset_dir), "device": self.plan.device}
+        self.run_config(files, {**places, **options}, command)
 
     def _probe(self, method: str, seed: int, draw: int, folder: Path) -> None:
         """Probe one method on every task, and say what its embedding knows of age and site."""
         torch.manual_seed(seed)
-        setting = _ProbeSetting(self.plan)
-        features = self._features(method, seed, setting)
-        scores, tables = [], []
-        for task in self.plan.tasks:
-            records, trials = self._pool(task, draw)
-            if method in self.plan.pretexts:
-                refuse_overlap(self._weights(method, seed), [records[row] for row in trials[0].test], task)
-            embedding = features(records)
-            tables.append(_with_ids(embedding, records, task))
-            scaling = SCALING.get(method, "overall")
-            penalties = setting.values["voxel_penalties" if method == VOXELS else "penalties"]
-            adjust = [] if method == KNOWN else setting.values["adjust"]
-            parts = probing.probe_diagnosis(method, embedding, records, trials, penalties, scaling, adjust)
-            scores.append(pd.concat(parts).assign(task=task))
-        write_text(folder / "scores.csv", pd.concat(scores).to_csv(index=False))
-        if method != KNOWN:
-            self._describe(features, tables, folder, method)
+        parser = self._parser("probe", self.plan.probing)
+        images, probe = (parser.get_parsed_content(f"study#{name}") for name in ("images", "probe"))
+        pools = [self._pool(task, draw) for task in self.plan.tasks]
+        for pool in pools if method in self.plan.pretexts else ():
+            refuse_overlap(self._weights(method, seed), pool.tested, pool.task)
+        extractor = self._extractor(method, seed, images)
+        probed = list(probe_pools(images, probe, {method: extractor}, pools))
+        write_text(folder / "scores.csv", pd.concat([p.scores for p in probed]).to_csv(index=False))
+        if extractor is not None:
+            self._describe(method, partial(images.features, {method: extractor}), probed, folder)
 
-    def _features(self, method: str, seed: int, setting: _ProbeSetting) -> Features:
-        if method == KNOWN:
-            return probing.covariates
-        if method == VOXELS:
-            return lambda records: probing.voxels(setting.batches(list(records)))
-        encoder = setting.encoder
+    def _parser(self, command: str, options: Mapping[str, Any]) -> ConfigParser:
+        """What a config says with the plan's overlays and options."""
+        files = [str(p) for p in (self.plan.configs[command], *self.plan.overlays)]
+        return ConfigParser({**ConfigParser.load_config_files(files), "device": self.plan.device, **options})
+
+    def _extractor(self, method: str, seed: int, images: Images) -> Extractor | None:
+        """What computes a method's features of images; None for what is known beside the image."""
+        if method in (KNOWN, VOXELS):
+            return voxels if method == VOXELS else None
         if method in self.plan.pretexts:
-            load_encoder(self._weights(method, seed), encoder)
-        elif method == CALIBRATED:
-            healthy = load_section(self.plan.datalist("pretraining"), "training")
-            encoder = probing.calibrate(encoder, setting.batches(healthy), setting.values["device"])
-        return lambda records: setting.embed(encoder, list(records))
+            return images.encoder(load_encoder(self._weights(method, seed)).encoder)
+        encoder = self._parser("pretrain", self.plan.pretraining).get_parsed_content("encoder")  # from torch's seed
+        if method == CALIBRATED:
+            encoder = images.calibrate(encoder, load_section(self.plan.datalist("pretraining"), "training"))
+        return images.encoder(encoder)
 
     def _weights(self, method: str, seed: int) -> Path:
         return self.plan.folder(method, seed) / "pretraining" / "pretrained.pt"
 
-    def _pool(self, task: str, draw: int) -> tuple[list[dict], list[Trial]]:
-        sections = {name: load_section(self.plan.datalist(task), name) for name in ("training", "test")}
-        assert_disjoint(sections)
-        train, test = ([{**r, "section": name} for r in records] for name, records in sections.items())
-        trials = draw_trials(train, test, self.plan.sizes, draw + 1, 0, task)
-        return [*train, *test], [trial for trial in trials if trial.draw == draw]
+    def _pool(self, task: str, draw: int) -> Pool:
+        sections = read_sections(self.plan.datalist(task), ("training", "test"))
+        return draw_pool(task, sections, self.plan.sizes, draw + 1, 0).of_draw(draw)
 
     def _describe(
-        self,
-        features: Features,
-        tables: Sequence[pd.DataFrame],
-        folder: Path,
-        method: str,
+        self, method: str, features: Callable[[Sequence[dict]], dict], probed: Sequence[Probed], folder: Path
     ) -> None:
         """Write how well age and site are read from the embedding, and, of encoders, the embedding itself."""
-        healthy = {name: load_section(self.plan.datalist("pretraining"), name) for name in ("training", "validation")}
-        train, test = (features(records) for records in healthy.values())
-        sites = [[r["site"] for r in records] for records in healthy.values()]
+        healthy = [load_section(self.plan.datalist("pretraining"), name) for name in ("training", "validation")]
+        train, test = (features(records)[method] for records in healthy)
+        sites = [[r["site"] for r in records] for records in healthy]
         accuracy = probing.probe_site(train, sites[0], test, sites[1])
-        everybody = pd.concat(tables)
-        outside = everybody[(everybody["label"] == 0) & (everybody["section"] == "test")]
-        ages = [r["age"] for r in healthy["training"]]
-        error = probing.probe_age(method, train, ages, _columns(outside), outside["age"])["mae"]
-        known = {"site_accuracy": accuracy, "age_mae": error, "openbhb_score": openbhb_score(accuracy, float(error))}
+        ids, embedding = pd.concat([p.ids for p in probed]), np.concatenate([p.features for p in probed])
+        outside = ((ids["label"] == 0) & (ids["section"] == "test")).to_numpy()
+        ages = [r["age"] for r in healthy[0]]
+        error = float(probing.probe_age(method, train, ages, embedding[outside], ids["age"][outside])["mae"])
+        known = {"site_accuracy": accuracy, "age_mae": error, "openbhb_score": openbhb_score(accuracy, error)}
         write_json(folder / "knowledge.json", known)
         if method != VOXELS:
-            with replacing(folder / "embeddings.npz") as temporary:
-                ids = {name: everybody[name].to_numpy(dtype=None if name in ("age", "label") else "U") for name in _IDS}
-                np.savez_compressed(temporary, allow_pickle=False, embedding=_columns(everybody), **ids)
-
-
-class _ProbeSetting:
-    """What probe.yaml says with the plan's overlays and options: encoder, preprocessing and how to embed."""
-
-    def __init__(self, plan: Plan) -> None:
-        parser = ConfigParser.load_config_files([str(p) for p in (plan.configs["probe"], *plan.overlays)])
-        self.parser = ConfigParser({**parser, **plan.probing})
-        names = ("penalties", "voxel_penalties", "adjust", "pool", "precision", "device", "batch_size", "num_workers")
-        self.values = {name: self.parser.get_parsed_content(name) for name in names}
-        preprocessing = self.parser.get_parsed_content("preprocessing")
-        self.batches = partial(batches, preprocessing, self.values["batch_size"], self.values["num_workers"])
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder as initialised, from torch's seed."""
-        return self.parser.get_parsed_content("encoder")
-
-    def embed(self, encoder: Encoder, records: list[dict]) -> np.ndarray:
-        """Features of records."""
-        options = {name: self.values[name] for name in ("device", "pool", "precision")}
-        return probing.embed(encoder, self.batches(records), **options)
+            write_embedding(folder / "embeddings.npz", ids.drop(columns="session_id"), embedding)
 
 
 def _is_done(folder: Path, settings: Mapping[str, Any]) -> bool:
@@ -240,12 +195,3 @@ def _is_done(folder: Path, settings: Mapping[str, Any]) -> bool:
             f"{folder} was made with other settings ({'; '.join(differing)}); give another output_dir, or delete it."
         )
     return True
-
-
-def _with_ids(embedding: np.ndarray, records: Sequence[Mapping[str, Any]], task: str) -> pd.DataFrame:
-    ids = pd.DataFrame({name: [r[name] for r in records] for name in _IDS if name != "task"})
-    return pd.concat([ids.assign(task=task), pd.DataFrame(embedding).add_prefix("e")], axis=1)
-
-
-def _columns(table: pd.DataFrame) -> np.ndarray:
-    return table.filter(regex=r"^e\d+$").to_numpy(np.float32)

@@ -30,6 +30,7 @@ class Plan:
         seeds: of pretraining, draw and initialisation together.
         overlays: laid over every run.
         pretraining, probing, fine_tuning: options of the three configs.
+        device: that computes everything; see `networks.chosen_device`.
         document: a Markdown file that shows the results between `<!-- comparison -->` and `<!-- /comparison -->`; or
             None.
         configs: the runnable configs by command: pretrain, probe, train and evaluate.
@@ -47,6 +48,7 @@ class Plan:
     pretraining: Mapping[str, Any]
     probing: Mapping[str, Any]
     fine_tuning: Mapping[str, Any]
+    device: str = "auto"
     document: str | None = None
     configs: Mapping[str, Path] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import combinations
 
@@ -13,78 +14,21 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.metrics import auc, balanced_accuracy_score, roc_curve
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bundle.cohort.folds import Trial
+from bundle.evaluation.features import COVARIATES, covariates
+from bundle.evaluation.products import PoolProducts, to_row_space
 from bundle.metrics.classification import roc_auc
 from bundle.metrics.representation import OverallScaler, ridge
 from bundle.metrics.resampling import bootstrap_auc, bootstrap_mean, holm, interval
-from bundle.networks.encoders import Encoder
-from bundle.training.engines import PrecisionInferer
 
 Array = NDArray[np.float64]
 INNER_FOLDS = 5
-COVARIATES = ("age", "sex", "tiv")
 SCALERS = {"overall": OverallScaler, "each": StandardScaler}
-
-
-@torch.no_grad()
-def embed(
-    encoder: Encoder, batches: Iterable[Mapping], device: str | torch.device, pool: int = 1, precision: str = "float32"
-) -> NDArray[np.float32]:
-    """Features of a frozen encoder.
-
-    Args:
-        encoder: is put in evaluation mode.
-        batches: a data loader; each batch has "image" (N, C, D, H, W).
-        device: to compute on.
-        pool: cells per side to which the last feature map is averaged; 2 gives the paper's 8,192 features.
-        precision: see `training.PrecisionInferer`.
-
-    Shape:
-        output (subjects, E · pool³) float32.
-    """
-    encoder = encoder.to(device).eval()
-    inferer = PrecisionInferer(precision)
-    features = [inferer(batch["image"].to(device), encoder, pool).float().cpu() for batch in batches]
-    return torch.cat(features).numpy()
-
-
-@torch.no_grad()
-def calibrate(encoder: Encoder, batches: Iterable[Mapping], device: str | torch.device) -> Encoder:
-    """Estimate an untrained encoder's batch-norm statistics on volumes, as training would; learn nothing.
-
-    An encoder as initialised has never seen data: its batch norm does nothing. What training adds is seen best
-    against the same network with working batch norm.
-
-    Args:
-        encoder: changed in place.
-        batches: a data loader; each batch has "image" (N, C, D, H, W).
-        device: to compute on.
-    """
-    encoder = encoder.to(device).train()
-    for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)):
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average over all batches
-    for batch in batches:
-        encoder(batch["image"].to(device))
-    return encoder.eval()
-
-
-def voxels(batches: Iterable[Mapping]) -> NDArray[np.float32]:
-    """The preprocessed volumes themselves as features (subjects, voxels)."""
-    return torch.cat([batch["image"].flatten(1).float() for batch in batches]).numpy()
-
-
-def covariates(records: Sequence[Mapping]) -> Array:
-    """Age (years), sex (F 0, M 1) and TIV (mL) of each record; unknown = NaN. Shape (subjects, 3)."""
-    sexes = {"F": 0.0, "M": 1.0}
-    return np.array(
-        [[float(r["age"]), sexes.get(r["sex"], np.nan), float(r["tiv"])] for r in records], dtype=np.float64
-    )
 
 
 def fill_unknown(train: Array, test: Array) -> tuple[Array, Array]:
@@ -110,31 +54,29 @@ def without_known(train: Array, known: Array, test: Array, test_known: Array) ->
     Shape:
         train (n, p), known (n, q), test (m, p), test_known (m, q), outputs (n, p) and (m, p).
     """
-    filled, test_filled = fill_unknown(known, test_known)
-    scaler = StandardScaler().fit(filled)
-    scaled = scaler.transform(filled), scaler.transform(test_filled)
-    fit_on, apply_on = (np.column_stack([np.ones(len(k)), k, k**2]) for k in scaled)
+    fit_on, apply_on = _designs(known, test_known)
     effect = np.linalg.lstsq(fit_on, train, rcond=None)[0]
     return train - fit_on @ effect, test - apply_on @ effect
 
 
-def to_row_space(train: Array, test: Array) -> tuple[Array, Array]:
-    """Rotate features onto the span of the training subjects: n features instead of p, the same linear model.
+def explained_by_known(known: Array, test_known: Array) -> Array:
+    """Weights of the training subjects' features that give what the covariates explain of everybody's.
 
-    An L2-penalised linear model's weights lie in the span of its training rows (representer theorem), so that
-    rotating onto it changes neither fit nor predictions.
+    `without_known` for features of which only inner products are there.
 
     Shape:
-        train (n, p), test (m, p), outputs (n, r) and (m, r) with r ≤ min(n, p).
+        known (n, q), test_known (m, q), output (n + m, n).
     """
-    if train.shape[1] <= train.shape[0]:
-        return train, test
-    values, vectors = np.linalg.eigh(train @ train.T)
-    if values[-1] <= 0:  # constant features, of an encoder that has collapsed: nothing to rotate
-        return train[:, :1], test[:, :1]
-    keep = values > values[-1] * 1e-10
-    basis = vectors[:, keep] / np.sqrt(values[keep])
-    return train @ (train.T @ basis), test @ (train.T @ basis)
+    fit_on, apply_on = _designs(known, test_known)
+    return np.concatenate([fit_on, apply_on]) @ np.linalg.lstsq(fit_on, np.eye(len(fit_on)), rcond=None)[0]
+
+
+def _designs(known: Array, test_known: Array) -> list[Array]:
+    """A constant, the covariates and their squares, of the training and of the test subjects."""
+    filled, test_filled = fill_unknown(known, test_known)
+    scaler = StandardScaler().fit(filled)
+    scaled = scaler.transform(filled), scaler.transform(test_filled)
+    return [np.column_stack([np.ones(len(k)), k, k**2]) for k in scaled]
 
 
 def fit_predict(
@@ -165,15 +107,44 @@ def fit_predict(
     Source:
         Dufumier et al., MICCAI 2021, section 4 (released evaluation).
     """
-    _require_inner_folds(np.asarray(labels), np.asarray(groups))
+    fit_on, score_on = prepared(train, test, scaling)
+    return _chosen(fit_on, np.asarray(labels), np.asarray(groups), penalties).decision_function(score_on)
+
+
+def prepared(train: ArrayLike, test: ArrayLike, scaling: str) -> tuple[Array, Array]:
+    """Features for a linear model: what is unknown filled in, scaled, and rotated onto the span of the training ones.
+
+    Args:
+        train: features of the training subjects.
+        test: features of the test subjects.
+        scaling: see `fit_predict`.
+
+    Shape:
+        train (n, p), test (m, p), outputs (n, r) and (m, r) with r ≤ p.
+    """
     fit_on, score_on = fill_unknown(np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64))
     if scaling != "none":
         scaler = SCALERS[scaling]().fit(fit_on)
         fit_on, score_on = scaler.transform(fit_on), scaler.transform(score_on)
-    fit_on, score_on = to_row_space(fit_on, score_on)
+    return to_row_space(fit_on, score_on)
+
+
+def _chosen(train: Array, labels: NDArray, groups: NDArray, penalties: Sequence[float]) -> LogisticRegression:
+    """The probe with the C of the best mean ROC-AUC over inner folds, the first of equally good ones.
+
+    What scikit-learn's `GridSearchCV` does, to the last digit, without its copies and checks.
+    """
+    _require_inner_folds(labels, groups)
     folds = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=0)
-    search = GridSearchCV(LogisticRegression(solver="liblinear"), {"C": list(penalties)}, scoring="roc_auc", cv=folds)
-    return search.fit(fit_on, labels, groups=groups).decision_function(score_on)
+    parts = [(train[fit], labels[fit], train[held], labels[held]) for fit, held in folds.split(train, labels, groups)]
+    aucs = [[_held_out_auc(penalty, *part) for part in parts] for penalty in penalties]
+    best = int(np.nan_to_num(np.average(aucs, axis=1), nan=-1.0).argmax())
+    return LogisticRegression(solver="liblinear", C=penalties[best]).fit(train, labels)
+
+
+def _held_out_auc(penalty: float, train: Array, labels: NDArray, held: Array, truth: NDArray) -> float:
+    model = LogisticRegression(solver="liblinear", C=penalty).fit(train, labels)
+    return auc(*roc_curve(truth, model.decision_function(held))[:2])  # scikit-learn's, which decides between equals
 
 
 def _require_inner_folds(labels: NDArray, groups: NDArray) -> None:
@@ -187,7 +158,7 @@ def _require_inner_folds(labels: NDArray, groups: NDArray) -> None:
 
 def probe_diagnosis(
     method: str,
-    features: Array,
+    features: NDArray,
     records: Sequence[Mapping],
     trials: Sequence[Trial],
     penalties: Sequence[float],
@@ -211,22 +182,43 @@ def probe_diagnosis(
     Raises:
         ValueError: for an unknown covariate.
     """
-    known = _known(records, adjust)
+    known = _known(records, adjust) if adjust else None
     table = pd.DataFrame({name: [r[name] for r in records] for name in ("participant_id", "session_id", "label")})
     labels, groups = table["label"].to_numpy(), table["participant_id"].to_numpy()
-    for trial in trials:
-        train, test = features[trial.train], features[trial.test]
-        if adjust:
-            train, test = without_known(train, known[trial.train], test, known[trial.test])
-        scores = fit_predict(train, labels[trial.train], groups[trial.train], test, penalties, scaling)
+    divided = _divided(features, known, scaling)
+
+    def scores_of(trial: Trial, train: Array, test: Array) -> Array:
+        return _chosen(train, labels[trial.train], groups[trial.train], penalties).decision_function(test)
+
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:  # liblinear runs outside Python's lock
+        futures = [pool.submit(scores_of, trial, *divided(trial)) for trial in trials]
+        found = [future.result() for future in futures]
+    for trial, scores in zip(trials, found, strict=True):
         yield table.iloc[trial.test].assign(method=method, n=trial.n, draw=trial.draw, score=scores)
+
+
+def _divided(features: NDArray, known: Array | None, scaling: str) -> Callable[[Trial], tuple[Array, Array]]:
+    """What gives the training and test features of a trial, ready for a linear model."""
+    wide = features.shape[1] > len(features) and np.isfinite(features.sum(dtype=np.float64))
+    products = PoolProducts(features) if scaling == "none" and wide else None
+
+    def divided(trial: Trial) -> tuple[Array, Array]:
+        if products is not None:
+            explained = None if known is None else explained_by_known(known[trial.train], known[trial.test])
+            return products.divided(trial.train, trial.test, explained)
+        train, test = features[trial.train], features[trial.test]
+        if known is not None:
+            train, test = without_known(train, known[trial.train], test, known[trial.test])
+        return prepared(train, test, scaling)
+
+    return divided
 
 
 def _known(records: Sequence[Mapping], names: Sequence[str]) -> Array:
     """The named covariates of each record, shape (subjects, names)."""
     if unknown := [name for name in names if name not in COVARIATES]:
         raise ValueError(f"`adjust` takes {', '.join(COVARIATES)}, but '{unknown[0]}' was given.")
-    return covariates(records)[:, [COVARIATES.index(name) for name in names]] if names else np.empty((len(records), 0))
+    return covariates(records)[:, [COVARIATES.index(name) for name in names]]
 
 
 def by_participant(scores: pd.DataFrame) -> pd.DataFrame:
@@ -298,7 +290,9 @@ def _bootstrap(group: pd.DataFrame, seed: int) -> Array:
     return bootstrap_auc(labels.loc[table.columns].to_numpy(), table.to_numpy(), seed=seed)
 
 
-def probe_age(method: str, train: Array, ages: ArrayLike, test: Array, test_ages: ArrayLike) -> dict[str, float | str]:
+def probe_age(
+    method: str, train: NDArray, ages: ArrayLike, test: NDArray, test_ages: ArrayLike
+) -> dict[str, float | str]:
     """Mean absolute error (years) of a ridge probe of age, trained on one set and tested on another.
 
     Shape:
@@ -309,26 +303,24 @@ def probe_age(method: str, train: Array, ages: ArrayLike, test: Array, test_ages
     """
     ages, test_ages = np.asarray(ages, dtype=np.float64), np.asarray(test_ages, dtype=np.float64)
     known, test_known = ~np.isnan(ages), ~np.isnan(test_ages)
-    fit_on, test_on = to_row_space(
-        np.asarray(train[known], dtype=np.float64), np.asarray(test[test_known], dtype=np.float64)
-    )
+    fit_on, test_on = to_row_space(train[known], test[test_known])
     errors = np.abs(ridge().fit(fit_on, ages[known]).predict(test_on) - test_ages[test_known])
     low, high = interval(bootstrap_mean(errors))
     return {"method": method, "mae": float(errors.mean()), "low": low, "high": high, "n_test": len(errors)}
 
 
-def probe_site(train: Array, sites: ArrayLike, test: Array, test_sites: ArrayLike) -> float:
+def probe_site(train: NDArray, sites: ArrayLike, test: NDArray, test_sites: ArrayLike) -> float:
     """Balanced accuracy with which a linear model reads the site of other subjects of the same sites.
 
     Shape:
         train (n, p), sites (n,) names, test (m, p), test_sites (m,).
     """
-    fit_on, test_on = to_row_space(np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64))
+    fit_on, test_on = to_row_space(train, test)
     model = make_pipeline(OverallScaler(), LogisticRegression(C=0.1, max_iter=200))
     return float(balanced_accuracy_score(np.asarray(test_sites), model.fit(fit_on, sites).predict(test_on)))
 
 
-def to_plane(embedding: Array, seed: int = 0) -> tuple[Array, str]:
+def to_plane(embedding: NDArray, seed: int = 0) -> tuple[Array, str]:
     """Two coordinates for each embedding, and what they are: UMAP where umap-learn is installed, else PCA.
 
     Shape:

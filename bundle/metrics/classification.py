@@ -28,10 +28,23 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
     labels, scores = np.asarray(labels).astype(bool), np.asarray(scores, dtype=np.float64)
     positives = int(labels.sum())
     negatives = len(labels) - positives
-    if not positives or not negatives:
-        raise ValueError(f"ROC-AUC needs both classes, but {positives} patients and {negatives} controls were found.")
+    require_both(negatives, positives)
     rank_sum = rankdata(scores, axis=-1)[..., labels].sum(-1)
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def require_both(controls: int, patients: int) -> None:
+    """Refuse a ROC-AUC of one class.
+
+    Args:
+        controls: how many there are.
+        patients: how many there are.
+
+    Raises:
+        ValueError: when a class is missing.
+    """
+    if not patients or not controls:
+        raise ValueError(f"ROC-AUC needs both classes, but {patients} patients and {controls} controls were found.")
 
 
 def operating_point(labels: ArrayLike, probabilities: ArrayLike, rule: str = "youden") -> float:

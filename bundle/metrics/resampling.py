@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bundle.metrics.classification import roc_auc
+from bundle.metrics.classification import require_both
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -45,19 +47,37 @@ def bootstrap_auc(labels: ArrayLike, scores: ArrayLike, resamples: int = 1000, s
     Shape:
         labels (N,), scores (draws, N), output (R,).
 
+    Raises:
+        ValueError: when a class is missing.
+
     Source:
         Efron & Tibshirani, An Introduction to the Bootstrap, 1993.
     """
     labels, scores = np.asarray(labels), np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    controls, patients = scores[:, labels == 0], scores[:, labels == 1]
+    sizes = controls.shape[1], patients.shape[1]
+    require_both(*sizes)
+    of_controls, of_patients, drawn = _resampled(*sizes, len(scores), resamples, seed)
+    aucs = np.empty((resamples, len(scores)))
+    for draw, (low, high) in enumerate(zip(controls, patients, strict=True)):
+        won = (low[:, None] < high) + 0.5 * (low[:, None] == high)  # pairs in which the patient has the higher score
+        aucs[:, draw] = ((of_controls @ won) * of_patients).sum(1) / (sizes[0] * sizes[1])
+    return np.take_along_axis(aucs, drawn, axis=1).mean(1)
+
+
+@lru_cache(maxsize=8)
+def _resampled(
+    controls: int, patients: int, draws: int, resamples: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """How often each control and each patient is in a resample, and which draws are; a row per resample."""
     rng = np.random.default_rng(seed)
-    controls, patients = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
-    sorted_labels = np.repeat([0, 1], [len(controls), len(patients)])
-    means = np.empty(resamples)
+    counts = np.zeros((resamples, controls)), np.zeros((resamples, patients))
+    drawn = np.empty((resamples, draws), dtype=np.int64)
     for r in range(resamples):
-        subjects = np.concatenate([rng.choice(controls, len(controls)), rng.choice(patients, len(patients))])
-        draws = rng.integers(len(scores), size=len(scores))
-        means[r] = roc_auc(sorted_labels, scores[np.ix_(draws, subjects)]).mean()
-    return means
+        for count in counts:
+            count[r] = np.bincount(rng.integers(count.shape[1], size=count.shape[1]), minlength=count.shape[1])
+        drawn[r] = rng.integers(draws, size=draws)
+    return *counts, drawn
 
 
 def interval(samples: ArrayLike, level: float = 0.95) -> tuple[float, float]:

@@ -34,7 +34,7 @@ def test_the_choices_are_those_of_the_code():
     from bundle.cohort.datalist import METADATA_COLUMNS
     from bundle.cohort.packing import STORAGES
     from bundle.evaluation.probing import COVARIATES
-    from bundle.evaluation.study import PROTOCOLS
+    from bundle.evaluation.subjects import PROTOCOLS
     from bundle.networks.encoders import NORMS
     from bundle.networks.weights import save_weights
     from bundle.prediction.maps import METHODS

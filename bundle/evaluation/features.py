@@ -1,0 +1,185 @@
+"""What a linear model is given of a subject: features of a frozen encoder, the voxels themselves, or what is known."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.data import DataLoader, Dataset
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bundle.files import replacing
+from bundle.networks.encoders import Encoder
+from bundle.training.engines import PrecisionInferer
+
+Extractor = Callable[[Tensor], Tensor]  # volumes (N, C, D, H, W) to features (N, p)
+AT_ONCE = 2  # batches computed side by side on a CPU; each needs its own memory
+COVARIATES = ("age", "sex", "tiv")
+IDS = ("participant_id", "session_id", "site", "age", "label", "section")
+
+
+@dataclass(frozen=True)
+class Images:
+    """How images become features.
+
+    Args:
+        preprocessing: transform of a record, the one of pretraining.
+        pool: cells per side to which an encoder's last feature map is averaged; 2 gives the paper's 8,192 features of
+            DenseNet121.
+        precision: of the embedding; see `training.PrecisionInferer`.
+        batch_size: volumes per forward pass.
+        num_workers: of the data loader.
+        device: to compute on.
+    """
+
+    preprocessing: Callable
+    pool: int = 2
+    precision: str = "float32"
+    batch_size: int = 16
+    num_workers: int = 0
+    device: str | torch.device = "cpu"
+
+    def batches(self, records: Sequence[Mapping]) -> DataLoader:
+        """Batches of preprocessed records, in their order."""
+        dataset = Dataset(list(records), self.preprocessing)
+        return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
+
+    def encoder(self, encoder: Encoder) -> Extractor:
+        """Features of a frozen encoder, (N, E · pool³); it is put in evaluation mode."""
+        frozen = encoder.to(self.device).eval()
+        return partial(PrecisionInferer(self.precision), network=frozen, pool=self.pool)
+
+    def calibrate(self, encoder: Encoder, records: Sequence[Mapping]) -> Encoder:
+        """Estimate an encoder's batch-norm statistics on the images of records; see `calibrate`."""
+        return calibrate(encoder, self.batches(records), self.device)
+
+    def features(
+        self, extractors: Mapping[str, Extractor], records: Sequence[Mapping]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Features of records by each extractor, (subjects, p); an image is read once for all of them."""
+        return extract(extractors, self.batches(records), self.device) if extractors else {}
+
+
+def extract(
+    extractors: Mapping[str, Extractor], batches: Iterable[Mapping], device: str | torch.device = "cpu"
+) -> dict[str, NDArray[np.float32]]:
+    """Features of volumes by each of several extractors; the next batches are read while one is computed.
+
+    Args:
+        extractors: name → what computes features.
+        batches: a data loader; each batch has "image" (N, C, D, H, W).
+        device: to compute on.
+
+    Shape:
+        each output (subjects, p) float32.
+    """
+
+    @torch.no_grad()
+    def compute(batch: Mapping) -> dict[str, Tensor]:
+        volumes = batch["image"].to(device)
+        return {name: extractor(volumes).float().cpu() for name, extractor in extractors.items()}
+
+    with _side_by_side(torch.device(device)) as pool:
+        parts = list(_in_order(pool, compute, batches))
+    return {name: torch.cat([part.pop(name) for part in parts]).numpy() for name in extractors}
+
+
+@contextlib.contextmanager
+def _side_by_side(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Threads that compute a batch each, with their share of a CPU's cores; of a GPU, one.
+
+    Small volumes leave little to divide within a batch: two batches on a core each are faster than one on two cores.
+    """
+    cores = torch.get_num_threads()
+    threads = min(AT_ONCE, cores) if device.type == "cpu" else 1
+    torch.set_num_threads(cores // threads)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(cores)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Mapping], dict[str, Tensor]], batches: Iterable[Mapping]
+) -> Iterator[dict[str, Tensor]]:
+    """What a function makes of batches, in their order; few of them wait in memory."""
+    waiting: deque[Future] = deque()
+    for batch in batches:
+        waiting.append(pool.submit(function, batch))
+        if len(waiting) > 2 * AT_ONCE:
+            yield waiting.popleft().result()
+    yield from (future.result() for future in waiting)
+
+
+def voxels(volumes: Tensor) -> Tensor:
+    """The preprocessed volumes themselves as features.
+
+    Shape:
+        volumes (N, C, D, H, W), output (N, C · D · H · W).
+    """
+    return volumes.flatten(1)
+
+
+@torch.no_grad()
+def calibrate(encoder: Encoder, batches: Iterable[Mapping], device: str | torch.device) -> Encoder:
+    """Estimate an untrained encoder's batch-norm statistics on volumes, as training would; learn nothing.
+
+    An encoder as initialised has never seen data: its batch norm does nothing. What training adds is seen best
+    against the same network with working batch norm.
+
+    Args:
+        encoder: changed in place.
+        batches: a data loader; each batch has "image" (N, C, D, H, W).
+        device: to compute on.
+    """
+    encoder = encoder.to(device).train()
+    for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)):
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average over all batches
+    for batch in batches:
+        encoder(batch["image"].to(device))
+    return encoder.eval()
+
+
+def covariates(records: Sequence[Mapping]) -> NDArray[np.float64]:
+    """Age (years), sex (F 0, M 1) and TIV (mL) of each record; unknown = NaN. Shape (subjects, 3)."""
+    sexes = {"F": 0.0, "M": 1.0}
+    return np.array(
+        [[float(r["age"]), sexes.get(r["sex"], np.nan), float(r["tiv"])] for r in records], dtype=np.float64
+    )
+
+
+def ids_of(records: Sequence[Mapping], task: str) -> pd.DataFrame:
+    """Who the rows of an embedding are: a table of `IDS` and the task."""
+    return pd.DataFrame({name: [r[name] for r in records] for name in IDS}).assign(task=task)
+
+
+def write_embedding(path: Path, ids: pd.DataFrame, embedding: NDArray[np.float32]) -> None:
+    """Write an embedding as `.npz`: the array `embedding`, and one of each column of its ids.
+
+    Args:
+        path: the file.
+        ids: a row of each subject.
+        embedding: of the subjects.
+
+    Shape:
+        ids N rows, embedding (N, p).
+    """
+    columns = {str(name): _plain(ids[name]) for name in ids}
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, embedding=embedding, **columns)
+
+
+def _plain(column: pd.Series) -> np.ndarray:
+    """A column as numbers or fixed-width text: arrays of objects could only be pickled."""
+    return column.to_numpy(dtype=None if column.dtype.kind in "fi" else "U")

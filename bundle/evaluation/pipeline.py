@@ -1,0 +1,87 @@
+"""From subjects and extractors to scores: the way of every probe, whoever asks for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from bundle.evaluation import probing
+from bundle.evaluation.features import Extractor, Images, covariates, ids_of
+from bundle.evaluation.plan import KNOWN, SCALING, VOXELS
+from bundle.evaluation.subjects import Pool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How features are probed.
+
+    Args:
+        penalties: candidates for C of the probes.
+        voxel_penalties: the same for voxels, whose squared norm is thousands of times larger.
+        adjust: what is known beside the image and removed from all features; see `probing.without_known`.
+    """
+
+    penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)
+    voxel_penalties: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3)
+    adjust: Sequence[str] = ()
+
+    def scores(self, method: str, features: NDArray, pool: Pool) -> pd.DataFrame:
+        """Scores of the tested subjects by the probe of each trial; see `probing.probe_diagnosis`.
+
+        Args:
+            method: name of the features.
+            features: of the pool.
+            pool: who trains and who tests.
+
+        Shape:
+            features (subjects of the pool, p).
+        """
+        penalties = self.voxel_penalties if method == VOXELS else self.penalties
+        scaling, adjust = SCALING.get(method, "overall"), () if method == KNOWN else self.adjust
+        parts = probing.probe_diagnosis(method, features, pool.records, pool.trials, penalties, scaling, adjust)
+        return pd.concat(parts).assign(task=pool.task)
+
+
+class Probed(NamedTuple):
+    """What a method says of a task.
+
+    Attributes:
+        method: name of the features.
+        features: (subjects, p).
+        ids: whose they are; see `features.ids_of`.
+        scores: of the tested subjects.
+    """
+
+    method: str
+    features: NDArray
+    ids: pd.DataFrame
+    scores: pd.DataFrame
+
+
+def probe_pools(
+    images: Images, probe: Probe, extractors: Mapping[str, Extractor | None], pools: Iterable[Pool]
+) -> Iterator[Probed]:
+    """Probe every method on every task; an image is read once for all methods.
+
+    Args:
+        images: how images become features.
+        probe: how features are probed.
+        extractors: method → what computes its features of images; None for what is known beside the image.
+        pools: the tasks.
+
+    Yields:
+        Task after task, and of each one method after another.
+    """
+    for pool in pools:
+        found = images.features({name: one for name, one in extractors.items() if one}, pool.records)
+        for method, extractor in extractors.items():
+            logger.info(f"{pool.task}: probing {method}")
+            features = covariates(pool.records) if extractor is None else found[method]
+            yield Probed(method, features, ids_of(pool.records, pool.task), probe.scores(method, features, pool))

@@ -1,0 +1,91 @@
+"""Linear models of wide features: all that an L2 penalty asks of them are the inner products of the subjects."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+COLUMNS = 8192  # features in float64 at a time; wider ones are seen by their inner products alone
+SMALLEST = 1e-10  # eigenvalue, of the largest, below which a direction is rounding
+
+
+def inner_products(rows: NDArray, others: NDArray) -> Array:
+    """Inner products of features, in float64 whatever the features are in.
+
+    Shape:
+        rows (n, p), others (m, p), output (n, m).
+    """
+    total = np.zeros((len(rows), len(others)))
+    for start in range(0, rows.shape[1], COLUMNS):
+        left = rows[:, start : start + COLUMNS].astype(np.float64)
+        right = left if others is rows else others[:, start : start + COLUMNS].astype(np.float64)
+        total += left @ right.T
+    return total
+
+
+def to_row_space(train: NDArray, test: NDArray) -> tuple[NDArray, NDArray]:
+    """Rotate features onto the span of the training subjects: n features instead of p, the same linear model.
+
+    An L2-penalised linear model's weights lie in the span of its training rows (representer theorem), so that
+    rotating onto it changes neither fit nor predictions. Features that are fewer than subjects are left alone.
+
+    Shape:
+        train (n, p), test (m, p), outputs (n, r) and (m, r) with r ≤ min(n, p).
+    """
+    if train.shape[1] <= train.shape[0]:
+        return train, test
+    if train.shape[1] > COLUMNS:
+        return _coordinates(inner_products(train, train), inner_products(test, train))
+    train, test = np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    basis = train.T @ _basis(train @ train.T)
+    return train @ basis, test @ basis
+
+
+def _coordinates(own: Array, cross: Array) -> tuple[Array, Array]:
+    """Coordinates of training and test subjects, by their inner products (n, n) and (m, n) with the training ones."""
+    basis = _basis(own)
+    return own @ basis, cross @ basis
+
+
+def _basis(own: Array) -> Array:
+    """Weights (n, r) of n subjects that give an orthonormal basis of their span, from their inner products (n, n)."""
+    values, vectors = np.linalg.eigh(own)
+    if values[-1] <= 0:  # features that are all zero, of an encoder that has collapsed
+        return np.zeros((len(own), 1))
+    keep = values > values[-1] * SMALLEST
+    return vectors[:, keep] / np.sqrt(values[keep])
+
+
+class PoolProducts:
+    """Inner products of a pool of subjects, of whom any may train and any be tested: features are looked at once.
+
+    Args:
+        features: of the pool; known everywhere.
+
+    Shape:
+        features (N, p).
+    """
+
+    def __init__(self, features: NDArray) -> None:
+        self.values = inner_products(features, features)
+
+    def divided(self, train: NDArray, test: NDArray, explained: Array | None = None) -> tuple[Array, Array]:
+        """Features of training and test subjects, rotated onto the span of the former.
+
+        Args:
+            train: rows of the pool.
+            test: rows of the pool.
+            explained: what is taken away from the features of each of both, as weights of those of the training
+                subjects; see `probing.explained_by_known`.
+
+        Shape:
+            train (n,), test (m,), explained (n + m, n), outputs (n, r) and (m, r).
+        """
+        rows, n = np.concatenate([train, test]), len(train)
+        values = self.values[np.ix_(rows, rows)]
+        if explained is not None:
+            left = np.eye(len(rows))
+            left[:, :n] -= explained
+            values = left @ values @ left.T
+        return _coordinates(values[:n, :n], values[n:, :n])
