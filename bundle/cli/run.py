@@ -12,8 +12,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 
 from bundle.cli.components import check_components
 from bundle.cli.options import FOLDER
-from bundle.cli.run_record import RECIPE, merged_as_written, write_record
-from bundle.former_names import renewed
+from bundle.cli.run_record import RECIPE, as_today, merged_as_written, write_record
 from bundle.networks import steps_of
 
 WORKFLOW_TYPES = {"pretrain": "train", "train": "train", "evaluate": "train", "probe": "infer", "inference": "infer"}
@@ -37,7 +36,7 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
         **(defaults if files[0].parent != FOLDER and FOLDER.is_dir() else {}),
         **overrides,
     )
-    workflow.parser.set(config := renewed(copy.deepcopy(dict(workflow.parser.get()))))
+    workflow.parser.set(config := as_today(copy.deepcopy(dict(workflow.parser.get()))))
     check_components(config)
     workflow.initialize()
     write_record(workflow.parser.get_parsed_content("output_dir"), command, config)

@@ -18,6 +18,7 @@ from bundle.cli.options import OptionError, check_values, command_of, merged_con
 from bundle.files import sha256, write_json
 from bundle.former_names import renewed
 from bundle.hints import nearest
+from bundle.places import CONFIGS
 from bundle.provenance import provenance
 
 RECORD = "run.json"  # beside every result
@@ -158,7 +159,20 @@ def merged_as_written(files: Sequence[Path], overrides: Mapping[str, Any]) -> di
 
     parser = ConfigParser(ConfigParser.load_config_files([str(f) for f in files]))
     parser.update(dict(overrides))
-    return renewed(copy.deepcopy(dict(parser.get())))
+    return as_today(copy.deepcopy(dict(parser.get())))
+
+
+def as_today(config: dict[str, Any]) -> dict[str, Any]:
+    """A config with today's names; the study of an earlier probe, which had other arguments, is today's.
+
+    Args:
+        config: as written, such as a record of an earlier version.
+    """
+    if config.get("study", {}).get("_target_") == "bundle.workflow.ProbeStudy":
+        today = read_config(CONFIGS / "probe.yaml")
+        told = {"study": today["study"], "torch_device": config["device"]}
+        config = {**config, **told}
+    return renewed(config)
 
 
 def _monai_command() -> tuple[list[Path], dict[str, Any]] | None:
