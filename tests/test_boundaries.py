@@ -29,7 +29,7 @@ ROOMS = {
 ONLY_IN = {  # a library: the files, or rooms, that may import it
     "sklearn": {"metrics", "evaluation/probing", "prediction/training_record"},
     "ignite": {"training", "prediction"},
-    "monai.engines": {"training"},
+    "monai.engines": {"training", "prediction/table"},
     "monai.bundle": {"cli", "evaluation/comparison"},
     "matplotlib": {"prediction/pictures", "evaluation/figures"},
 }

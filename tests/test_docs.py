@@ -20,7 +20,7 @@ from tests.networks.test_conversion import released
 
 NETWORK = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
 TRAINED = [*NETWORK, "--epochs", "1", "--batch_size", "8", "--num_workers", "0"]
-PROBED = [*NETWORK, "--sizes", "[10]", "--draws", "1", "--num_workers", "0"]
+PROBED = ["--sizes", "[10]", "--draws", "1", "--num_workers", "0"]
 SIZE = "{init_features: 8, growth_rate: 4, block_config: [1, 1, 1, 1], num_workers: 0}"
 SMALL = {
     "phantom": ["--resolution", "6", "--pretraining", "64", "--per-task", "40"],
@@ -32,13 +32,13 @@ SMALL = {
     "evaluate": [*NETWORK, "--num_workers", "0"],
     "compare": [
         *("--seeds", "[0]", "--sizes", "[10]", "--tasks", "[bipolar]", "--pretexts", "{y-Aware: []}"),
-        *("--networks", "{from scratch: scratch}", "--probing", SIZE),
+        *("--networks", "{from scratch: scratch}", "--probing", "{num_workers: 0}"),
         *("--pretraining", SIZE[:-1] + ", epochs: 1}", "--fine_tuning", SIZE[:-1] + ", epochs: 1}"),
     ],
     "predict": ["--num_workers", "0"],
 }
 MONAI = {"pretrain.yaml": TRAINED, "probe.yaml": PROBED, "evaluate.json": NETWORK, "train.json": TRAINED}
-ELSEWHERE = {"make", "tensorboard", "xdg-open", "torchrun"}  # torchrun: tests/integration/test_multi_gpu.py
+ELSEWHERE = {"make", "yaware", "tensorboard", "xdg-open", "torchrun"}  # torchrun: tests/integration/test_multi_gpu.py
 
 
 def commands(page):

@@ -16,11 +16,12 @@ from bundle.cohort.datalist import load_section, write_datalist
 from bundle.cohort.table import read_cohort
 from bundle.evaluation import figures
 from bundle.metrics.classification import reliability
+from bundle.networks import network_of
 from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.weights import save_weights
 from bundle.prediction import pictures
 from bundle.prediction.pages import TEMPLATES, render
-from bundle.prediction.table import _named, network_of
+from bundle.prediction.table import _named
 from tests.conftest import ROOT
 from tests.fuzzing.targets import CACHED, DATALIST, TABLE, brain, card, npy
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.cli.options import merged_config, read_config
-from bundle.networks import architecture_of, as_config, classifier_card, read_card, refuse_other_preprocessing, steps_of
+from bundle.networks import architecture_of, as_config, network_of, read_card, refuse_other_preprocessing, steps_of
 
 _OPTION = {"probe": "weights", "train": "weights", "evaluate": "model", "inference": "model"}
 
@@ -34,7 +34,7 @@ def stated_by_weights(command: str, files: Sequence[Path], read: Mapping[str, Pa
     if command == "train":
         stated = architecture_of(path)
     elif command != "probe":
-        stated = dict(classifier_card(path).get("network", {}))
+        stated = network_of(path)
     if steps := read_card(path).get("preprocessing"):
         if any("preprocessing" in read_config(file) for file in files[1:] if file.suffix != ".json"):
             refuse_other_preprocessing(path, steps_of(merged_config(files, given)["preprocessing"]))

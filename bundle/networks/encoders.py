@@ -309,19 +309,14 @@ class ContrastiveNetwork(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A DenseNet classifier that also gives the embedding its decision is made from.
+    """A DenseNet classifier that also gives the embedding its decision is made from, see `both`.
 
     Args:
         network: MONAI's DenseNet; its tensors stay where they are.
 
-    Attributes:
-        embedding: (N, E), of the last batch.
-
     Shape:
         volumes (N, C, D, H, W), output (N, classes).
     """
-
-    embedding: Tensor
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -335,10 +330,8 @@ class Classifier(nn.Module):
         return head[-1](embedding), embedding
 
     def forward(self, volumes: Tensor) -> Tensor:
-        """Logits; the embedding is kept."""
-        logits, embedding = self.both(volumes)
-        self.embedding = embedding.detach()
-        return logits
+        """Logits alone."""
+        return self.both(volumes)[0]
 
 
 def freeze(network: nn.Module, trained: Sequence[str]) -> None:

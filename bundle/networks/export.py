@@ -46,8 +46,6 @@ class OnnxClassifier(nn.Module):
         path: the `.onnx` file.
     """
 
-    embedding: Tensor
-
     def __init__(self, path: Path) -> None:
         super().__init__()
         try:
@@ -59,11 +57,14 @@ class OnnxClassifier(nn.Module):
         except Exception as error:  # onnxruntime's own
             raise ValueError(f"{path} is no ONNX file that can be computed ({error}); export it again.") from error
 
-    def forward(self, volumes: Tensor) -> Tensor:
-        """Logits (N, classes); the embedding (N, E) is kept."""
+    def both(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, classes) and embedding (N, E)."""
         logits, embedding = self.session.run(list(OUTPUTS), {"image": volumes.cpu().numpy()})
-        self.embedding = torch.as_tensor(embedding)
-        return torch.as_tensor(logits)
+        return torch.as_tensor(logits), torch.as_tensor(embedding)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Logits alone."""
+        return self.both(volumes)[0]
 
 
 def load_onnx(model: Path, card: Mapping[str, Any]) -> OnnxClassifier:
@@ -147,7 +148,7 @@ def _onnx(both: _Both, example: Tensor, path: Path, digest: str) -> Callable[[Te
     content.metadata_props.add(key="sha256", value=digest)
     onnx.save(content, str(path))
     classifier = OnnxClassifier(path)
-    return lambda volumes: (classifier(volumes), classifier.embedding)
+    return classifier.both
 
 
 def _torch_export(both: _Both, example: Tensor, path: Path, digest: str) -> Callable[[Tensor], Any]:

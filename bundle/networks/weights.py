@@ -293,6 +293,11 @@ def classifier_card(weights: str | Path) -> dict[str, Any]:
     return card
 
 
+def network_of(model: str | Path) -> dict[str, Any]:
+    """What a card says of its network, as options of a config."""
+    return dict(classifier_card(model).get("network", {}))
+
+
 def origin(weights: str | Path) -> dict[str, str] | str:
     """What a card says of the weights that training started from."""
     return SCRATCH if str(weights) == SCRATCH else {"path": str(weights), "sha256": sha256(Path(weights))}

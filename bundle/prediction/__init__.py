@@ -10,7 +10,7 @@ from bundle.prediction.table import (
     count_refused,
     list_scans,
     load_model,
-    network_of,
+    predict_and_embed,
 )
 from bundle.prediction.training_record import TrainingRecord, write_record
 
@@ -25,7 +25,7 @@ __all__ = [
     "count_refused",
     "list_scans",
     "load_model",
-    "network_of",
+    "predict_and_embed",
     "write_pages",
     "write_record",
 ]

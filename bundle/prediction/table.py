@@ -18,8 +18,9 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.data import Dataset, MetaTensor
+from monai.engines.utils import IterationEvents
 from monai.transforms import Compose
-from monai.utils import convert_to_tensor
+from monai.utils import CommonKeys, convert_to_tensor
 from torch import Tensor, nn
 
 from bundle.cohort.participants import read_table
@@ -35,6 +36,7 @@ from bundle.scans.grid import templates
 from bundle.scans.scan import find_scans
 
 BACKENDS = ("torch", "onnx")
+EMBEDDING = "embedding"  # of an output of the evaluator, beside "pred"
 IMAGE_COLUMNS = ("file", "image", "path", "scan")
 FAR = 99.0  # percentile of the distance beyond which the answer is not to be trusted
 _BIDS_ID = re.compile(r"sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?")
@@ -140,7 +142,7 @@ class Model:
     """A classifier and everything that is known of it.
 
     Attributes:
-        classifier: gives logits, and keeps the embedding of the last batch as `embedding`.
+        classifier: gives logits, and by `both` logits and embedding.
         card: see `networks.classifier_card`.
         record: what training showed.
         path: of the weights.
@@ -187,11 +189,6 @@ def load_model(path: str | Path, network: nn.Module, backend: str = "torch") -> 
     return Model(classifier.eval(), card, load_record(path), path)
 
 
-def network_of(model: str | Path) -> dict[str, Any]:
-    """What a card says of its network, as options of `configs/inference.json`."""
-    return dict(classifier_card(model).get("network", {}))
-
-
 def count_refused(folder: str | Path) -> int:
     """How many scans of a written table were refused."""
     return int((pd.read_csv(Path(folder) / "predictions.csv")["verdict"] == REFUSE).sum())
@@ -219,6 +216,30 @@ def check_scans(sources: Sequence[str | Path], contract: Contract, output: Path 
     if output is not None:
         write_text(output, pd.DataFrame(rows).to_csv(index=False, sep="\t"))
     return refused
+
+
+def predict_and_embed(engine: Any, batch: Any) -> dict[str, Any]:
+    """An evaluator's step that keeps the embedding beside the prediction, so that nobody has to ask for it later.
+
+    Args:
+        engine: MONAI's evaluator, whose network is a `Classifier`.
+        batch: of the data loader.
+
+    Returns:
+        What MONAI's own step returns, and `embedding` (N, E).
+    """
+    volumes, targets, *_ = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+    with engine.mode(engine.network):
+        logits, embedding = engine.network.both(volumes)
+    engine.state.output = {
+        CommonKeys.IMAGE: volumes,
+        CommonKeys.LABEL: targets,
+        CommonKeys.PRED: logits,
+        EMBEDDING: embedding,
+    }
+    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return engine.state.output
 
 
 class PredictionTable:
@@ -263,7 +284,7 @@ class PredictionTable:
     def keep(self, engine: Any) -> None:
         """Keep the rows of one decollated batch."""
         probabilities = torch.stack([output["pred"] for output in engine.state.output])[:, 1].double().cpu()
-        self._embeddings += [self.model.classifier.embedding.float().cpu()]  # type: ignore[list-item]
+        self._embeddings += [torch.stack([output[EMBEDDING] for output in engine.state.output]).float().cpu()]
         volumes = torch.stack([torch.as_tensor(item["image"]) for item in engine.state.batch]).to(engine.state.device)
         self._require_shape(tuple(volumes.shape[1:]))
         copies = perturbed_probabilities(self.model.classifier, volumes, self.augmentations)

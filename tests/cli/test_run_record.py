@@ -71,7 +71,7 @@ def test_a_classifier_and_its_test_are_repeated_to_the_last_bit(trained, tmp_pat
 
 def test_a_probe_is_repeated_to_the_last_bit(pretrained, tiny_phantom, tmp_path):
     tasks = ["--tasks", f"{{bipolar: {tiny_phantom / 'bipolar.json'}}}", "--age_datalist", "null"]
-    size = ["--sizes", "[10]", "--draws", "1", "--weights", str(pretrained / "w.pt"), *SMALL]
+    size = ["--sizes", "[10]", "--draws", "1", "--weights", str(pretrained / "w.pt")]
     assert main(["probe", "--config", OVERLAY, *tasks, *size, "--output_dir", str(tmp_path / "a")]) == 0
     assert main(["probe", "--from-run", str(tmp_path / "a/run.json"), "--output_dir", str(tmp_path / "b")]) == 0
     assert (tmp_path / "a/scores.csv").read_bytes() == (tmp_path / "b/scores.csv").read_bytes()
@@ -144,7 +144,7 @@ DRY = [
 def test_a_dry_run_says_the_plan_and_writes_nothing(tiny_phantom, trained, tmp_path, capsys, command, said):
     places = {"data": tiny_phantom, "out": tmp_path / "out", "model": trained / "model.pt"}
     places["encoder"] = record(trained)["weights"]
-    small = SMALL if command.split()[0] in ("pretrain", "train", "evaluate", "probe") else []
+    small = SMALL if command.split()[0] in ("pretrain", "train", "evaluate") else []
     before = listing(tiny_phantom), listing(trained), listing(ROOT / "models")
     assert main([*shlex.split(command.format(**places)), *small, "--dry-run"]) == 0
     shown = capsys.readouterr().out

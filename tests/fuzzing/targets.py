@@ -27,9 +27,10 @@ from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.packing import ReadStoredd
 from bundle.cohort.participants import CohortError
 from bundle.cohort.table import read_cohort
+from bundle.networks import network_of
 from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
 from bundle.networks.weights import classifier_card, load_encoder, read_card, read_state_dict
-from bundle.prediction.table import list_scans, network_of
+from bundle.prediction.table import list_scans
 from bundle.prediction.training_record import load_record
 from bundle.scans.contract import LEVELS, LIMITS, VERDICTS, Contract
 from bundle.scans.grid import Grid

@@ -93,7 +93,7 @@ def test_the_classifier_says_what_the_network_says(classifier, volume):
     logits, embedding = classifier.both(volume)
     assert torch.allclose(classifier.network(volume), logits)
     assert torch.equal(classifier(volume), logits)
-    assert torch.equal(classifier.embedding, embedding)
+    assert torch.equal(classifier.network.class_layers[-1](embedding), logits)
 
 
 def test_another_method_is_refused(volume):
