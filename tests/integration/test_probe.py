@@ -13,7 +13,7 @@ from bundle.cohort.datalist import load_section
 from bundle.cohort.overlap import fingerprints
 from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.weights import load_encoder, save_weights
-from tests.conftest import OVERLAY, ROOT, SMALL
+from tests.conftest import OVERLAY, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def probed(tiny_phantom, tmp_path_factory):
             "--weights",
             str(folder / "weights.pt"),
         ]
-        assert main(["probe", "--config", str(OVERLAY), *data, *SMALL, "--sizes", "[10, 20]", "--draws", "3"]) == 0
+        assert main(["probe", "--config", str(OVERLAY), *data, "--sizes", "[10, 20]", "--draws", "3"]) == 0
     return folder
 
 
@@ -94,22 +94,27 @@ def test_age_is_probed_against_a_constant(probed):
     ("change", "reason"),
     [
         (["--weights", "nowhere.pt"], "but there is no such file"),
-        (["--growth_rate", "6"], "does not fit this network"),
         (["--sizes", "[5000]"], "5000"),
     ],
 )
 def test_refusals(probed, tiny_phantom, tmp_path, monkeypatch, capsys, change, reason):
     monkeypatch.chdir(ROOT)
     data = ["--dataset_dir", str(tiny_phantom), "--output_dir", str(tmp_path), "--weights", str(probed / "weights.pt")]
-    assert main(["probe", "--config", str(OVERLAY), *data, *SMALL, *change]) == 1
+    assert main(["probe", "--config", str(OVERLAY), *data, *change]) == 1
     assert reason in capsys.readouterr().err
+
+
+def test_the_architecture_is_that_of_the_weights(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, "--growth_rate", "6") == 2
+    assert "There is no option --growth_rate" in capsys.readouterr().err
 
 
 def test_a_task_without_diagnosis_is_refused(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     tasks = ["--tasks", f"{{healthy: {tiny_phantom / 'pretraining.json'}}}"]
     data = ["--dataset_dir", str(tiny_phantom), "--output_dir", str(tmp_path), "--weights", str(probed / "weights.pt")]
-    assert main(["probe", "--config", str(OVERLAY), *data, *SMALL, *tasks]) == 1
+    assert main(["probe", "--config", str(OVERLAY), *data, *tasks]) == 1
     error = capsys.readouterr().err
     assert "records of 'training' of healthy have no label: 'sub-pre" in error
     assert "Give each 0 (control) or 1 (patient)" in error
@@ -117,7 +122,7 @@ def test_a_task_without_diagnosis_is_refused(probed, tiny_phantom, tmp_path, mon
 
 def probe(phantom, weights, folder, *more):
     data = ["--dataset_dir", str(phantom), "--output_dir", str(folder), "--weights", str(weights)]
-    return main(["probe", "--config", str(OVERLAY), *data, *SMALL, "--draws", "2", "--age_datalist", "null", *more])
+    return main(["probe", "--config", str(OVERLAY), *data, "--draws", "2", "--age_datalist", "null", *more])
 
 
 @pytest.mark.parametrize(("protocol", "draws"), [("folds", 2), ("sites", 1)])
