@@ -66,10 +66,10 @@ class Images:
         self, extractors: Mapping[str, Extractor], records: Sequence[Mapping]
     ) -> dict[str, NDArray[np.float32]]:
         """Features of records by each extractor, (subjects, p); an image is read once for all of them."""
-        return extract(extractors, self.batches(records), self.device) if extractors else {}
+        return features_of(extractors, self.batches(records), self.device) if extractors else {}
 
 
-def extract(
+def features_of(
     extractors: Mapping[str, Extractor], batches: Iterable[Mapping], device: str | torch.device = "cpu"
 ) -> dict[str, NDArray[np.float32]]:
     """Features of volumes by each of several extractors; the next batches are read while one is computed.

@@ -92,7 +92,7 @@ class Subjects:
         return Pool(task, everybody, site_trials(everybody, task))
 
     def healthy(self) -> list[dict]:
-        """Whose images calibrate an encoder as initialised: the age probe's `training`, or the first task's."""
+        """Whose images calibrate an encoder as initialised: `training` of the age probe, or of the first task."""
         return load_section(Path(self.age_datalist or self.datalists[0]), "training")
 
     def of_age(self) -> tuple[list[dict], list[dict]]:

@@ -33,10 +33,10 @@ def test_age_table():
 
 
 def test_the_figure_has_a_panel_per_task_with_curves_and_the_ceiling(summary, tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(figures, "Figure", lambda **k: figures.append(Figure(**k)) or figures[-1])
+    drawn = []
+    monkeypatch.setattr(figures, "Figure", lambda **k: drawn.append(Figure(**k)) or drawn[-1])
     figures.learning_curves(tmp_path / "curves.png", summary, {"bipolar": 0.66}, note="phantom")
-    panels = figures[0].axes
+    panels = drawn[0].axes
     assert [p.get_title() for p in panels] == ["Schizophrenia", "Bipolar"]
     assert [len(p.containers) for p in panels] == [2, 2]
     assert 0.66 in [line.get_ydata()[0] for line in panels[1].lines]
@@ -47,11 +47,11 @@ Figure = figures.Figure
 
 
 def test_references_are_grey_lines_and_no_method_is_left_out(summary, tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(figures, "Figure", lambda **k: figures.append(Figure(**k)) or figures[-1])
+    drawn = []
+    monkeypatch.setattr(figures, "Figure", lambda **k: drawn.append(Figure(**k)) or drawn[-1])
     many = pd.concat([summary[summary["method"] == "y-Aware"].assign(method=f"m{i}") for i in range(8)] + [summary])
     figures.learning_curves(tmp_path / "curves.png", many, references=["random initialisation"])
-    assert [len(p.containers) for p in figures[0].axes] == [9, 9]
+    assert [len(p.containers) for p in drawn[0].axes] == [9, 9]
     looks = figures.styles([f"m{i}" for i in range(9)], ["m8"])
     assert len({(look["color"], look["linestyle"]) for look in looks.values()}) == 9
     assert "marker" not in looks["m8"]

@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
 from bundle.cohort.folds import Trial
 from bundle.evaluation import probing
-from bundle.networks.encoders import DenseNetEncoder
 
 RNG = np.random.default_rng(0)
 
@@ -17,23 +17,6 @@ def two_classes(n, p, shift=1.0, seed=0):
     features = rng.normal(size=(n, p))
     features[:, 0] += shift * labels
     return features, labels
-
-
-def test_rotating_onto_the_row_space_changes_no_prediction():
-    train, labels = two_classes(40, 500)
-    test = RNG.normal(size=(15, 500))
-    for penalty in (1e-3, 1.0):
-        model = LogisticRegression(solver="liblinear", C=penalty, tol=1e-10, max_iter=10000)
-        rotated_train, rotated_test = probing.to_row_space(train, test)
-        expected = model.fit(train, labels).decision_function(test)
-        found = model.fit(rotated_train, labels).decision_function(rotated_test)
-        assert rotated_train.shape == (40, 40)
-        assert found == pytest.approx(expected, abs=1e-5)
-
-
-def test_features_fewer_than_subjects_are_left_alone():
-    train, _ = two_classes(40, 5)
-    assert probing.to_row_space(train, train)[0] is train
 
 
 def test_the_probe_reads_a_class_that_is_there_and_no_other():
@@ -59,6 +42,52 @@ def test_inner_folds_keep_a_participants_sessions_together(monkeypatch):
     probing.fit_predict(train, labels, groups, train[:3], [1.0], scaling="each")
     assert len(seen) >= 5
     assert not any(seen)
+
+
+@pytest.mark.parametrize(("n", "p", "scaling"), [(30, 3, "each"), (40, 90, "overall"), (60, 200, "none")])
+def test_the_penalty_is_the_one_of_a_grid_search(n, p, scaling):
+    """Also between equally good ones, of which few subjects have many: scikit-learn's own search is the reference."""
+    for seed in range(4):
+        (train, labels), (test, _) = two_classes(n, p, 0.5, seed), two_classes(20, p, 0.5, seed + 10)
+        groups, penalties = np.arange(n) // 2 * 2 + labels, [1e-3, 0.1, 1.0, 10.0]
+        folds = StratifiedGroupKFold(probing.INNER_FOLDS, shuffle=True, random_state=0)
+        model = LogisticRegression(solver="liblinear")
+        search = GridSearchCV(model, {"C": penalties}, scoring="roc_auc", cv=folds)
+        fit_on, score_on = probing.prepared(train, test, scaling)
+        expected = search.fit(fit_on, labels, groups=groups).decision_function(score_on)
+        assert np.array_equal(probing.fit_predict(train, labels, groups, test, penalties, scaling), expected)
+
+
+@pytest.mark.parametrize("adjust", [(), ("age", "sex")])
+def test_wide_features_of_a_pool_give_the_scores_that_each_trial_alone_gives(adjust):
+    pool, labels = two_classes(60, 300, 1.0)
+    pool = (pool + 5).astype(np.float32)
+    rng = np.random.default_rng(2)
+    who = [{**r, "age": rng.uniform(20, 60), "sex": "FM"[i % 3 % 2], "tiv": 1.0} for i, r in enumerate(records(labels))]
+    trials = [Trial(n, d, np.arange(d, d + n), np.arange(45, 60)) for n in (20, 40) for d in (0, 3)]
+    tables = probing.probe_diagnosis("m", pool, who, trials, [1e-4, 1e-3], "none", adjust)
+    known = probing.covariates(who)[:, :2]
+    for trial, table in zip(trials, tables, strict=True):
+        train, test = pool[trial.train].astype(float), pool[trial.test].astype(float)
+        if adjust:
+            train, test = probing.without_known(train, known[trial.train], test, known[trial.test])
+        people = np.array([r["participant_id"] for r in who])[trial.train]
+        expected = probing.fit_predict(train, labels[trial.train], people, test, [1e-4, 1e-3], "none")
+        assert table["score"].to_numpy() == pytest.approx(expected, abs=1e-6)
+        assert (table["n"] == trial.n).all()
+
+
+def test_scores_do_not_depend_on_the_number_of_threads():
+    pool, labels = two_classes(60, 300, 1.0)
+    trials = [Trial(n, d, np.arange(d, d + n), np.arange(45, 60)) for n in (20, 40) for d in (0, 3)]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(pd.concat(probing.probe_diagnosis("m", pool, records(labels), trials, [0.1, 1.0])))
+    finally:
+        torch.set_num_threads(before)
+    assert found[0].equals(found[1])
 
 
 def records(labels):
@@ -174,45 +203,6 @@ def test_age_probe_measures_on_the_test_set_and_leaves_out_unknown_ages():
     assert report["low"] < report["mae"] < report["high"]
     baseline = probing.probe_age("mean", np.zeros((100, 1)), ages[:100], np.zeros((50, 1)), ages[100:])
     assert baseline["mae"] == pytest.approx(np.abs(ages[100:] - np.nanmean(ages[:100])).mean())
-
-
-def test_covariates_and_their_unknown_values():
-    rows = probing.covariates(
-        [
-            {"age": 20.0, "sex": "F", "tiv": 1400.0},
-            {"age": float("nan"), "sex": "M", "tiv": 1600.0},
-            {"age": 40, "sex": "", "tiv": float("nan")},
-        ]
-    )
-    assert rows[1, 1] == 1
-    train, test = probing.fill_unknown(rows, np.full((1, 3), np.nan))
-    assert train[1, 0] == 30
-    assert test.tolist() == [[30.0, 0.5, 1500.0]]
-    all_unknown, _ = probing.fill_unknown(np.full((2, 1), np.nan), np.zeros((1, 1)))
-    assert all_unknown.tolist() == [[0.0], [0.0]]
-
-
-def test_embedding_does_not_depend_on_the_batch_size():
-    encoder = DenseNetEncoder(init_features=8, growth_rate=4, block_config=(1, 1, 1, 1))
-    volumes = torch.randn(5, 1, 32, 32, 32)
-    one = probing.embed(encoder, [{"image": v[None]} for v in volumes], "cpu")
-    all_at_once = probing.embed(encoder, [{"image": volumes}], "cpu")
-    assert one.shape == (5, encoder.embedding_size)
-    assert one == pytest.approx(all_at_once, rel=0.05, abs=0.05)
-    assert probing.voxels([{"image": volumes}]).shape == (5, 32**3)
-
-
-def test_calibration_gives_batch_norm_the_statistics_of_the_data_and_learns_nothing():
-    encoder = DenseNetEncoder(init_features=8, growth_rate=4, block_config=(1, 1, 1, 1))
-    weights = [p.clone() for p in encoder.parameters()]
-    volumes = 3 + 2 * torch.randn(6, 1, 32, 32, 32)
-    probing.calibrate(encoder, [{"image": volumes[:3]}, {"image": volumes[3:]}], "cpu")
-    assert all(torch.equal(a, b) for a, b in zip(weights, encoder.parameters(), strict=True))
-    with torch.no_grad():
-        stem = encoder.features.conv0(volumes)
-    norm = encoder.features.norm0
-    assert torch.allclose(norm.running_mean, stem.mean((0, 2, 3, 4)), rtol=1e-3, atol=1e-3)
-    assert not encoder.training
 
 
 def test_a_feature_that_is_almost_never_active_does_not_blow_up():

@@ -104,8 +104,9 @@ def test_refusals(probed, tiny_phantom, tmp_path, monkeypatch, capsys, change, r
     assert reason in capsys.readouterr().err
 
 
-def test_the_architecture_is_read_from_the_weights_and_is_no_option(probed, capsys):
-    assert main(["probe", "--weights", str(probed / "weights.pt"), "--growth_rate", "6"]) == 2
+def test_the_architecture_is_that_of_the_weights(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, "--growth_rate", "6") == 2
     assert "There is no option --growth_rate" in capsys.readouterr().err
 
 

@@ -83,6 +83,25 @@ def test_bootstrap_interval_covers_the_true_auc_as_often_as_it_says():
     assert 88 <= covered <= 100
 
 
+@pytest.mark.parametrize(("draws", "n"), [(1, 25), (5, 40), (12, 30)])
+def test_bootstrap_gives_the_digits_of_resampling_one_after_the_other(draws, n):
+    rng = np.random.default_rng(draws)
+    labels = np.tile([1, 0, 0], n)[:n]
+    scores = rng.normal(size=(draws, n)).round(1)  # with ties
+    rng, expected = np.random.default_rng(7), []
+    controls, patients = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
+    for _ in range(50):
+        subjects = np.concatenate([rng.choice(controls, len(controls)), rng.choice(patients, len(patients))])
+        drawn = rng.integers(draws, size=draws)
+        expected.append(roc_auc(labels[subjects], scores[np.ix_(drawn, subjects)]).mean())
+    assert bootstrap_auc(labels, scores, 50, seed=7).tolist() == expected
+
+
+def test_a_bootstrap_of_one_class_is_refused():
+    with pytest.raises(ValueError, match="ROC-AUC needs both classes, but 0 patients and 4 controls"):
+        bootstrap_auc([0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4])
+
+
 def test_bootstrap_is_paired_between_methods_by_its_seed():
     labels, scores = np.repeat([0, 1], 40), RNG.normal(size=(5, 80)) + np.repeat([0, 1], 40)
     same = bootstrap_auc(labels, scores, 50, seed=3) - bootstrap_auc(labels, 2 * scores + 1, 50, seed=3)
