@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+SECTIONS = ("training", "validation", "test")  # of a datalist, MONAI's JSON file of records
 _FULL = "the disk is full; free some space, or give a folder on another disk"
 _CLOSED = "its folder may not be written to; change its permissions, or give another folder"
 WRITING = {  # error number: what to say

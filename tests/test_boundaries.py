@@ -18,7 +18,7 @@ ROOMS = {
     "scans": set(),
     "networks": set(),
     "metrics": set(),
-    "phantom": {"scans"},
+    "phantom": {"scans", "metrics"},
     "pretext": {"networks"},
     "cohort": {"scans", "networks", "metrics"},
     "training": {"networks", "metrics"},

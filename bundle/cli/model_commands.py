@@ -227,13 +227,13 @@ def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from bundle.cli.run import run_config
     from bundle.cli.run_record import write_record
     from bundle.evaluation.comparison import Comparison
-    from bundle.evaluation.results import write_findings
+    from bundle.evaluation.results import write_results
 
     if options.dry_run:
         sys.stdout.write(preview_comparison(Comparison(plan, run_config)))
         return
     Comparison(plan, run_config).run()
-    write_findings(plan)
+    write_results(plan)
     write_record(plan.output_dir, "compare", merged_config(files, given))
 
 

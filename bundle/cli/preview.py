@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from bundle.cli.components import check_components
 from bundle.cli.run_record import RECORD, merged_as_written
-from bundle.cohort.datalist import SECTIONS, load_section
+from bundle.cohort.datalist import load_section
 from bundle.cohort.splits import assert_disjoint
 from bundle.evaluation.comparison import Comparison
+from bundle.files import SECTIONS
 from bundle.networks.encoders import checkpointed_units
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid
+from bundle.training.engines import PrecisionInferer
 
 Row = tuple[str, str]
 FLOAT32 = 4  # bytes
@@ -210,11 +212,7 @@ def _size(network: nn.Module) -> str:
 def _bytes_each(parser: ConfigParser) -> int:
     """Bytes of a number in a feature map."""
     precision = parser.get_parsed_content("precision") if "precision" in parser else "float32"
-    if precision == "auto":
-        device = parser.get_parsed_content("torch_device")
-        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return 2 if fast else FLOAT32
-    return FLOAT32 if precision == "float32" else 2
+    return PrecisionInferer(precision).dtype_on(parser.get_parsed_content("torch_device")).itemsize
 
 
 def _memory(network: nn.Module, shape: Sequence[int], each: int) -> str:

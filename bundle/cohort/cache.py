@@ -20,11 +20,11 @@ from monai.transforms import RandomizableTrait
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from bundle.cohort.datalist import CACHE_FORMAT, SECTIONS, load_section, read_object
+from bundle.cohort.datalist import CACHE_FORMAT, load_section, read_object
 from bundle.cohort.overlap import voxel_digest
 from bundle.cohort.packing import STORAGES, ReadStoredd, pack
 from bundle.cohort.participants import CohortError, Problem
-from bundle.files import relative_to, replacing, write_json, write_text
+from bundle.files import SECTIONS, relative_to, replacing, write_json, write_text
 from bundle.former_names import renewed
 from bundle.hints import nearest
 from bundle.networks.preprocessing import steps_of

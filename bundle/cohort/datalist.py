@@ -15,12 +15,11 @@ from monai.data import load_decathlon_datalist
 from bundle.cohort.participants import (
     CohortError,
 )
-from bundle.files import check_format, read_json, relative_to, write_text
+from bundle.files import SECTIONS, check_format, read_json, relative_to, write_text
 from bundle.hints import nearest, quoted
 
 logger = logging.getLogger(__name__)
 
-SECTIONS = ("training", "validation", "test")
 METADATA_COLUMNS = ("age", "sex", "site", "tiv")
 
 

@@ -5,7 +5,7 @@ from bundle.evaluation.comparison import Comparison
 from bundle.evaluation.features import Images, voxels
 from bundle.evaluation.pipeline import Probe
 from bundle.evaluation.plan import Plan
-from bundle.evaluation.results import write_findings
+from bundle.evaluation.results import write_results
 from bundle.evaluation.study import Pretrained, ProbeStudy
 from bundle.evaluation.subjects import Subjects
 
@@ -19,5 +19,5 @@ __all__ = [
     "Subjects",
     "report_evaluation",
     "voxels",
-    "write_findings",
+    "write_results",
 ]

@@ -16,14 +16,13 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import auc, balanced_accuracy_score, roc_curve
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bundle.cohort.folds import Trial
 from bundle.evaluation.features import COVARIATES, covariates
 from bundle.evaluation.products import PoolProducts, to_row_space
 from bundle.metrics.classification import roc_auc
-from bundle.metrics.representation import OverallScaler, ridge
+from bundle.metrics.representation import OverallScaler, ridge, site_classifier
 from bundle.metrics.resampling import bootstrap_auc, bootstrap_mean, holm, interval
 
 Array = NDArray[np.float64]
@@ -316,7 +315,7 @@ def probe_site(train: NDArray, sites: ArrayLike, test: NDArray, test_sites: Arra
         train (n, p), sites (n,) names, test (m, p), test_sites (m,).
     """
     fit_on, test_on = to_row_space(train, test)
-    model = make_pipeline(OverallScaler(), LogisticRegression(C=0.1, max_iter=200))
+    model = site_classifier()
     return float(balanced_accuracy_score(np.asarray(test_sites), model.fit(fit_on, sites).predict(test_on)))
 
 

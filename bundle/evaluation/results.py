@@ -20,7 +20,7 @@ from bundle.metrics.representation import OverallScaler
 from bundle.provenance import provenance
 
 
-def write_findings(plan: Plan) -> None:
+def write_results(plan: Plan) -> None:
     """Write everything that the runs of a plan show to its `output_dir`.
 
     `results.csv` (a row per method, task, N and draw), `summary.csv`, `tests.csv`, `knowledge.csv`, `calibration.csv`,

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bundle.cohort.datalist import SECTIONS, load_section
+from bundle.cohort.datalist import load_section
 from bundle.cohort.folds import Trial, draw_trials, fold_trials, site_trials
 from bundle.cohort.splits import assert_disjoint
+from bundle.files import SECTIONS
 from bundle.hints import nearest, quoted
 
 PROTOCOLS = ("draws", "folds", "sites")

@@ -81,6 +81,11 @@ def ridge() -> Pipeline:
     return make_pipeline(OverallScaler(), RidgeCV(RIDGE_PENALTIES))
 
 
+def site_classifier() -> Pipeline:
+    """Logistic regression that reads the site from features scaled by one number."""
+    return make_pipeline(OverallScaler(), LogisticRegression(C=0.1, max_iter=200))
+
+
 def age_errors(embedding: ArrayLike, ages: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
     """Absolute errors (years) of a cross-validated ridge probe of age; subjects of unknown age are left out.
 
@@ -112,10 +117,11 @@ def site_balanced_accuracy(embedding: ArrayLike, sites: ArrayLike, seed: int = 0
         raise ValueError(
             f"Reading the site needs two sites with 5 subjects; found {dict(zip(names, counts, strict=True))}."
         )
-    model = make_pipeline(OverallScaler(), LogisticRegression(C=0.1, max_iter=200))
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     return float(
-        balanced_accuracy_score(sites[large], cross_val_predict(model, embedding[large], sites[large], cv=folds))
+        balanced_accuracy_score(
+            sites[large], cross_val_predict(site_classifier(), embedding[large], sites[large], cv=folds)
+        )
     )
 
 

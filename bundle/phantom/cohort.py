@@ -16,11 +16,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from bundle.files import replacing, write_json, write_text
+from bundle.files import SECTIONS, replacing, write_json, write_text
+from bundle.metrics.classification import roc_auc
 from bundle.phantom import tables
 from bundle.phantom.model import (
     CONTROL_MM,
@@ -63,7 +63,6 @@ WARNING = (
     "Results on it are not evidence about patients."
 )
 INTENSITY_STEP = 1 / 128  # images are uint8 times this
-SECTIONS = ("training", "validation", "test")
 TABLE_NAMES = ("participants.tsv", "factors.tsv")
 COLUMNS = ["participant_id", "session_id", "site", "age", "sex", "tiv"]
 
@@ -160,9 +159,7 @@ def best_achievable_auc(task: str, draws: int = 100_000) -> float:
     patients, controls = features[label == 1], features[label == 0]
     pooled = np.cov(patients.T) + np.cov(controls.T)
     weight = np.linalg.solve(pooled, patients.mean(0) - controls.mean(0))
-    rank = rankdata(unseen @ weight)
-    n = np.bincount(truth)
-    return float((rank[truth == 1].sum() - n[1] * (n[1] + 1) / 2) / (n[0] * n[1]))
+    return float(roc_auc(truth, unseen @ weight))
 
 
 def _true_causes(task: str, n: int, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -169,10 +169,3 @@ def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
             if callable(reset):
                 reset()
     return other
-
-
-def likeness(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Correlation of the absolute values of two maps: near 1, they say the same."""
-    a, b = (np.abs(m).ravel() - np.abs(m).mean() for m in (first, second))
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else 0.0

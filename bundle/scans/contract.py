@@ -185,7 +185,7 @@ class Contract:
         cohort = self.profile.get("sides")
         if not cohort:
             return []
-        measures["left and right"] = likeness = _correlation(_sides(volume, self.grid), np.array(cohort))
+        measures["left and right"] = likeness = correlation(_sides(volume, self.grid), np.array(cohort))
         levels = dict(zip(LEVELS, self.profile["measures"]["left and right"], strict=True))
         mirrored = likeness < levels[0.5] and -likeness > levels[50.0]
         reason = "left and right look exchanged; check the orientation of the image" if mirrored else ""
@@ -220,7 +220,7 @@ def measure(volume: Array, grid: Grid) -> dict[str, float]:
     known = templates(grid)
     total = float(volume.sum(dtype=np.float64))
     top, matter = float(volume.max()), int(np.count_nonzero(volume > ZERO))
-    fits = {name: _correlation(volume, known[name]) for name in TISSUES}
+    fits = {name: correlation(volume, known[name]) for name in TISSUES}
     other = max(fits["white matter"], fits["T1w"])
     outside = float(volume[known["brain"] <= 0].sum(dtype=np.float64))
     return {
@@ -276,7 +276,7 @@ def _own_likeness(sides: Array) -> list[float]:
     if len(sides) < 2:
         return [1.0] * len(sides)
     others = (sides.sum(0) - sides) / (len(sides) - 1)
-    return [_correlation(own, other) for own, other in zip(sides, others, strict=True)]
+    return [correlation(own, other) for own, other in zip(sides, others, strict=True)]
 
 
 def _sides(volume: Array, grid: Grid) -> Array:
@@ -286,7 +286,8 @@ def _sides(volume: Array, grid: Grid) -> Array:
     return difference if grid.matrix[0, 0] < 0 else -difference
 
 
-def _correlation(a: Array, b: Array) -> float:
+def correlation(a: Array, b: Array) -> float:
+    """Pearson's correlation of two arrays of one shape; 0 where one of them is constant."""
     a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
     norm = math.sqrt(float(a @ a) * float(b @ b))
     return float(a @ b) / norm if norm > 0 else 0.0

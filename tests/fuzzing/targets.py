@@ -22,11 +22,12 @@ import torch
 
 from bundle.cli.options import check_overlay, check_overrides, parse_overrides, read_config
 from bundle.cohort import cache as caches
-from bundle.cohort.datalist import SECTIONS, load_section, phantom_of
+from bundle.cohort.datalist import load_section, phantom_of
 from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.packing import ReadStoredd
 from bundle.cohort.participants import CohortError
 from bundle.cohort.table import read_cohort
+from bundle.files import SECTIONS
 from bundle.networks import network_of
 from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
 from bundle.networks.weights import classifier_card, load_encoder, read_card, read_state_dict
