@@ -6,10 +6,13 @@ read by all; nobody writes to it.
 
 import json
 import logging
+import multiprocessing
 import os
 import runpy
 import shutil
+import socket
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,42 @@ def run_monai(*arguments, folder=ROOT):
         patch.setattr(sys, "argv", ["monai.bundle", *map(str, arguments)])
         patch.setattr(sys, "path", [*sys.path])
         runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+
+
+def forked(function, *arguments, processes=1):
+    """Call a function in processes of their own, which are copies of this one and so need not import torch again.
+
+    Several form a group of torch.distributed, as those that torchrun starts. What they say, where one fails, is the
+    reason.
+    """
+    import tempfile
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryFile("w+") as said:
+        fork = multiprocessing.get_context("fork").Process
+        group = [
+            fork(target=_work, args=(said, rank, processes, port, function, *arguments)) for rank in range(processes)
+        ]
+        for process in group:
+            process.start()
+        for process in group:
+            process.join()
+        said.seek(0)
+        assert [process.exitcode for process in group] == [0] * processes, said.read()[-3000:]
+
+
+def _work(said, rank, processes, port, function, *arguments):
+    if processes > 1:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(processes), RANK=str(rank))
+        os.environ.update(LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(processes))
+    try:
+        function(*arguments)
+    except BaseException:
+        said.write(traceback.format_exc())
+        said.flush()
+        raise
 
 
 @pytest.fixture(scope="session")
