@@ -13,6 +13,7 @@ import shutil
 import socket
 import sys
 import traceback
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,11 @@ WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:  # before torch is imported, and for the processes that tests start: each worker has its share of cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // WORKERS)))
 
-# The files that take longest begin first, so that no worker ends with a long one while the others wait.
-FIRST = []
-
 
 def pytest_collection_modifyitems(items):
-    """Long files first; within a file and among all others the order stays."""
-    place = {name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0].removeprefix("tests/"), len(FIRST)))
+    """Files with most tests marked `long` begin, so that no worker ends with one of them while the others wait."""
+    long = Counter(item.path for item in items if item.get_closest_marker("long"))
+    items.sort(key=lambda item: -long[item.path])  # within a file the order stays
 
 
 def listing(folder):

@@ -99,6 +99,7 @@ def run_monai(words, folder):
     in_this_process(*words[3:], *(NETWORK if "inference.json" in files else extra), folder=folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("page", "words"), PAGES, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in PAGES])
 def test_a_documented_command_runs(page, words, sandbox, monkeypatch):
     if words[0] in ELSEWHERE:

@@ -1,15 +1,12 @@
-"""Two processes on the CPU, started as a user starts them on two GPUs."""
+"""Two processes on the CPU; tests/zoo starts them with torchrun, as a user starts them on two GPUs."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 import torch
 
-from tests.conftest import OVERLAY, ROOT, SMALL, TASK, forked, run_monai
+from tests.conftest import OVERLAY, SMALL, TASK, forked, run_monai
 
 pytestmark = pytest.mark.long
 
@@ -19,17 +16,8 @@ def command_of(files, *options):
     return ["run", entry, "--config_file", str(files), *SMALL, *map(str, options)]
 
 
-def torchrun(files, *options):
-    """Run a workflow of MONAI in two processes, as a user does."""
-    run = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*run, "-m", "monai.bundle", *command_of(files, *options)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 def copies(processes, files, *options):
-    """The same in copies of this process, which need not import torch again."""
+    """Run a workflow of MONAI in copies of this process, which need not import torch again."""
 
     def run():
         torch.set_num_threads(1)
@@ -48,7 +36,7 @@ def places(tiny_phantom, tmp_path_factory):
 def trained_by_two(places, encoder):
     folder, options = places
     files = ["configs/train.json", TASK, OVERLAY, "configs/multi_gpu_train.json"]
-    torchrun(files, *options, "--weights", encoder, "--epochs", "2", "--batch_size", "4")
+    copies(2, files, *options, "--weights", encoder, "--epochs", "2", "--batch_size", "4")
     return folder
 
 

@@ -33,6 +33,7 @@ def faults(*arguments):
     return int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not glibc(), reason="the system's malloc is not glibc's")
 def test_memory_of_the_steps_before_is_used_again():
     assert faults("keep") < 0.3 * faults()
