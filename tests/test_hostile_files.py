@@ -286,7 +286,7 @@ def test_a_header_extension_does_not_unpack_the_rest():
 
 
 def test_archives_that_unpack_to_more_than_they_should_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(npy, "MOST_BYTES", 10_000)
+    monkeypatch.setattr("bundle.scans.npy.MOST_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "model_record.npz", "w", zipfile.ZIP_DEFLATED) as parts:
         parts.writestr("embedding.npy", bytes(10**6))
     with pytest.raises(ValueError, match="no record of a training"):

@@ -94,7 +94,7 @@ def test_causes_that_go_round_in_a_circle_hold_no_refusal(monkeypatch):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("bundle.__main__._check", fail)
+    monkeypatch.setattr("bundle.cli.main._check", fail)
     with pytest.raises(RuntimeError, match="first"):
         main(["phantom", "--output", "nowhere"])
 

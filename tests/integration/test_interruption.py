@@ -199,7 +199,7 @@ def test_a_signal_saves_and_the_rest_is_the_same(tiny_phantom, tmp_path):
 
 FULL = """
 import resource, signal, sys
-from bundle.__main__ import main
+from bundle.cli.main import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing more fails as it does on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 sys.exit(main(sys.argv[1:]))
