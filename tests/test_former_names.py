@@ -84,7 +84,7 @@ def test_an_earlier_cache_is_read_and_nothing_is_made_again(earlier):
     small = ["--init_features", "4", "--growth_rate", "4", "--block_config", "[1,1,1]", "--batch_size", "8", *SIZE]
     places = ["--dataset_dir", "out/cache", "--output_dir", "new", "--weights", "new/pretrained.pt"]
     assert main(["pretrain", "--config", "configs/cached.yaml", *small, *places, "--epochs", "1"]) == 0
-    stated = read_card("new/pretrained.pt")["preprocessing"]
+    stated = read_card("new/pretrained.pt")["preprocessing_steps"]
     assert [step["_target_"] for step in stated][-2:] == ["NormalizeIntensityd", "EnsureTyped"]
     assert before == {path: path.stat().st_mtime_ns for path in (earlier / "out/cache/volumes").iterdir()}
 

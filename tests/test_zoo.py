@@ -173,6 +173,7 @@ def test_the_package_runs_elsewhere(tiny_phantom, tmp_path, monkeypatch):
 def test_a_package_without_weights_is_refused(tmp_path, monkeypatch, capsys):
     copy_bundle(tmp_path, "*.pt")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bundle.cli.model_commands.HOME", tmp_path)
     assert main(["package"]) == 1
     assert "make weights" in capsys.readouterr().err
     assert not Path("dist").exists()

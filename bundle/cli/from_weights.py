@@ -35,7 +35,7 @@ def stated_by_weights(command: str, files: Sequence[Path], read: Mapping[str, Pa
         stated = architecture_of(path)
     elif command != "probe":
         stated = network_of(path)
-    if steps := read_card(path).get("preprocessing"):
+    if steps := read_card(path).get("preprocessing_steps"):
         if any("preprocessing" in read_config(file) for file in files[1:] if file.suffix != ".json"):
             refuse_other_preprocessing(path, steps_of(merged_config(files, given)["preprocessing"]))
         stated["preprocessing"] = as_config(steps)

@@ -115,9 +115,9 @@ def _heading(lines: Sequence[str], number: int) -> str:
 
 
 def _written(config: dict[str, Any], value: Any) -> str:
-    """A default as a person would write it; what only an evaluation shows stays an expression."""
+    """A default as a person would write it; what only an evaluation shows is chosen by itself: `auto`."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {_written(config, item)}" for name, item in value.items()) + "}"
     if isinstance(value, str):
-        return (text_of(config, value) or value).removeprefix("./") if value else '""'
+        return (text_of(config, value) or "auto").removeprefix("./") if value else '""'
     return json.dumps(value, ensure_ascii=False)

@@ -28,7 +28,7 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
         overrides: id → value, already checked.
         command: see `options.command_of`.
     """
-    overrides = {**overrides, **_stated_recipe(files, overrides)}
+    recipe = _stated_recipe(files, overrides)
     defaults = {"meta_file": str(FOLDER / "metadata.json"), "logging_file": str(FOLDER / "logging.conf")}
     workflow = ConfigWorkflow(
         [str(f) for f in files],
@@ -36,7 +36,8 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
         **(defaults if files[0].parent != FOLDER and FOLDER.is_dir() else {}),
         **overrides,
     )
-    workflow.parser.set(config := as_today(copy.deepcopy(dict(workflow.parser.get()))))
+    config = as_today(copy.deepcopy(dict(workflow.parser.get())))
+    workflow.parser.set({**copy.deepcopy(config), **recipe})
     check_components(config)
     workflow.initialize()
     write_record(workflow.parser.get_parsed_content("output_dir"), command, config)

@@ -186,12 +186,13 @@ def probe_diagnosis(
     labels, groups = table["label"].to_numpy(), table["participant_id"].to_numpy()
     divided = _divided(features, known, scaling)
 
-    def scores_of(trial: Trial, train: Array, test: Array) -> Array:
+    def scores_of(trial: Trial, parts: tuple[Array, Array]) -> Array:
+        train, test = parts
         return _chosen(train, labels[trial.train], groups[trial.train], penalties).decision_function(test)
 
-    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:  # liblinear runs outside Python's lock
-        futures = [pool.submit(scores_of, trial, *divided(trial)) for trial in trials]
-        found = [future.result() for future in futures]
+    parts = [divided(trial) for trial in trials]  # first, by all cores; liblinear takes one, outside Python's lock
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+        found = list(pool.map(scores_of, trials, parts))
     for trial, scores in zip(trials, found, strict=True):
         yield table.iloc[trial.test].assign(method=method, n=trial.n, draw=trial.draw, score=scores)
 

@@ -85,7 +85,7 @@ _EVERY: dict[str, Rule] = {
     "contract": (_is_mapping, "the profile of the training scans"),
     "made_by": (_is_mapping, "entries by name"),
     "method": (_is_text, "a text"),
-    "preprocessing": (are_steps, "a list of known transforms with plain values"),
+    "preprocessing_steps": (are_steps, "a list of known transforms with plain values"),
 }
 _CLASSIFIER: dict[str, Rule] = {
     "class_names": (_is_pair, "two names that differ"),

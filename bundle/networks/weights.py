@@ -189,7 +189,7 @@ def refuse_other_preprocessing(weights: str | Path, recipe: Steps | None) -> Non
         ValueError: see `preprocessing.require_preprocessing`.
     """
     if str(weights) != SCRATCH:
-        require_preprocessing(read_card(weights).get("preprocessing"), recipe, weights)
+        require_preprocessing(read_card(weights).get("preprocessing_steps"), recipe, weights)
 
 
 def _new_encoder(path: Path, content: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Encoder:

@@ -18,7 +18,7 @@ COARSE = steps_of(read_config(OVERLAY)["preprocessing"])
 def weights(tmp_path):
     """An encoder that was pretrained at 4.5 mm, and a card that says so."""
     path = tmp_path / "encoder.pt"
-    save_weights(path, DenseNetEncoder(1, 16, 8, (1, 2), "batch"), {"preprocessing": COARSE, "method": "SimCLR"})
+    save_weights(path, DenseNetEncoder(1, 16, 8, (1, 2), "batch"), {"preprocessing_steps": COARSE, "method": "SimCLR"})
     return path
 
 

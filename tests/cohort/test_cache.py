@@ -341,7 +341,7 @@ def test_damaged_and_empty_datalists_are_refused(cohort, tmp_path):
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(CohortError, match="holds a list, expected the object of a datalist"):
         fill(tmp_path / "list.json", tmp_path / "cache")
-    with pytest.raises(CohortError, match=r"nowhere.json cannot be read as JSON"):
+    with pytest.raises(CohortError, match=r"nowhere.json does not exist; make it first"):
         fill(tmp_path / "nowhere.json", tmp_path / "cache")
 
 

@@ -327,7 +327,7 @@ def test_empty_sections_and_plain_lists_of_images_are_read(tmp_path):
     [
         (None, "does not exist; make it first"),
         ("{", "is not valid JSON"),
-        ("[]", "has no section 'test'"),
+        ("[]", "holds a list, expected the object of a datalist"),
         ('{"training": []}', "has no section 'test'; there is 'training'"),
         ('{"test": [{"label": 1}]}', "has an item without an image"),
         ('{"test": [{"image": "a", "age": "old"}]}', "age, tiv or label that is no number"),

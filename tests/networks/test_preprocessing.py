@@ -22,8 +22,8 @@ PLAIN = SHIPPED[0]["transforms"]
 )
 def test_every_shipped_preprocessing_goes_through_a_card_unchanged(name, tmp_path):
     written = read_config(FOLDER / name)["preprocessing"]
-    save_weights(tmp_path / "x.pt", DenseNetEncoder(1, 8, 4, (1, 1)), {"preprocessing": steps_of(written)})
-    assert as_config(read_card(tmp_path / "x.pt")["preprocessing"]) == written
+    save_weights(tmp_path / "x.pt", DenseNetEncoder(1, 8, 4, (1, 1)), {"preprocessing_steps": steps_of(written)})
+    assert as_config(read_card(tmp_path / "x.pt")["preprocessing_steps"]) == written
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_every_shipped_preprocessing_goes_through_a_card_unchanged(name, tmp_pat
 )
 def test_a_step_that_could_run_or_read_anything_is_refused(step, tmp_path):
     assert not are_steps([*PLAIN, step])
-    with pytest.raises(ValueError, match=r"has preprocessing .* expected a list of known transforms"):
-        check_card({"preprocessing": [step]}, tmp_path / "card.json")
+    with pytest.raises(ValueError, match=r"has preprocessing_steps .* expected a list of known transforms"):
+        check_card({"preprocessing_steps": [step]}, tmp_path / "card.json")
 
 
 def test_what_a_card_cannot_state_is_left_out_and_said(caplog):
