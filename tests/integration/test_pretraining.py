@@ -2,15 +2,13 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from bundle.cli.main import main
 from bundle.networks.weights import load_encoder
-from tests.conftest import OVERLAY, ROOT, SMALL, with_full_paths
+from tests.conftest import OVERLAY, ROOT, SMALL, run_monai, with_full_paths
 from tests.integration.conftest import same
 
 pytestmark = pytest.mark.long
@@ -116,20 +114,14 @@ def test_a_resnet_trains_by_an_overlay_and_loads_by_its_path(tiny_phantom, tmp_p
     assert load_encoder(tmp_path / "best.pt").encoder.embedding_size == 32
 
 
-def test_the_plain_monai_command_trains(tiny_phantom, tmp_path):
-    command = [sys.executable, "-m", "monai.bundle", "run", "training"]
+def test_the_plain_monai_command_trains(tiny_phantom, tmp_path, capsys):
     configs = ["--config_file", "['configs/pretrain.yaml','configs/phantom.yaml']"]
     data = ["--dataset_dir", tiny_phantom, "--output_dir", tmp_path, "--weights", tmp_path / "best.pt"]
     small = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1,1,1,1]"]
-    run = subprocess.run(
-        [*command, *configs, *map(str, data), *small, "--epochs", "1", "--batch_size", "16", "--sigma", "scott"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+    size = ["--epochs", "1", "--batch_size", "16", "--sigma", "scott"]
+    run_monai("run", "training", *configs, *data, *small, *size)
     assert (tmp_path / "best.pt").is_file()
-    assert "val_loss" in run.stderr
+    assert "val_loss" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
