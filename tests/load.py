@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.training import engines
+from bundle import training
 
 ROOT = Path(__file__).parents[1]
 PEOPLE, SITES, SOURCES = 10_000, 40, 4
@@ -144,13 +144,13 @@ def epochs(phantom, folder):
 
     from bundle.cli.main import main
 
-    watch, run = Watch(), engines.run_remaining
+    watch, run = Watch(), training.run_remaining
 
     def watched_run(trainer):
         trainer.add_event_handler(Events.EPOCH_COMPLETED, watch.look)
         return run(trainer)
 
-    engines.run_remaining = watched_run
+    training.run_remaining = watched_run  # where the configs look for it
     network = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
     data = ["--dataset_dir", str(phantom), "--output_dir", str(folder), "--weights", str(folder / "best.pt")]
     size = ["--epochs", str(EPOCHS), "--batch_size", "16", "--cache_rate", "0"]
