@@ -6,10 +6,14 @@ read by all; nobody writes to it.
 
 import json
 import logging
+import multiprocessing
 import os
 import runpy
 import shutil
+import socket
 import sys
+import traceback
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,14 +25,11 @@ WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:  # before torch is imported, and for the processes that tests start: each worker has its share of cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // WORKERS)))
 
-# The files that take longest begin first, so that no worker ends with a long one while the others wait.
-FIRST = []
-
 
 def pytest_collection_modifyitems(items):
-    """Long files first; within a file and among all others the order stays."""
-    place = {name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0].removeprefix("tests/"), len(FIRST)))
+    """Files with most tests marked `long` begin, so that no worker ends with one of them while the others wait."""
+    long = Counter(item.path for item in items if item.get_closest_marker("long"))
+    items.sort(key=lambda item: -long[item.path])  # within a file the order stays
 
 
 def listing(folder):
@@ -93,6 +94,42 @@ def run_monai(*arguments, folder=ROOT):
         patch.setattr(sys, "argv", ["monai.bundle", *map(str, arguments)])
         patch.setattr(sys, "path", [*sys.path])
         runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+
+
+def forked(function, *arguments, processes=1):
+    """Call a function in processes of their own, which are copies of this one and so need not import torch again.
+
+    Several form a group of torch.distributed, as those that torchrun starts. What they say, where one fails, is the
+    reason.
+    """
+    import tempfile
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryFile("w+") as said:
+        fork = multiprocessing.get_context("fork").Process
+        group = [
+            fork(target=_work, args=(said, rank, processes, port, function, *arguments)) for rank in range(processes)
+        ]
+        for process in group:
+            process.start()
+        for process in group:
+            process.join()
+        said.seek(0)
+        assert [process.exitcode for process in group] == [0] * processes, said.read()[-3000:]
+
+
+def _work(said, rank, processes, port, function, *arguments):
+    if processes > 1:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(processes), RANK=str(rank))
+        os.environ.update(LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(processes))
+    try:
+        function(*arguments)
+    except BaseException:
+        said.write(traceback.format_exc())
+        said.flush()
+        raise
 
 
 @pytest.fixture(scope="session")

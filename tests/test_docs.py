@@ -48,7 +48,8 @@ def commands(page):
     for block, inline in re.findall(r"```bash\n(.*?)```|`(python -m [^`]*)`", text, re.DOTALL):
         lines = block.splitlines() if block else [inline]
         found += [words for line in lines if (words := shlex.split(line, comments=True))]
-    return [words for words in found if "…" not in words and "COMMAND" not in words]
+    mentions = (["python", "-m", "bundle"], ["yaware"])  # of the program, with no command
+    return [words for words in found if words not in mentions and not {"…", "COMMAND"} & set(words)]
 
 
 PAGES = [(page, words) for page in ("README.md", "clinicians.md") for words in commands(page)]
@@ -99,6 +100,7 @@ def run_monai(words, folder):
     in_this_process(*words[3:], *(NETWORK if "inference.json" in files else extra), folder=folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("page", "words"), PAGES, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in PAGES])
 def test_a_documented_command_runs(page, words, sandbox, monkeypatch):
     if words[0] in ELSEWHERE:

@@ -58,6 +58,7 @@ def earlier(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", RECORDS)
 def test_an_earlier_run_is_done_again_from_its_record(kind, earlier):
     given = {"pretrain": ["--weights", "new/pretrained.pt"], "train": ["--model", "new/model.pt"]}.get(kind, [])
@@ -67,6 +68,7 @@ def test_an_earlier_run_is_done_again_from_its_record(kind, earlier):
     assert "bundle.workflow" not in (earlier / "new/run.json").read_text()
 
 
+@pytest.mark.long
 def test_an_earlier_checkpoint_is_gone_on_from(earlier):
     small = ["--init_features", "4", "--growth_rate", "4", "--block_config", "[1,1,1]", "--batch_size", "8", *SIZE]
     places = ["--dataset_dir", "data", "--output_dir", "out/pretrain", "--weights", "new/pretrained.pt"]
@@ -75,6 +77,7 @@ def test_an_earlier_checkpoint_is_gone_on_from(earlier):
     assert not (earlier / "out/pretrain/earlier").exists(), "it began anew"
 
 
+@pytest.mark.long
 def test_an_earlier_cache_is_read_and_nothing_is_made_again(earlier):
     before = {path: path.stat().st_mtime_ns for path in (earlier / "out/cache/volumes").iterdir()}
     assert len(load_section(earlier / "out/cache/pretraining.json", "training", cached=True)) == 14
@@ -86,6 +89,7 @@ def test_an_earlier_cache_is_read_and_nothing_is_made_again(earlier):
     assert before == {path: path.stat().st_mtime_ns for path in (earlier / "out/cache/volumes").iterdir()}
 
 
+@pytest.mark.long
 def test_an_earlier_cache_is_filled_further_and_not_refused(earlier):
     assert main(["cache", "--datalist", "data/pretraining.json", "--output", "out/cache", "--workers", "0"]) == 0
     settings = json.loads((earlier / "out/cache/cache.json").read_text())

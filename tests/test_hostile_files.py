@@ -38,10 +38,10 @@ from bundle.scans.scan import read_scan
 from bundle.scans.volumes import VolumeError, read_volume, volume_fault
 from tests.fuzzing.targets import CACHED, GRID, TARGETS, attempt, brain, card, mutated, npy, record, soon, warm_up
 
-EACH = 400  # mutated files of each kind
+EACH = 250  # mutated files of each kind
 ROOT = Path(__file__).parents[1]
 logger = logging.getLogger(__name__)
-often = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,6 +60,7 @@ def tried(name, content):
 # Mutations of real files
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutated_files_are_read_or_refused(name, tmp_path, record_property):
     random, target, refused = np.random.default_rng(list(name.encode())), TARGETS[name], 0
@@ -81,6 +82,7 @@ def test_mutated_files_are_read_or_refused(name, tmp_path, record_property):
 # Any content
 
 
+@pytest.mark.long
 @often
 @given(st.binary(max_size=600))
 @pytest.mark.parametrize("name", TARGETS)
@@ -101,6 +103,7 @@ CELLS = st.one_of(
 )
 
 
+@pytest.mark.long
 @often
 @given(st.lists(st.one_of(WORDS, st.text(max_size=8)), max_size=8), st.lists(st.lists(CELLS, max_size=9), max_size=6))
 def test_a_table_of_any_columns_and_cells(columns, rows):
@@ -118,6 +121,7 @@ JSON = st.recursive(
 RECORDS = st.dictionaries(st.sampled_from([*CACHED, "label", "tiv", "metadata"]), JSON)
 
 
+@pytest.mark.long
 @often
 @given(st.dictionaries(st.sampled_from(["training", "validation", "test", "x"]), st.one_of(JSON, st.lists(RECORDS))))
 def test_a_datalist_of_any_json(content):
@@ -125,6 +129,7 @@ def test_a_datalist_of_any_json(content):
         tried(name, json.dumps(content).encode())
 
 
+@pytest.mark.long
 @often
 @given(st.dictionaries(st.sampled_from([*json.loads(card()), "sha256", "subjects", "made_by", "version"]), JSON))
 def test_a_card_of_any_json(entries):
@@ -136,6 +141,7 @@ FLOATS = st.floats(width=32)
 SHORTS = st.one_of(st.integers(-(2**15), 2**15 - 1), st.integers(0, 13), st.sampled_from([1, 1, 10, 12]))
 
 
+@pytest.mark.long
 @often
 @given(
     dims=st.lists(SHORTS, min_size=8, max_size=8),
@@ -158,6 +164,7 @@ def test_a_nifti_of_any_header(dims, kind, scale, sizes, codes, place, packed, d
     tried("nii.gz" if packed else "nii", gzip.compress(content, 1) if packed else content)
 
 
+@pytest.mark.long
 @often
 @given(
     st.one_of(
@@ -177,6 +184,7 @@ def test_an_array_of_any_header(dtype, shape, fortran, data):
 ARRAYS = npst.arrays(npst.scalar_dtypes(), npst.array_shapes(min_dims=0, max_dims=4, max_side=6))
 
 
+@pytest.mark.long
 @often
 @given(
     st.dictionaries(st.sampled_from(["embedding", "ages", "labels", "validation_labels", "healthy", "format"]), ARRAYS)
@@ -197,6 +205,7 @@ NAMES = st.one_of(
 SHAPES = st.lists(st.integers(0, 5), max_size=5)
 
 
+@pytest.mark.long
 @often
 @given(st.dictionaries(st.one_of(NAMES, st.integers()), st.one_of(SHAPES, JSON), max_size=8))
 def test_weights_of_any_names_and_shapes(entries):
@@ -210,6 +219,7 @@ def _is_shape(value):
     return all(type(n) is int and 0 <= n <= 5 for n in value)
 
 
+@pytest.mark.long
 @often
 @given(st.dictionaries(st.one_of(st.text(max_size=9), st.sampled_from(["epochs", "loss"]), st.integers()), JSON))
 def test_overlays_and_options_of_any_values(entries):
@@ -266,6 +276,7 @@ def bomb(first):
     return gzip.compress(first) + gzip.compress(bytes(2**24)) * 256
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["nii.gz", "mgz"])
 def test_what_unpacks_to_gigabytes_is_not_unpacked(name):
     content = bomb(gzip.decompress(TARGETS[name].seeds()[0]))
@@ -324,6 +335,7 @@ def test_weights_that_show_an_impossible_network_are_refused_at_once(entries, tm
         load_encoder(tmp_path / "x.pt")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [1e-3, 0.02])
 def test_tiny_voxels_are_not_resampled_to_terabytes(size, tmp_path):
     affine = np.diag([size, size, 1 / size**2, 1])

@@ -25,7 +25,7 @@ from bundle.prediction.table import _named
 from tests.conftest import ROOT
 from tests.fuzzing.targets import CACHED, DATALIST, TABLE, brain, card, npy
 
-often = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 # Pages
 
@@ -93,6 +93,7 @@ def content(text):
     }
 
 
+@pytest.mark.long
 @often
 @given(TEXT.filter(bool))
 @example("<script>alert(1)</script>")
@@ -290,6 +291,7 @@ def test_every_class_that_an_option_may_name_only_computes():
             assert not inspect.ismodule(found) or name == "F", f"{part}.{name}"  # nothing can be called by F itself
 
 
+@pytest.mark.long
 @often
 @given(st.recursive(st.text(max_size=8), lambda t: st.one_of(st.lists(t), st.dictionaries(st.text(max_size=8), t))))
 def test_what_passes_holds_no_expression(value):

@@ -9,5 +9,5 @@ from tests.load import cohort_steps, write_cohort
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as Linux tells it")
 def test_all_steps_take_everybody(tmp_path):
-    found = cohort_steps(write_cohort(tmp_path / "cohort", 500))
-    assert (found["records"], found["loaded"]) == (500, 350)
+    found = cohort_steps(write_cohort(tmp_path / "cohort", 200))
+    assert (found["records"], found["loaded"]) == (200, 140)

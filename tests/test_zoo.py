@@ -79,10 +79,12 @@ def test_every_shipped_file_is_small_enough():
     assert all((ROOT / name).stat().st_size <= LARGEST for name in listed)
 
 
+@pytest.mark.long
 def test_monai_verifies_the_networks_data():
     run_monai("verify_net_in_out", "network_def", *META, *INFERENCE)
 
 
+@pytest.mark.long
 def test_monai_exports_torchscript_with_the_metadata_inside(tmp_path):
     weights = ["--ckpt_file", "models/model.pt"]
     run_monai("ckpt_export", "network_def", "--filepath", tmp_path / "model.ts", *weights, *META, *INFERENCE)
@@ -92,6 +94,7 @@ def test_monai_exports_torchscript_with_the_metadata_inside(tmp_path):
     assert network(torch.zeros(1, 1, 40, 48, 40)).shape == (1, 2)
 
 
+@pytest.mark.long
 def test_monai_exports_onnx(tmp_path):
     pytest.importorskip("onnxscript")
     weights = ["--ckpt_file", "models/model.pt"]
@@ -109,12 +112,14 @@ print("LOADED", len(weights) == len(network.state_dict()), same, tuple(network(t
 """
 
 
+@pytest.mark.long
 def test_load_gives_the_network_from_any_folder(elsewhere, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", LOAD.format(name=NAME), str(elsewhere)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "LOADED True True (1, 2)" in done.stdout, done.stderr[-2000:]
 
 
+@pytest.mark.long
 def test_create_workflow_gives_datasets_and_networks(tiny_phantom, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     places = {"dataset_dir": str(tiny_phantom), "output_dir": str(tmp_path), "model": str(tmp_path / "model.pt")}
@@ -125,6 +130,7 @@ def test_create_workflow_gives_datasets_and_networks(tiny_phantom, monkeypatch, 
     assert train.check_properties() == []
 
 
+@pytest.mark.long
 def test_inference_properties_hold_for_the_shipped_classifier(tiny_phantom, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     places = {"dataset_dir": str(tiny_phantom / "alzheimer"), "output_dir": str(tmp_path)}
@@ -133,6 +139,7 @@ def test_inference_properties_hold_for_the_shipped_classifier(tiny_phantom, monk
     assert infer.check_properties() == []
 
 
+@pytest.mark.long
 def test_the_shipped_classifier_predicts(tiny_phantom, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     scan = next((tiny_phantom / "alzheimer").glob("*.nii.gz"))
@@ -141,6 +148,7 @@ def test_the_shipped_classifier_predicts(tiny_phantom, monkeypatch, tmp_path):
     assert "The model is a demonstration" in page
 
 
+@pytest.mark.long
 def test_the_package_runs_elsewhere(tiny_phantom, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert main(["package", "--output", str(tmp_path)]) == 0

@@ -39,6 +39,7 @@ def record(folder):
     return json.loads((folder / "run.json").read_text())
 
 
+@pytest.mark.long
 def test_a_pretraining_is_repeated_to_the_last_bit(pretrained, tmp_path):
     again = ["--output_dir", str(tmp_path), "--weights", str(tmp_path / "w.pt")]
     assert main(["pretrain", "--from-run", str(pretrained / "run.json"), *again]) == 0
@@ -57,6 +58,7 @@ def test_a_record_says_what_made_a_result(pretrained, tiny_phantom):
     assert str(ROOT) not in (pretrained / "run.json").read_text().replace(made_by["command"], "")
 
 
+@pytest.mark.long
 def test_a_classifier_and_its_test_are_repeated_to_the_last_bit(trained, tmp_path):
     model = ["--model", str(tmp_path / "model.pt")]
     assert main(["train", "--from-run", str(trained / "run.json"), "--output_dir", str(tmp_path), *model]) == 0
@@ -69,6 +71,7 @@ def test_a_classifier_and_its_test_are_repeated_to_the_last_bit(trained, tmp_pat
         assert (tmp_path / "test" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+@pytest.mark.long
 def test_a_probe_is_repeated_to_the_last_bit(pretrained, tiny_phantom, tmp_path):
     tasks = ["--tasks", f"{{bipolar: {tiny_phantom / 'bipolar.json'}}}", "--age_datalist", "null"]
     size = ["--sizes", "[10]", "--draws", "1", "--weights", str(pretrained / "w.pt")]
@@ -243,6 +246,7 @@ def test_elsewhere_nothing_is_checked_or_recorded(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_monai_refuses_before_training_and_records_what_it_runs(tiny_phantom, pretrained, tmp_path):
     places = ["--dataset_dir", tiny_phantom, "--output_dir", tmp_path, "--weights", tmp_path / "w.pt"]
     options = [*places, *SMALL, "--epochs", "1", "--batch_size", "16"]

@@ -221,6 +221,7 @@ def test_a_recipe_is_the_entry_and_all_it_refers_to(tmp_path):
     assert plain["preprocessing"] == read_config(PRETRAIN[0])["preprocessing"] != coarse["preprocessing"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, workers):
     datalist = make_cohort(tmp_path / "cohort", 40)
@@ -373,6 +374,7 @@ def pretrain(folder, output, *overlays):
     return main(["pretrain", "--config", "configs/phantom.yaml", *overlays, *places, *SMALL])
 
 
+@pytest.mark.long
 def test_pretraining_from_a_cache_is_pretraining(tiny_phantom, tmp_path, caplog):
     assert command(tiny_phantom / "pretraining.json", tmp_path / "cache", "--config", "configs/phantom.yaml") == 0
     assert pretrain(tiny_phantom, tmp_path / "plain") == 0

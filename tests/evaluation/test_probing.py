@@ -246,6 +246,7 @@ def test_paired_tests_find_a_difference_and_no_other():
     assert (tests["p_holm"] >= tests["p"]).all()
 
 
+@pytest.mark.long
 def test_paired_tests_are_wrong_about_as_often_as_they_say():
     tables = [comparison(0.0, seed=seed) for seed in range(20)]
     p_values = [probing.paired_tests(t[t["method"] != "better"])["p"].item() for t in tables]

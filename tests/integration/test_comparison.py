@@ -11,6 +11,8 @@ from bundle.cli.main import main
 from bundle.evaluation.plan import REFERENCES
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.long
+
 METHODS = {"y-Aware", "SimCLR", "from scratch", "y-Aware, fine-tuned", *REFERENCES}
 RUN = {
     "tasks": ["schizophrenia", "alzheimer"],

@@ -11,6 +11,8 @@ from monai.fl.utils.exchange_object import ExchangeObject
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.long
+
 SMALL = {"init_features": 8, "growth_rate": 4, "block_config": [1, 1, 1, 1], "num_workers": 0, "epochs": 9}
 PRETRAIN = ["configs/pretrain.yaml", "configs/phantom.yaml"]
 TRAIN = ["configs/train.json", "configs/task_alzheimer.yaml", "configs/phantom.yaml"]

@@ -1,9 +1,12 @@
 """Runs that are killed, again and again, end as if they never had been."""
 
+import contextlib
+import io
 import json
 import logging
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +16,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import OVERLAY, ROOT, SMALL, TASK
+from bundle.cli.main import main
+from tests.conftest import OVERLAY, ROOT, SMALL, TASK, forked
 from tests.integration.conftest import same
 from tests.integration.test_comparison import write_plan
 
@@ -182,8 +186,21 @@ def test_a_comparison_survives_kills(tiny_phantom, tmp_path):
         assert tables[0] == tables[1]
 
 
+def in_a_copy(command):
+    """What `Command(command, …).run()` does, without importing torch once more."""
+    environment = {"OMP_NUM_THREADS": "1"}
+
+    def run():
+        os.environ.update(environment)
+        torch.set_num_threads(1)
+        assert main(list(map(str, command[2:]))) == 0
+
+    forked(run)
+
+
+@pytest.mark.long
 def test_a_signal_saves_and_the_rest_is_the_same(tiny_phantom, tmp_path):
-    Command(pretraining(tiny_phantom, tmp_path / "straight", 8), tmp_path / "straight").run()
+    in_a_copy(pretraining(tiny_phantom, tmp_path / "straight", 8))
     stopped = Command(pretraining(tiny_phantom, tmp_path / "stopped", 8, "--resume"), tmp_path / "stopped")
     process = stopped.start()
     while b"Epoch[1]" not in stopped.said():
@@ -193,28 +210,28 @@ def test_a_signal_saves_and_the_rest_is_the_same(tiny_phantom, tmp_path):
     assert process.wait(PATIENCE) == 128 + signal.SIGTERM
     assert b"Go on with --resume" in stopped.said()
     assert b"Traceback" not in stopped.said()
-    stopped.run()
+    in_a_copy(stopped.command)
     compare_runs(tmp_path / "straight", tmp_path / "stopped", "checkpoint_8.pt", "encoder.pt")
 
 
-FULL = """
-import resource, signal, sys
-from bundle.cli.main import main
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing more fails as it does on a full disk
-resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-sys.exit(main(sys.argv[1:]))
-"""
+def on_a_full_disk(options, log):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing more fails as it does on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        status = main(list(map(str, options)))
+    log.write_text(said.getvalue())
+    assert status == 1
 
 
+@pytest.mark.long
 def test_a_full_disk_ends_a_run_with_a_sentence_and_loses_nothing(tiny_phantom, tmp_path):
     rate = ["--lr_scheduler", "{_target_: torch.optim.lr_scheduler.ConstantLR, optimizer: '@optimizer'}"]
-    Command(pretraining(tiny_phantom, tmp_path / "run", 2, *rate), tmp_path / "run").run()
+    in_a_copy(pretraining(tiny_phantom, tmp_path / "run", 2, *rate))
     before = {p: p.read_bytes() for p in (tmp_path / "run").glob("*.pt")}
     options = pretraining(tiny_phantom, tmp_path / "run", 4, "--resume", *rate)[2:]
-    run = [sys.executable, "-W", "ignore", "-c", FULL, *map(str, options)]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "\nerror: " in done.stderr
-    assert "the disk is full; free some space" in done.stderr.rpartition("error: ")[2]
+    forked(on_a_full_disk, options, tmp_path / "said")
+    said = (tmp_path / "said").read_text()
+    assert "error: " in said
+    assert "the disk is full; free some space" in said.rpartition("error: ")[2]
     assert {p: p.read_bytes() for p in (tmp_path / "run").glob("*.pt")} == before
     assert json.loads((tmp_path / "run" / "encoder.json").read_text())["epoch"] in (1, 2)

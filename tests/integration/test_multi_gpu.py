@@ -1,27 +1,29 @@
-"""Two processes on the CPU, started as a user starts them on two GPUs."""
+"""Two processes on the CPU; tests/zoo starts them with torchrun, as a user starts them on two GPUs."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 import torch
 
-from tests.conftest import OVERLAY, ROOT, TASK
+from tests.conftest import OVERLAY, SMALL, TASK, forked, run_monai
 
-SMALL = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
+pytestmark = pytest.mark.long
 
 
-def torchrun(files, *options, processes=2):
-    """Run a workflow of MONAI in several processes."""
-    run = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
-    run.append(f"--nproc_per_node={processes}")
+def command_of(files, *options):
     entry = "training" if "evaluate" not in files[-1] else "evaluating"
-    command = [*run, "-m", "monai.bundle", "run", entry, "--config_file", str(files), *SMALL, *map(str, options)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    return ["run", entry, "--config_file", str(files), *SMALL, *map(str, options)]
+
+
+def copies(processes, files, *options):
+    """Run a workflow of MONAI in copies of this process, which need not import torch again."""
+
+    def run():
+        torch.set_num_threads(1)
+        run_monai(*command_of(files, *options))
+
+    forked(run, processes=processes)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +36,7 @@ def places(tiny_phantom, tmp_path_factory):
 def trained_by_two(places, encoder):
     folder, options = places
     files = ["configs/train.json", TASK, OVERLAY, "configs/multi_gpu_train.json"]
-    done = torchrun(files, *options, "--weights", encoder, "--epochs", "2", "--batch_size", "4")
-    assert done.returncode == 0, done.stderr[-3000:]
+    copies(2, files, *options, "--weights", encoder, "--epochs", "2", "--batch_size", "4")
     return folder
 
 
@@ -49,8 +50,7 @@ def test_two_processes_train_one_classifier(trained_by_two):
 
 def test_two_processes_judge_everybody_once(trained_by_two, places, tiny_phantom):
     files = ["configs/train.json", "configs/evaluate.json", TASK, OVERLAY, "configs/multi_gpu_evaluate.json"]
-    done = torchrun(files, *places[1])
-    assert done.returncode == 0, done.stderr[-3000:]
+    copies(2, files, *places[1])
     table = pd.read_csv(trained_by_two / "predictions.csv")
     tested = json.loads((tiny_phantom / "alzheimer.json").read_text())["test"]
     assert table["participant_id"].tolist() == [r["participant_id"] for r in tested]
@@ -70,8 +70,7 @@ def pretrain(processes, phantom, folder, *more):
     files += ["configs/multi_gpu_pretrain.yaml"] if processes > 1 else []
     places = ["--dataset_dir", phantom, "--output_dir", folder, "--weights", folder / "encoder.pt"]
     options = ["--epochs", "2", "--growth_rate", "8", "--block_config", "[1, 1]", *more]
-    done = torchrun(files, *places, *options, processes=processes)
-    assert done.returncode == 0, done.stderr[-3000:]
+    copies(processes, files, *places, *options)
     weights = torch.load(folder / "encoder.pt", weights_only=True)
     return weights, json.loads((folder / "encoder.json").read_text())["validation"]
 

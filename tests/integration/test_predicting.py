@@ -19,6 +19,8 @@ from bundle.cli.model_commands import SOME_REFUSED
 from bundle.cohort.datalist import load_section
 from tests.conftest import ROOT, run_monai
 
+pytestmark = pytest.mark.long
+
 PATIENT = "probability_Alzheimer's disease"
 PLAIN = ["--explain", "none", "--report", "false"]
 

@@ -13,6 +13,8 @@ from bundle.networks.weights import load_encoder
 from tests.conftest import OVERLAY, ROOT, SMALL, with_full_paths
 from tests.integration.conftest import same
 
+pytestmark = pytest.mark.long
+
 
 def pretrain(phantom, folder, epochs, *more):
     data = ["--dataset_dir", str(phantom), "--output_dir", str(folder), "--weights", str(folder / "best.pt")]

@@ -15,6 +15,8 @@ from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.weights import load_encoder, save_weights
 from tests.conftest import OVERLAY, ROOT
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def probed(tiny_phantom, tmp_path_factory):

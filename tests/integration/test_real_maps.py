@@ -1,4 +1,4 @@
-"""Real grey-matter maps, from table to probe, with the paper's DenseNet121 at full size."""
+"""Real grey-matter maps, from table to probe, with the paper's DenseNet121; the slow test has them at full size."""
 
 import json
 
@@ -42,6 +42,7 @@ def probe(datalist, folder, size, draws):
     return pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "age.csv")
 
 
+@pytest.mark.long
 def test_datalist_of_all_maps(real_maps, tmp_path):
     datalist = make_datalist(real_maps, tmp_path / "datalist.json", ["training=0.6", "validation=0.2", "test=0.2"])
     records = [r for s in ("training", "validation", "test") for r in datalist[s]]
@@ -50,17 +51,20 @@ def test_datalist_of_all_maps(real_maps, tmp_path):
     assert all(19 <= r["age"] <= 55 for r in records)
 
 
-def test_a_few_steps_at_full_size(real_maps, tmp_path):
+@pytest.mark.long
+def test_a_few_steps_of_the_papers_network_at_a_coarse_resolution(real_maps, tmp_path):
     path = tmp_path / "datalist.json"
     datalist = make_datalist(real_maps, path, ["training=0.6", "validation=0.2", "test=0.2"])
-    keep(datalist, path, training=1, validation=1, test=1)
-    first = pretrain(path, tmp_path, 1, 2)
-    resumed = pretrain(path, tmp_path, 2, 2, "--resume")
-    assert (first["trainer"]["iteration"], resumed["trainer"]["iteration"]) == (1, 2)
+    keep(datalist, path, training=2, validation=1, test=1)
+    coarse = ["--config", "configs/resolution_4mm.yaml"]
+    first = pretrain(path, tmp_path, 1, 2, *coarse)
+    resumed = pretrain(path, tmp_path, 2, 2, *coarse, "--resume")
+    assert (first["trainer"]["iteration"], resumed["trainer"]["iteration"]) == (2, 4)
     assert resumed["network"]["encoder.features.conv0.weight"].shape == (64, 1, 7, 7, 7)
     assert not torch.equal(first["network"]["projector.output.weight"], resumed["network"]["projector.output.weight"])
 
 
+@pytest.mark.long
 def test_a_classifier_of_real_maps_at_a_coarse_resolution(real_maps, tmp_path):
     path = tmp_path / "depression.json"
     datalist = make_datalist(real_maps, path, ["training=0.75", "validation=0.0", "test=0.25"])

@@ -12,6 +12,8 @@ from bundle.cohort.overlap import fingerprints
 from bundle.metrics.classification import decisions, roc_auc
 from tests.conftest import ROOT, run, with_full_paths
 
+pytestmark = pytest.mark.long
+
 PATIENT = "probability_Alzheimer's disease"
 
 

@@ -73,6 +73,7 @@ def test_site_is_read_where_it_is_written_and_not_elsewhere():
         site_balanced_accuracy(readable, ["a"] * 92)
 
 
+@pytest.mark.long
 def test_bootstrap_interval_covers_the_true_auc_as_often_as_it_says():
     truth, covered = 0.7602, 0  # Φ(1 / √2)
     labels = np.repeat([0, 1], 60)

@@ -11,6 +11,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from bundle.phantom import cohort, model, tables
 from bundle.phantom.cohort import TASKS, VOLUMES, draw_factors, regional_volumes, render
 
+pytestmark = pytest.mark.long
+
 REGIONS = tables.REGIONS
 NAMES = list(REGIONS)
 MASS = np.bincount(model.PAIRING, model.shares())

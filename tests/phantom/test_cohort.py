@@ -103,6 +103,7 @@ def test_rendered_volumes_are_the_drawn_ones():
         assert grey.sum() / model.template(4.5).sum() == pytest.approx(person["total"], abs=0.001)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("resolution", [3.0, 1.5])
 def test_a_subject_is_the_same_at_another_resolution(resolution):
     for person in draw_factors("schizophrenia", 2, seed=2).to_dict("records"):
@@ -218,6 +219,7 @@ def test_a_phantom_with_other_settings_is_refused(small):
         make_phantom(folder, **SMALL, seed=7)
 
 
+@pytest.mark.long
 def test_an_interrupted_phantom_is_made_again(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt

@@ -68,6 +68,7 @@ def test_the_reconstruction_loss_is_the_mean_squared_error_of_both_views():
     assert ReconstructionLoss()(reconstruction, volumes).item() == pytest.approx((1 + 9) / 2)
 
 
+@pytest.mark.long
 def test_a_small_network_learns_to_reconstruct():
     torch.manual_seed(0)
     volumes = torch.nn.functional.interpolate(torch.randn(4, 1, 5, 5, 5), 32, mode="trilinear")  # smooth

@@ -387,6 +387,7 @@ def test_a_cohort_of_two_grids_is_refused(cohort, brain, tmp_path):
         profile([*cohort[:3], {"image": str(other)}])
 
 
+@pytest.mark.long
 def test_real_maps_pass_and_real_t1w_are_refused(real_maps):
     contract = Contract()
     for path in sorted(real_maps.glob("*.nii.gz"))[:6]:

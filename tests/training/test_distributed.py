@@ -95,7 +95,7 @@ def work(rank, world, folder):
 def found(request, tmp_path_factory):
     """What every process found."""
     world, folder = request.param, tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (world, folder), nprocs=world)
+    torch.multiprocessing.start_processes(work, (world, folder), nprocs=world, start_method="fork")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
 

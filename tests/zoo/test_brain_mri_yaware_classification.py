@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
 
@@ -54,6 +55,7 @@ def check_workflow(workflow, properties=True):
     workflow.finalize()
 
 
+@pytest.mark.long
 class TestBrainMriYawareClassification(unittest.TestCase):
     def setUp(self):
         set_determinism(0)

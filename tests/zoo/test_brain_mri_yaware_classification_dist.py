@@ -8,12 +8,15 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import pytest
+
 from tests.zoo.test_brain_mri_yaware_classification import ROOT, SMALL, made_up_datalist
 
 SINGLE = "configs/train.json"
 OVERLAY = "configs/multi_gpu_train.json"
 
 
+@pytest.mark.long
 class TestBrainMriYawareClassificationDist(unittest.TestCase):
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp())
