@@ -31,7 +31,7 @@ PLAIN = ["--explain", "none", "--report", "false"]
 WATCHED = """
 import json, resource, sys, time
 import bundle.pages, bundle.prediction, monai.engines
-from bundle.__main__ import main
+from bundle.cli.main import main
 load, loads = bundle.prediction.load_model, []
 def timed(*args, **kwargs):
     before = time.perf_counter()
