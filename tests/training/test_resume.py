@@ -9,6 +9,7 @@ from ignite.metrics import Average
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from bundle.training.engines import run_remaining
 from bundle.training.resume import EpochSampler, Resume, scalars
@@ -66,6 +67,12 @@ class Run:
 
 def weights(run):
     return torch.cat([p.detach().flatten() for p in run.network.parameters()])
+
+
+@pytest.fixture(autouse=True)
+def first_of_its_process(monkeypatch):
+    """TensorBoard numbers the files of a process, and reads those of one second by name: 10 before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def shown(folder):
