@@ -25,7 +25,7 @@ from bundle.prediction.table import _named
 from tests.conftest import ROOT
 from tests.fuzzing.targets import CACHED, DATALIST, TABLE, brain, card, npy
 
-often = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=70, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 # Pages
 
