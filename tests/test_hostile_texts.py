@@ -20,8 +20,8 @@ from bundle.networks import network_of
 from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.weights import save_weights
 from bundle.prediction import pictures
+from bundle.prediction.listing import _named
 from bundle.prediction.pages import TEMPLATES, render
-from bundle.prediction.table import _named
 from tests.conftest import ROOT
 from tests.fuzzing.targets import CACHED, DATALIST, TABLE, brain, card, npy
 

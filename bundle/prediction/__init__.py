@@ -1,5 +1,6 @@
 """From a scan to an answer: the table, maps, pages, and how far a scan is from the training."""
 
+from bundle.prediction.listing import list_scans
 from bundle.prediction.maps import Similarity
 from bundle.prediction.pages import check_choices, write_pages
 from bundle.prediction.table import (
@@ -8,7 +9,6 @@ from bundle.prediction.table import (
     PredictionTable,
     check_scans,
     count_refused,
-    list_scans,
     load_model,
     predict_and_embed,
 )

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from bundle.files import replacing, write_text
 from bundle.hints import nearest
-from bundle.metrics.classification import calibrated, reliability
 from bundle.networks.encoders import Classifier
 from bundle.prediction import pictures
+from bundle.prediction.answer import answer_of, decimals, model_facts, probability
 from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain
 from bundle.prediction.table import CheckedDataset, Model, PredictionTable
 from bundle.scans.contract import REFUSE, Examination
@@ -79,24 +79,6 @@ def render(template: str, content: Mapping[str, Any]) -> str:
     return environment.get_template(template).render(**content)
 
 
-def model_facts(model: Model) -> dict[str, Any]:
-    """What every page says of the model."""
-    card, classes = model.card, list(model.card["class_names"])
-    subjects, metrics = card.get("subjects", {}), card["validation"]
-    seen = f"{subjects.get('training', 'some')} training subjects"
-    facts = [
-        ("intended use", card.get("intended_use", "research only; not a medical device")),
-        ("classes", " / ".join(classes)),
-        ("task", card.get("task", "unknown")),
-        ("trained on", f"{seen}, {subjects.get('validation', 'some')} for validation"),
-        ("ROC-AUC on validation subjects", _decimals(metrics.get("val_auc"), 2)),
-        ("grid", str(Grid.from_card(card["contract"]["grid"])) if "contract" in card else "unknown"),
-        *((name.replace("_", " "), value) for name, value in model.columns.items()),
-    ]
-    known = {"facts": facts, "warning": card.get("warning", ""), "classes": " and ".join(classes), "trained_on": seen}
-    return {**known, "positive": classes[1]}
-
-
 def check_choices(method: str, target: str, model: Model) -> None:
     """Refuse what `write_pages` cannot do before anything is computed.
 
@@ -136,7 +118,7 @@ def _answered(
         "method": "" if found is None else method,
     }
     drawn["viewer"] = pictures.viewer(seen.volume, grid, found, "")
-    return {**drawn, "answer": _answer(row, record, model)}
+    return {**drawn, "answer": answer_of(row, record, model)}
 
 
 def _map(
@@ -176,33 +158,6 @@ def _save_map(found: NDArray[np.float32], grid: Grid, seen: Examination, path: P
         nib.save(image, temporary)
 
 
-def _answer(row: Mapping[str, Any], record: Mapping[str, Any], model: Model) -> dict[str, Any]:
-    name, metrics, embeddings = list(model.card["class_names"])[1], model.card["validation"], model.record.embeddings
-    raw = float(row[f"probability_{name}"])
-    own = float(row["calibrated_probability"])
-    validated = calibrated(model.record.probabilities, *model.record.calibration)
-    table = reliability(model.record.labels, validated)
-    answer: dict[str, Any] = {
-        "name": name,
-        "predicted": row["predicted"],
-        "raw": _probability(raw),
-        "calibrated": _probability(own),
-        "uncertainty": f"{row['uncertainty']:.2f}",
-        "threshold": _decimals(metrics["val_threshold"], 2),
-        "sensitivity": _percent(metrics.get("val_sensitivity")),
-        "specificity": _percent(metrics.get("val_specificity")),
-        "percentile": f"{row['distance_percentile']:.0f}",
-        "reliability": pictures.reliability(table, own, name),
-        "distance": pictures.position(embeddings.distances, float(row["distance"]), "distance"),
-    }
-    if np.isfinite(row["brain_age"]):
-        drawn = pictures.ages(embeddings.healthy_ages, row["brain_age"], embeddings.age_error, record["age"])
-        answer |= {"ages": drawn, "brain_age": f"{row['brain_age']:.0f}", "age_error": f"{embeddings.age_error:.0f}"}
-        answer["nearest"] = row["nearest_training_ages"].replace(" ", ", ")
-        answer["gap"] = f"{row['brain_age_gap']:+.0f}" if np.isfinite(row["brain_age_gap"]) else ""
-    return answer
-
-
 def _write_index(
     folder: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str], facts: Mapping[str, Any]
 ) -> None:
@@ -221,23 +176,10 @@ def _index_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iter
         "percentile": ("distance_percentile", 0),
     }
     for row, name in zip(rows, names, strict=True):
-        shown = {key: _decimals(row[column], digits) for key, (column, digits) in numbers.items()}
+        shown = {key: decimals(row[column], digits) for key, (column, digits) in numbers.items()}
         texts = {key: row[key] for key in ("participant_id", "verdict")}
-        texts["calibrated"] = "" if row["verdict"] == REFUSE else _probability(row["calibrated_probability"])
+        texts["calibrated"] = "" if row["verdict"] == REFUSE else probability(row["calibrated_probability"])
         texts["reason"], _, more = str(row["reasons"]).partition(" | ")
         texts["reason"] += " …" if more else ""
         texts["predicted"] = "" if row["verdict"] == REFUSE else row["predicted"]
         yield {**texts, **shown, "page": f"scans/{name}.html"}
-
-
-def _decimals(value: Any, digits: int) -> str:
-    return "" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
-
-
-def _probability(value: float) -> str:
-    """Two digits, and never certainty."""
-    return f"{value:.2f}" if 0.01 <= value <= 0.99 else ("below 0.01" if value < 0.01 else "above 0.99")
-
-
-def _percent(value: Any) -> str:
-    return "an unknown share" if value is None else f"{100 * value:.0f} %"

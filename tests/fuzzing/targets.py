@@ -31,7 +31,7 @@ from bundle.files import SECTIONS
 from bundle.networks import network_of
 from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
 from bundle.networks.weights import classifier_card, load_encoder, read_card, read_state_dict
-from bundle.prediction.table import list_scans
+from bundle.prediction.listing import list_scans
 from bundle.prediction.training_record import load_record
 from bundle.scans.contract import LEVELS, LIMITS, VERDICTS, Contract
 from bundle.scans.grid import Grid
