@@ -13,7 +13,7 @@ from bundle.training.engines import (
     run_remaining,
 )
 from bundle.training.handlers import BestWeights, PredictionWriter, SameBuffers, ViewEpoch, mlflow_store
-from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, RepresentationMonitor
+from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, ParticipantAUC, RepresentationMonitor
 from bundle.training.resume import EpochSampler, RandomState, Resume, scalars
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "GlobalLoss",
     "GradientCache",
     "OperatingPoint",
+    "ParticipantAUC",
     "PrecisionInferer",
     "PredictionWriter",
     "RandomState",
