@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 from bundle.cli.components import check_components
 from bundle.cli.run_record import RECORD, merged_as_written
 from bundle.cohort.datalist import load_section
-from bundle.cohort.splits import assert_disjoint
 from bundle.evaluation.comparison import Comparison
 from bundle.files import SECTIONS
 from bundle.networks.encoders import checkpointed_units
@@ -41,8 +41,10 @@ def preview(command: str, files: Sequence[Path], overrides: Mapping[str, Any]) -
     """
     config = merged_as_written(files, overrides)
     check_components(config)
+    config |= {name: value for name, value in {"cache_rate": 0.0, "num_workers": 0}.items() if name in config}
+    if "checks" in config:
+        ConfigParser(copy.deepcopy(config)).get_parsed_content("checks")
     parser = ConfigParser(config)
-    parser.update({name: value for name, value in {"cache_rate": 0.0, "num_workers": 0}.items() if name in config})
     rows = [("configs", ", ".join(map(str, files))), *_PREVIEWS[command](parser)]
     return as_text(rows)
 
@@ -84,7 +86,6 @@ def _training(parser: ConfigParser) -> Iterator[Row]:
     """Pretraining or fine-tuning."""
     get = parser.get_parsed_content
     sections = {"training": get("train#dataset#data"), "validation": get("validate#dataset#data")}
-    assert_disjoint(sections)
     yield "datalist", get("datalist")
     yield from ((name, counts(records)) for name, records in sections.items())
     steps, epochs, batch = len(get("train#dataloader")), get("epochs"), get("batch_size")

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from bundle.evaluation.features import Extractor, Images, ids_of, voxels, write_
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
 from bundle.evaluation.probing import Aged
-from bundle.evaluation.subjects import Subjects
+from bundle.evaluation.subjects import Pool, Subjects
 from bundle.files import write_json, write_text
 from bundle.networks.encoders import Encoder
 from bundle.networks.weights import load_encoder
@@ -78,11 +79,20 @@ class ProbeStudy:
         self.output_dir, self.note = Path(output_dir), note
         load_encoder(pretrained.weights, pretrained.encoder)
 
-    def run(self) -> None:
-        """Embed, probe, and write tables and figures."""
-        pools = self.subjects.pools()
-        for pool in pools:
+    def check(self) -> None:
+        """Refuse subjects who cannot be probed, or whom the encoder was pretrained on, before anything is written."""
+        for pool in self.pools:
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
+        self.subjects.of_age()
+
+    @cached_property
+    def pools(self) -> list[Pool]:
+        """The subjects of every task."""
+        return self.subjects.pools()
+
+    def run(self) -> None:
+        """Embed, probe, and write tables and figures; the subjects have been checked."""
+        pools = self.pools
         encoders = self._encoders()
         embedded: dict[str, list[Embedded]] = {method: [] for method in encoders}
         scores = []

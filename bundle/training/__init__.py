@@ -14,6 +14,7 @@ from bundle.training.engines import (
 )
 from bundle.training.handlers import BestWeights, PredictionWriter, SameBuffers, ViewEpoch, mlflow_store
 from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, ParticipantAUC, RepresentationMonitor
+from bundle.training.readiness import require_metadata, require_network, require_sections
 from bundle.training.resume import EpochSampler, RandomState, Resume, scalars
 
 __all__ = [
@@ -40,6 +41,9 @@ __all__ = [
     "mlflow_store",
     "parallel",
     "report_training",
+    "require_metadata",
+    "require_network",
+    "require_sections",
     "run_remaining",
     "scalars",
     "share_of",
