@@ -63,7 +63,7 @@ def test_metadata_that_a_method_can_use_or_does_not_read_are_taken(caplog):
 
 def test_a_network_deeper_than_its_volumes_is_refused():
     def network(blocks):
-        return ContrastiveNetwork(DenseNetEncoder(4, 4, blocks), 8, 8)
+        return ContrastiveNetwork(DenseNetEncoder(init_features=4, growth_rate=4, block_config=blocks), 8, 8)
 
     images = [{"image": torch.zeros(1, 24, 24, 24)}]
     fitting = network([1, 1])
