@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bundle.cli.components import check_components
 from bundle.cli.run_record import RECORD, merged_as_written
 from bundle.cohort.datalist import load_section
+from bundle.cohort.ids import person_of
 from bundle.cohort.splits import assert_disjoint
 from bundle.evaluation.comparison import Comparison
 from bundle.files import SECTIONS
@@ -153,7 +154,7 @@ _PREVIEWS: dict[str, Callable[[ConfigParser], Iterator[Row]]] = {
 
 def counts(records: Sequence[Mapping[str, Any]]) -> str:
     """How many images, subjects, sites and labels some records have."""
-    subjects, sites = ({r.get(name, "") for r in records} for name in ("participant_id", "site"))
+    subjects, sites = {person_of(r.get("participant_id")) for r in records}, {r.get("site", "") for r in records}
     labels = Counter(r.get("label", -1) for r in records)
     named = {0: "controls", 1: "patients"}
     diagnoses = ", ".join(f"{labels[label]} {name}" for label, name in named.items() if labels[label])

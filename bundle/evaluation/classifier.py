@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bundle.cohort.ids import person_of
 from bundle.evaluation import figures
 from bundle.files import write_json
 from bundle.metrics.classification import reliability
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 def report_evaluation(folder: str | Path, metrics: Mapping[str, float]) -> None:
     """Write `metrics.json` and `calibration.png` beside `predictions.csv`, and say the ROC-AUC with its interval."""
-    table = pd.read_csv(Path(folder) / "predictions.csv")
+    table = pd.read_csv(Path(folder) / "predictions.csv", converters={"participant_id": person_of})
     patient = str(table.filter(like="probability_").columns[1])
     people = table.groupby("participant_id").agg(label=("label", "max"), probability=(patient, "mean"))
     low, high = interval(bootstrap_auc(people["label"], people["probability"]))

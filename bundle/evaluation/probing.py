@@ -19,6 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from bundle.cohort.folds import Trial
+from bundle.cohort.ids import person_of
 from bundle.evaluation.features import COVARIATES, covariates
 from bundle.evaluation.products import PoolProducts, to_row_space
 from bundle.metrics.classification import roc_auc
@@ -183,7 +184,7 @@ def probe_diagnosis(
     """
     known = _known(records, adjust) if adjust else None
     table = pd.DataFrame({name: [r[name] for r in records] for name in ("participant_id", "session_id", "label")})
-    labels, groups = table["label"].to_numpy(), table["participant_id"].to_numpy()
+    labels, groups = table["label"].to_numpy(), table["participant_id"].map(person_of).to_numpy()
     divided = _divided(features, known, scaling)
 
     def scores_of(trial: Trial, parts: tuple[Array, Array]) -> Array:
@@ -222,9 +223,10 @@ def _known(records: Sequence[Mapping], names: Sequence[str]) -> Array:
 
 
 def by_participant(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per participant, trial and method: several sessions count once, by their mean score."""
+    """One row per person, trial and method: several sessions count once, by their mean score."""
     keys = [name for name in ("task", "method", "n", "draw", "participant_id") if name in scores]
-    return scores.groupby(keys, sort=False, as_index=False).agg(label=("label", "max"), score=("score", "mean"))
+    people = scores.assign(participant_id=scores["participant_id"].map(person_of))
+    return people.groupby(keys, sort=False, as_index=False).agg(label=("label", "max"), score=("score", "mean"))
 
 
 def draw_aucs(scores: pd.DataFrame) -> pd.DataFrame:

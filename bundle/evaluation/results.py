@@ -19,6 +19,8 @@ from bundle.metrics.classification import calibration_error, reliability
 from bundle.metrics.representation import OverallScaler
 from bundle.provenance import provenance
 
+AS_TEXT = {"participant_id": str, "session_id": str}  # as they were written: 007 is not 7, and NA is an id
+
 
 def write_results(plan: Plan) -> None:
     """Write everything that the runs of a plan show to its `output_dir`.
@@ -88,7 +90,7 @@ def _origin(plan: Plan) -> str:
 def collected_scores(plan: Plan) -> pd.DataFrame:
     """Scores of all methods in one table: log odds of every test image by the model of each trial."""
     probes = [
-        pd.read_csv(plan.folder(method, seed) / "probe" / "scores.csv", dtype={"session_id": str})
+        pd.read_csv(plan.folder(method, seed) / "probe" / "scores.csv", converters=AS_TEXT)
         for seed in plan.seeds
         for method in (*plan.pretexts, *REFERENCES)
     ]
@@ -103,7 +105,7 @@ def _network_scores(plan: Plan) -> Iterator[pd.DataFrame]:
             for task in plan.tasks:
                 for size in plan.sizes:
                     path = plan.folder(name, seed) / f"{task}_{size}" / "test" / "predictions.csv"
-                    table = pd.read_csv(path, dtype={"session_id": str})
+                    table = pd.read_csv(path, converters=AS_TEXT)
                     probability = table.filter(like="probability_").iloc[:, 1].clip(1e-6, 1 - 1e-6)
                     ids = table[["participant_id", "session_id", "label"]]
                     yield ids.assign(task=task, method=name, n=size, draw=draw, score=logit(probability))

@@ -8,7 +8,7 @@ import pytest
 
 from bundle.cli.main import main
 from bundle.cohort.audit import audit
-from bundle.cohort.duplicates import folded
+from bundle.cohort.ids import folded
 from bundle.cohort.overlap import fingerprints
 from bundle.cohort.participants import CohortError
 
