@@ -19,6 +19,7 @@ from bundle.cohort.datalist import load_section
 from bundle.evaluation.comparison import Comparison
 from bundle.files import SECTIONS
 from bundle.networks.encoders import checkpointed_units
+from bundle.people import person_of
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid
 from bundle.training.engines import PrecisionInferer
@@ -154,7 +155,7 @@ _PREVIEWS: dict[str, Callable[[ConfigParser], Iterator[Row]]] = {
 
 def counts(records: Sequence[Mapping[str, Any]]) -> str:
     """How many images, subjects, sites and labels some records have."""
-    subjects, sites = ({r.get(name, "") for r in records} for name in ("participant_id", "site"))
+    subjects, sites = {person_of(r.get("participant_id")) for r in records}, {r.get("site", "") for r in records}
     labels = Counter(r.get("label", -1) for r in records)
     named = {0: "controls", 1: "patients"}
     diagnoses = ", ".join(f"{labels[label]} {name}" for label, name in named.items() if labels[label])

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bundle.cohort.patterns import without_prefix
 from bundle.networks.weights import SCRATCH, read_card
+from bundle.people import person_of
 from bundle.scans.volumes import VolumeError, checked_volume, read_volume
 
 DIGEST_BYTES = 8  # 10⁵ scans collide with a probability of 3 · 10⁻¹⁰
@@ -95,8 +95,8 @@ def image_digests(records: Sequence[Mapping[str, Any]], workers: int = 4) -> tup
 
 
 def id_digest(record: Mapping[str, Any]) -> str:
-    """Digest of a participant id, with or without its BIDS prefix."""
-    return _hex(without_prefix("participant_id", str(record["participant_id"])).encode())
+    """Digest of the person that a participant id names, with or without its BIDS prefix."""
+    return _hex(person_of(record["participant_id"]).encode())
 
 
 def _digest_or_fault(record: Mapping[str, Any]) -> tuple[str, str]:

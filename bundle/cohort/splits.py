@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bundle.hints import nearest, quoted
+from bundle.people import person_of
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ def split_by_lists(records: Sequence[dict], lists: Mapping[str, Sequence[str]]) 
     """
     section_of: dict[str, str] = {}
     for section, ids in lists.items():
-        for person in (str(i).removeprefix("sub-") for i in ids):
+        for person in map(person_of, ids):
             other = section_of.setdefault(person, section)
             if other != section:
                 raise ValueError(f"Participant '{person}' is on the lists '{other}' and '{section}'.")
@@ -202,7 +203,7 @@ def assert_disjoint(sections: Mapping[str, Sequence[dict]]) -> None:
 
 
 def _person(record: Mapping[str, Any]) -> str:
-    person = str(record.get("participant_id") or "").removeprefix("sub-")
+    person = person_of(record.get("participant_id"))
     if not person:
         raise ValueError(
             f"The scan {record.get('image')} has no participant_id, so overlap between sections "

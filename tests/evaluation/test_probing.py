@@ -159,7 +159,7 @@ def test_sessions_of_a_participant_count_once_by_their_mean_score():
             "method": "m",
             "n": 10,
             "draw": 0,
-            "participant_id": ["a", "a", "b", "c"],
+            "participant_id": ["a", "sub-a", "b", "c"],
             "session_id": ["1", "2", "1", "1"],
             "label": [1, 1, 0, 0],
             "score": [0.0, 4.0, 1.0, 3.0],
