@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from bundle.cli.components import check_components
+from bundle.cli.run import stated_by_config
 from bundle.cli.run_record import RECORD, merged_as_written
 from bundle.cohort.datalist import load_section
 from bundle.evaluation.comparison import Comparison
@@ -44,7 +45,7 @@ def preview(command: str, files: Sequence[Path], overrides: Mapping[str, Any]) -
     check_components(config)
     config |= {name: value for name, value in {"cache_rate": 0.0, "num_workers": 0}.items() if name in config}
     if "checks" in config:
-        ConfigParser(copy.deepcopy(config)).get_parsed_content("checks")
+        ConfigParser({**copy.deepcopy(config), **stated_by_config(config, command)}).get_parsed_content("checks")
     parser = ConfigParser(config)
     rows = [("configs", ", ".join(map(str, files))), *_PREVIEWS[command](parser)]
     return as_text(rows)

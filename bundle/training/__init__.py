@@ -16,6 +16,7 @@ from bundle.training.handlers import BestWeights, PredictionWriter, SameBuffers,
 from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, ParticipantAUC, RepresentationMonitor
 from bundle.training.readiness import require_metadata, require_network, require_sections
 from bundle.training.resume import EpochSampler, RandomState, Resume, scalars
+from bundle.training.same_run import require_same_run
 
 __all__ = [
     "BestWeights",
@@ -43,6 +44,7 @@ __all__ = [
     "report_training",
     "require_metadata",
     "require_network",
+    "require_same_run",
     "require_sections",
     "run_remaining",
     "scalars",
