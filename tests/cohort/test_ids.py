@@ -47,7 +47,7 @@ def test_with_and_without_prefix_is_an_overlap_within_a_datalist(two):
 
 def test_with_and_without_prefix_is_an_overlap_between_datalists(two):
     found = audit(two / "first.json", [two / "second.json"], read_images=False)
-    assert [f.sentence for f in found if f.check == "overlap"][0].startswith("1 participant(s) are by participant id")
+    assert next(f.sentence for f in found if f.check == "overlap").startswith("1 participant(s) are by participant id")
     assert [f.severity for f in found if f.check == "overlap"] == ["error"]
 
 
