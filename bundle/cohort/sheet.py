@@ -114,7 +114,7 @@ def _of_windows(content: bytes, path: Path) -> str:
         raise CohortError(
             f"The table {path} cannot be read: it is neither UTF-8 nor Windows-1252; {_AGAIN}."
         ) from error
-    word = next(word for word in re.split(r"[\s,;|]+", text) if not word.isascii())
+    word = next((word for word in re.split(r"[ \t\r\n,;|]+", text) if not word.isascii()), "")
     logger.warning(
         "%s is not UTF-8 and was read as Windows-1252: one word is '%s'; if that is wrong, save the table as UTF-8",
         path,

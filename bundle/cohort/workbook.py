@@ -14,7 +14,8 @@ from openpyxl.worksheet.worksheet import Worksheet
 from bundle.cohort.participants import CohortError
 from bundle.hints import quoted
 
-LARGEST = 256 * 2**20  # bytes, unpacked: a small archive may unpack to anything
+LARGEST = 128 * 2**20  # bytes, unpacked: a small archive may unpack to anything
+MOST_CELLS = 5_000_000  # of a sheet, up to its last row and column: one cell may stand anywhere
 _ADVICE = "save the sheet as .csv or .tsv in UTF-8"
 
 
@@ -60,6 +61,12 @@ def _opened(path: Path, data_only: bool) -> Workbook:
 
 
 def _only_sheet(book: Workbook, path: Path) -> Worksheet:
+    for sheet in book.worksheets:
+        if sheet.max_row * sheet.max_column > MOST_CELLS:
+            raise CohortError(
+                f"The sheet '{sheet.title}' of {path} goes down to row {sheet.max_row} and column {sheet.max_column}, "
+                f"which is no table of participants; delete what lies far out, or {_ADVICE}."
+            )
     filled = [sheet for sheet in book.worksheets if any(_text(cell.value) for row in sheet.iter_rows() for cell in row)]
     if not filled:
         raise CohortError(f"The table {path} is empty; expected a header and one row per scan.")

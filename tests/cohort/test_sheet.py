@@ -40,6 +40,10 @@ def test_missing_values_are_empty_and_empty_rows_are_left_out(tmp_path):
     assert rows_of(table(tmp_path, text))[1:] == [["007", "25"], ["", "5"]]
 
 
+def test_a_space_that_only_windows_writes_is_a_space(tmp_path):
+    assert rows_of(table(tmp_path, b"participant_id,age\n1,\xa025\n"))[1:] == [["1", "25"]]
+
+
 @pytest.mark.parametrize("line", ["sep=;\n", '"sep=;"\n', "SEP=;\r\n"])
 def test_excels_line_about_the_separator_is_understood(tmp_path, line):
     assert rows_of(table(tmp_path, line.encode() + written(";"))) == ROWS
@@ -160,6 +164,9 @@ def test_an_archive_that_is_no_workbook_or_unpacks_to_anything_is_refused(tmp_pa
         archive.writestr("content.xml", "x")
     with pytest.raises(CohortError, match="is an archive and no Excel file"):
         read_table(tmp_path / "a.ods")
+    book[0].create_sheet("far")["XFD1048576"] = "x"
+    with pytest.raises(CohortError, match=r"The sheet 'far' .* goes down to row 1048576 and column 16384"):
+        book[1]()
     monkeypatch.setattr("bundle.cohort.workbook.LARGEST", 100)
     with pytest.raises(CohortError, match="unpacks to more than"):
         book[1]()
