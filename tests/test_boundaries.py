@@ -27,7 +27,7 @@ ROOMS = {
     "cli": {"scans", "networks", "metrics", "phantom", "pretext", "cohort", "training", "evaluation", "prediction"},
 }
 ONLY_IN = {  # a library: the files, or rooms, that may import it
-    "sklearn": {"metrics", "evaluation/probing", "prediction/training_record"},
+    "sklearn": {"metrics", "evaluation/probing", "prediction/training_record", "training/monitors"},
     "ignite": {"training", "prediction"},
     "monai.engines": {"training", "prediction/table"},
     "monai.bundle": {"cli", "evaluation/comparison"},

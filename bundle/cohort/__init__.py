@@ -1,7 +1,14 @@
 """Who takes part: tables, datalists, splits, and what makes results too good."""
 
 from bundle.cohort.cache import fill_cache, recipe_of_cache
-from bundle.cohort.datalist import load_section, load_sections, phantom_of, warning_of, write_datalist
+from bundle.cohort.datalist import (
+    load_section,
+    load_sections,
+    load_test_section,
+    phantom_of,
+    warning_of,
+    write_datalist,
+)
 from bundle.cohort.finding import Finding
 from bundle.cohort.folds import Trial, draw_trials, fold_trials, require_diagnoses, site_trials, with_validation
 from bundle.cohort.overlap import fingerprints, refuse_overlap
@@ -25,6 +32,7 @@ __all__ = [
     "hold_out_sites",
     "load_section",
     "load_sections",
+    "load_test_section",
     "phantom_of",
     "read_cohort",
     "read_table",

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 from monai.data import load_decathlon_datalist
 
-from bundle.cohort.participants import (
-    CohortError,
-)
+from bundle.cohort.participants import CohortError
 from bundle.files import SECTIONS, check_format, read_json, relative_to, write_text
 from bundle.hints import nearest, quoted
 
@@ -114,10 +112,13 @@ def load_sections(datalist: Path, cached: bool | None = None) -> dict[str, list[
     return {name: load_section(datalist, name, cached=cached) for name in names}
 
 
-# Rows
+def load_test_section(datalist: Path) -> list[dict]:
+    """The `test` section, of images or of cached volumes; empty where the datalist has none.
 
-
-# Datalist
+    Args:
+        datalist: the JSON file.
+    """
+    return load_section(Path(datalist), "test", cached=None) if "test" in read_object(Path(datalist)) else []
 
 
 def _written(record: Mapping[str, Any], path: Path) -> dict[str, Any]:

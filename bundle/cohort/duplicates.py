@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from bundle.cohort.finding import Finding
-from bundle.cohort.ids import folded, person_of
 from bundle.cohort.overlap import id_digest, image_digests
 from bundle.networks.weights import read_card
+from bundle.people import folded, person_of
 
 NAMED = 5  # of those concerned, in a sentence
 _SPLIT = "Split by participant again (`python -m bundle cohort`)."

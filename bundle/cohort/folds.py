@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bundle.cohort.ids import person_of
 from bundle.hints import quoted
+from bundle.people import person_of
 
 logger = logging.getLogger(__name__)
 

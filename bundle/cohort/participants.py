@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from bundle.cohort.ids import person_of, without_prefix
 from bundle.cohort.words import (
     CONTROL_WORDS,
     EXCLUDED_WORDS,
@@ -23,6 +22,7 @@ from bundle.cohort.words import (
     is_missing_code,
 )
 from bundle.hints import quoted
+from bundle.people import person_of, without_prefix
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bundle.cohort.ids import BIDS_PREFIXES, without_prefix
+from bundle.people import BIDS_PREFIXES, without_prefix
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _GLOB_TOKEN = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)

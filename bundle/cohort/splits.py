@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bundle.cohort.ids import folded, person_of
 from bundle.hints import nearest, quoted
+from bundle.people import folded, person_of
 
 logger = logging.getLogger(__name__)
 

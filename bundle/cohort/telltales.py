@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bundle.cohort.ids import person_of
 from bundle.metrics.associations import Association, by_level, by_number, cramers_v, cross_validated_number, presence_p
+from bundle.people import person_of
 
 PREFIX_LENGTHS = (1, 2, 3, 4)
 _WORD = re.compile(r"[^\W\d_]+|\d+")

@@ -169,12 +169,11 @@ class Comparison:
         """Write how well age and site are read from the embedding, and, of encoders, the embedding itself."""
         healthy = [load_section(self.plan.datalist("pretraining"), name) for name in ("training", "validation")]
         train, test = (features(records)[method] for records in healthy)
-        sites = [[r["site"] for r in records] for records in healthy]
-        accuracy = probing.probe_site(train, sites[0], test, sites[1])
+        accuracy = probing.probe_site(train, healthy[0], test, healthy[1])
         ids, embedding = pd.concat([p.ids for p in probed]), np.concatenate([p.features for p in probed])
         outside = ((ids["label"] == 0) & (ids["section"] == "test")).to_numpy()
-        ages = [r["age"] for r in healthy[0]]
-        error = float(probing.probe_age(method, train, ages, embedding[outside], ids["age"][outside])["mae"])
+        away = probing.Aged.of(embedding[outside], ids[outside].to_dict("records"))
+        error = float(probing.probe_age(method, probing.Aged.of(train, healthy[0]), away)["mae"])
         known = {"site_accuracy": accuracy, "age_mae": error, "openbhb_score": openbhb_score(accuracy, error)}
         write_json(folder / "knowledge.json", known)
         if method != VOXELS:

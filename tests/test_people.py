@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bundle.cohort import ids
+from bundle import people
 from bundle.cohort.audit import audit
 from bundle.cohort.datalist import load_section
 from bundle.cohort.folds import group_folds, nested_draws
@@ -19,7 +19,7 @@ from bundle.evaluation.classifier import report_evaluation
 
 
 def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(ids).failed == 0
+    assert doctest.testmod(people).failed == 0
 
 
 @pytest.fixture

@@ -1,8 +1,14 @@
-"""Who is meant by a participant id: what counts as the same person, and what only looks like it."""
+"""Who is one person, by their ids; and what counts each person once, however many scans they have."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 # BIDS writes these before an id in file names and, optionally, in tables.
 BIDS_PREFIXES = {"participant_id": "sub-", "session_id": "ses-"}
@@ -51,3 +57,34 @@ def folded(participant_id: object) -> str:
     """
     core = _PREFIX.sub("", person_of(participant_id).strip().casefold())
     return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"^(\d+)\.0$", r"\1", core))
+
+
+def person_codes(participant_ids: Sequence[Any]) -> NDArray[np.intp]:
+    """A number for each participant, in the order of their first scans; a scan without an id is a person of its own.
+
+    Shape:
+        output (scans,).
+
+    Example:
+        >>> person_codes(["sub-1", "2", "1"]).tolist()
+        [0, 1, 0]
+    """
+    names = [(person_of(name), -1) if person_of(name) else ("", row) for row, name in enumerate(participant_ids)]
+    return pd.factorize(pd.Series(names, dtype=object))[0]
+
+
+def mean_of_each(values: NDArray[np.float64], people: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The mean of each person's scans.
+
+    Args:
+        values: of the scans.
+        people: of `person_codes`.
+
+    Shape:
+        values (scans, …), people (scans,), output (persons, …).
+    """
+    if len(people) == (people.max(initial=-1) + 1):
+        return values  # a scan each
+    sums = np.zeros((people.max() + 1, *values.shape[1:]))
+    np.add.at(sums, people, values)
+    return sums / np.bincount(people).reshape(-1, *[1] * (values.ndim - 1))
