@@ -13,7 +13,8 @@ from bundle.cohort.finding import Finding
 from bundle.cohort.folds import Trial, draw_trials, fold_trials, require_diagnoses, site_trials, with_validation
 from bundle.cohort.overlap import fingerprints, refuse_overlap
 from bundle.cohort.packing import ReadStoredd
-from bundle.cohort.participants import CohortError, Problem, read_table
+from bundle.cohort.participants import CohortError, Problem
+from bundle.cohort.sheet import read_table
 from bundle.cohort.splits import assert_disjoint, hold_out_sites, split_by_column, split_by_participant
 from bundle.cohort.table import read_cohort, write_excluded
 

@@ -95,11 +95,12 @@ def load_section(
     return items
 
 
-def load_sections(datalist: Path) -> dict[str, list[dict]]:
+def load_sections(datalist: Path, cached: bool | None = None) -> dict[str, list[dict]]:
     """Read all sections that a datalist has, of images or of cached volumes, as `load_section` does.
 
     Args:
         datalist: the JSON file.
+        cached: see `load_section`.
 
     Raises:
         CohortError: as of `load_section`; and none of the sections is there.
@@ -108,7 +109,7 @@ def load_sections(datalist: Path) -> dict[str, list[dict]]:
     names = [name for name in SECTIONS if isinstance(content.get(name), list)]
     if not names:
         raise CohortError(f"The datalist {datalist} has none of the sections {quoted(SECTIONS)}.")
-    return {name: load_section(datalist, name, cached=None) for name in names}
+    return {name: load_section(datalist, name, cached=cached) for name in names}
 
 
 def load_test_section(datalist: Path) -> list[dict]:
