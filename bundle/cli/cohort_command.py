@@ -42,6 +42,12 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         "--shape", type=int, nargs=3, default=[121, 145, 121], help="expected voxels (default: 121 145 121)"
     )
     parser.add_argument(
+        "--regrid",
+        type=Path,
+        metavar="FOLDER",
+        help="bring images whose axes, offset or extent differ from most onto one grid, and keep them there",
+    )
+    parser.add_argument(
         "--skip-invalid", action="store_true", help="leave bad subjects out and list them in excluded.tsv"
     )
 
@@ -85,6 +91,7 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
         sex_values={k: _or_unknown(v) for k, v in _pairs(options.sex_values).items()} or None,
         expected_shape=options.shape,
         age_unit=options.age_unit,
+        regrid=options.regrid,
         workers=options.workers,
     )
     if problems and not options.skip_invalid:

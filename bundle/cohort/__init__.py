@@ -14,6 +14,7 @@ from bundle.cohort.folds import Trial, draw_trials, fold_trials, require_diagnos
 from bundle.cohort.overlap import fingerprints, refuse_overlap
 from bundle.cohort.packing import ReadStoredd
 from bundle.cohort.participants import CohortError, Problem
+from bundle.cohort.regrid import grid_of_cohort, require_grid
 from bundle.cohort.sheet import read_table
 from bundle.cohort.splits import assert_disjoint, hold_out_sites, split_by_column, split_by_participant
 from bundle.cohort.table import read_cohort, write_excluded
@@ -29,6 +30,7 @@ __all__ = [
     "fill_cache",
     "fingerprints",
     "fold_trials",
+    "grid_of_cohort",
     "hold_out_sites",
     "load_section",
     "load_sections",
@@ -39,6 +41,7 @@ __all__ = [
     "recipe_of_cache",
     "refuse_overlap",
     "require_diagnoses",
+    "require_grid",
     "site_trials",
     "split_by_column",
     "split_by_participant",

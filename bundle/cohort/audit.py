@@ -14,6 +14,7 @@ from bundle.cohort.confounds import confound_findings, name_findings
 from bundle.cohort.datalist import load_sections
 from bundle.cohort.duplicates import image_findings, overlap_findings, participant_findings, people, weights_findings
 from bundle.cohort.finding import Finding
+from bundle.cohort.regrid import grid_findings
 from bundle.files import write_json, write_text
 from bundle.hints import quoted
 
@@ -49,6 +50,8 @@ def audit(
     sections = {path: load_sections(path) for path in (datalist, *others)}
     table = people(sections[datalist], threads)
     findings = [*participant_findings(table), *image_findings(table)]
+    if read_images:
+        findings += grid_findings(sections[datalist], workers)
     for path in others:
         findings += overlap_findings(table, people(sections[path], threads), str(path))
     for path in weights:

@@ -27,6 +27,7 @@ from bundle.cohort.participants import (
 )
 from bundle.cohort.patterns import expand_pattern, find_images, pattern_fields
 from bundle.cohort.quantities import AGE_RANGE, ages, numbers
+from bundle.cohort.regrid import on_one_grid
 from bundle.cohort.sheet import read_table
 from bundle.files import relative_to, write_text
 from bundle.hints import nearest, quoted
@@ -48,6 +49,7 @@ def read_cohort(
     expected_shape: Sequence[int] | None = (121, 145, 121),
     age_range: tuple[float, float] = AGE_RANGE,
     age_unit: str = "",
+    regrid: Path | None = None,
     workers: int = 2,
 ) -> tuple[list[dict], list[Problem]]:
     """Read a table of participants, find the image of every row and check both.
@@ -63,6 +65,7 @@ def read_cohort(
         expected_shape: voxels along each axis; None accepts every 3D shape.
         age_range: lowest and highest plausible age, years.
         age_unit: see `ages`.
+        regrid: folder that receives images which lie on another grid than most, moved onto it; None: they are problems.
         workers: threads that read the images.
 
     Returns:
@@ -85,7 +88,7 @@ def read_cohort(
     diagnoses = labels(texts["label"], label_values, used.get("label", ""))
     known_ages = ages(texts["age"], age_range, age_unit, used.get("age", "age"))
     values, faults = _values(texts, known_ages, sexes(texts["sex"], sex_values), diagnoses)
-    values["image"], more = _checked_images(images, table, rows, expected_shape, workers)
+    values["image"], more = _checked_images(images, table, rows, expected_shape, regrid, workers)
     return _sorted_out(values, sorted(faults + more, key=lambda fault: fault[0]), table)
 
 
@@ -170,12 +173,16 @@ def _checked_images(
     table: Path,
     rows: Sequence[dict[str, str]],
     expected_shape: Sequence[int] | None,
+    regrid: Path | None,
     workers: int,
 ) -> tuple[list[str | None], Faults]:
     paths, faults = match_images(pattern, table, rows)
-    chosen = {i: Path(path) for i, path in enumerate(paths) if path is not None}
-    answers = volume_faults(list(chosen.values()), expected_shape, workers)
-    return paths, faults + [(i, fault) for i, fault in zip(chosen, answers, strict=True) if fault]
+    chosen = {i: path for i, path in enumerate(paths) if path is not None}
+    answers = volume_faults([Path(path) for path in chosen.values()], None if regrid else expected_shape, workers)
+    wrong = [(i, fault) for i, fault in zip(chosen, answers, strict=True) if fault]
+    readable = {i: path for i, path in chosen.items() if i not in dict(wrong)}
+    placed, elsewhere = on_one_grid(readable, expected_shape, regrid, workers)
+    return [placed.get(i, path) for i, path in enumerate(paths)], [*faults, *wrong, *elsewhere]
 
 
 def match_images(pattern: str, table: Path, rows: Sequence[dict[str, str]]) -> tuple[list[str | None], Faults]:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from bundle.cohort.datalist import phantom_of
 from bundle.cohort.overlap import refuse_overlap
+from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, probing
 from bundle.evaluation.features import Extractor, Images, ids_of, voxels, write_embedding
 from bundle.evaluation.pipeline import Probe, probe_pools
@@ -82,8 +83,10 @@ class ProbeStudy:
     def check(self) -> None:
         """Refuse subjects who cannot be probed, or whom the encoder was pretrained on, before anything is written."""
         for pool in self.pools:
+            require_grid(pool.records, f"the task {pool.task}", self.pretrained.weights)
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
-        self.subjects.of_age()
+        aged = [record for part in self.subjects.of_age() for record in part]
+        require_grid(aged, "the age probe", self.pretrained.weights)
 
     @cached_property
     def pools(self) -> list[Pool]:
