@@ -117,7 +117,7 @@ def _answered(
         _save_map(found, grid, seen, folder / "maps" / name)
         read = meaning(method, target, row["predicted"], _extent(grid))
         overlay = slices.Overlay.of(found, grid, read.unit, read.factor)
-        shown |= {"explanation": read.sentence, "map_file": f"../maps/{name}"}
+        shown |= {"explanation": read.sentence, "map_file": f"maps/{name}"}
     shown["brain"] = slices.drawn(seen.scan.volume, seen.scan.affine, overlay)
     return {**shown, "answer": answer_of(row, record, model)}
 

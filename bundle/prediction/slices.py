@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +36,7 @@ class Overlay:
     Attributes:
         values: On `GRID`, in `unit`; 0 outside the brain.
         unit: What the values are, in words.
-        threshold: Absolute values above it are coloured.
+        threshold: Absolute values from it on are coloured.
         strongest: The largest absolute value, at which the colours end.
     """
 
@@ -61,17 +60,29 @@ class Overlay:
         """
         brain = templates(GRID)["brain"] > 0.5
         values = np.where(brain, to_grid(found, grid.matrix, GRID), 0)
-        peak = float(np.abs(values).max())
-        values = values * (factor if factor is not None else 100 / (peak or 1))
-        strength = np.abs(values[brain])
-        return cls(values.astype(np.float32), unit, float(np.percentile(strength, COLOURED)), float(strength.max()))
+        peak = float(np.abs(values).max()) or 1.0
+        shares = (values / peak).round(4)  # so that a plateau, as coarse maps have, is one value
+        strongest = 100.0 if factor is None else factor * peak
+        threshold = float(np.percentile(np.abs(shares[brain]), COLOURED)) * strongest
+        return cls((shares * strongest).astype(np.float32), unit, threshold, strongest)
 
     @property
     def place(self) -> tuple[float, float, float]:
-        """Where the map is strongest, mm."""
-        index = np.unravel_index(np.abs(self.values).argmax(), self.values.shape)
+        """Where the map is strongest, mm; the middle one of several such places."""
+        strength = np.abs(self.values)
+        places = np.argwhere(strength == strength.max())
+        index = places[np.square(places - places.mean(0)).sum(1).argmin()]
         x, y, z = (GRID.matrix @ [*index, 1])[:3]
         return float(x), float(y), float(z)
+
+    @property
+    def is_coloured(self) -> NDArray[np.bool_]:
+        """Which voxels are coloured."""
+        return self._is_strong(self.values)
+
+    def _is_strong(self, values: Volume) -> NDArray[np.bool_]:
+        strength = np.abs(values)
+        return (strength > 0) & (strength >= self.threshold * (1 - 1e-6))
 
     @property
     def is_signed(self) -> bool:
@@ -82,7 +93,7 @@ class Overlay:
         """RGBA of values in `unit`; what is not coloured is transparent."""
         strength = (np.abs(values) - self.threshold) / ((self.strongest - self.threshold) or 1)
         coloured = np.where((values < 0)[..., None], COLD(strength.clip(0, 1)), WARM(strength.clip(0, 1)))
-        coloured[..., 3] = OPACITY * (np.abs(values) > self.threshold)
+        coloured[..., 3] = OPACITY * self._is_strong(values)
         coloured[coloured[..., 3] == 0] = 0
         return (coloured * 255).round().astype(np.uint8)
 
@@ -145,7 +156,7 @@ def _tile(brain: Pixels, axis: int, index: int) -> str:
     picture = _plane(brain, axis, index).copy()
     if axis != 2:
         rows = [len(picture) - 1 - _indices((0, 0, z))[2] for z in HEIGHTS]
-        picture[rows, ::4] = 190
+        picture[rows, ::6] = 150
     picture[-5:-3, 4 : 4 + BAR] = 255
     return _data_uri(picture, quality=75)
 
@@ -172,14 +183,26 @@ def _viewer(place: tuple[float, float, float]) -> dict[str, Any]:
     return {"axes": axes, "step": STEP, "columns": SPRITE_COLUMNS, "bar": BAR}
 
 
-def _bar(overlay: Overlay) -> Mapping[str, Any]:
+def _bar(overlay: Overlay) -> dict[str, Any]:
     """The colours of a map's values, with its threshold and its ends in words."""
     low = -overlay.strongest if overlay.is_signed else 0.0
     values = np.linspace(low, overlay.strongest, 320, dtype=np.float32)[None].repeat(12, axis=0)
     colours = _blended(np.full((*values.shape, 3), 90, np.uint8), overlay.colours(values))
-    ends = {"low": f"{low:+.2g}" if low else "0", "high": f"{overlay.strongest:{'+' if low else ''}.2g}"}
-    known = {"image": _data_uri(colours, lossless=True), "unit": overlay.unit, "threshold": f"{overlay.threshold:.2g}"}
-    return {name: text.replace("-", "−") for name, text in ends.items()} | {**known, "signed": overlay.is_signed}
+    sign = "±" if overlay.is_signed else ""
+    brain = np.count_nonzero(templates(GRID)["brain"] > 0.5)
+    return {
+        "image": _data_uri(colours, lossless=True),
+        "low": f"−{_digits(overlay.strongest)}" if overlay.is_signed else "0",
+        "high": ("+" if overlay.is_signed else "") + _digits(overlay.strongest),
+        "threshold": sign + _digits(overlay.threshold),
+        "share": f"{100 * np.count_nonzero(overlay.is_coloured) / brain:.0f} %",
+        "unit": overlay.unit,
+    }
+
+
+def _digits(value: float) -> str:
+    """Two digits that count, without powers of ten."""
+    return np.format_float_positional(value, precision=2, fractional=False, trim="-")
 
 
 def _data_uri(picture: Pixels, **encoding: Any) -> str:

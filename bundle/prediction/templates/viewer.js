@@ -16,7 +16,7 @@ async function start() {
   const [scan, map] = await Promise.all([...viewer.querySelectorAll("img.sprite")].map(read));
   const sliders = [...viewer.querySelectorAll("input[type=range]")];
   const canvases = [...viewer.querySelectorAll("canvas")];
-  const outputs = [...viewer.querySelectorAll(".plane output")];
+  const outputs = [...viewer.querySelectorAll(".planes output")];
   const toggle = viewer.querySelector("input[type=checkbox]");
   const lows = sliders.map((slider) => Number(slider.min));
   const size = sliders.map((slider, i) => Math.round((Number(slider.max) - lows[i]) / step) + 1);
