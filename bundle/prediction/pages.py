@@ -172,7 +172,16 @@ def _write_index(
     scans = list(_index_rows(rows, names))
     write_text(
         folder / "index.html",
-        render("index.html", {"title": "Predictions", "counts": counts, "scans": scans, "model": facts, "verdicts": list(verdicts.index)}),
+        render(
+            "index.html",
+            {
+                "title": "Predictions",
+                "counts": counts,
+                "scans": scans,
+                "model": facts,
+                "verdicts": list(verdicts.index),
+            },
+        ),
     )
 
 

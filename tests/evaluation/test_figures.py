@@ -77,7 +77,9 @@ def test_nothing_is_cut_however_long_names_are(kind, summary, tmp_path, monkeypa
     many = summary[summary["task"] == "bipolar"].assign(task=LONG)
     many = pd.concat([many[many["method"] == "y-Aware"].assign(method=f"{i} {LONG}") for i in range(7)])
     curve = pd.DataFrame({"predicted": [0.2, 0.7], "observed": [0.3, 0.6], "n": [40, 60]})
-    table = pd.DataFrame({"x": [0, 1], "y": [2, 0], "age": [20.0, 50.0], "site": ["a", "b"], "diagnosis": [LONG, "$a$"]})
+    table = pd.DataFrame(
+        {"x": [0, 1], "y": [2, 0], "age": [20.0, 50.0], "site": ["a", "b"], "diagnosis": [LONG, "$a$"]}
+    )
     if kind == "curves":
         figures.learning_curves(tmp_path / "x.png", many, {}, LONG)
     elif kind == "calibration":

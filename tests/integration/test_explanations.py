@@ -90,7 +90,7 @@ def test_maps_find_what_the_disease_changed(model):
             other = explain(replace(question, network=randomised(question.network)), volume)
             hit, auc = scores(found, changed, brain)
             rows.append((question.method, target, hit, auc, correlation(np.abs(found), np.abs(other))))
-    columns = ["method", "explained", "pointing game", "ROC-AUC of voxels", " to maps of random weights"]
+    columns = ["method", "explained", "pointing game", "ROC-AUC of voxels", "likeness to maps of random weights"]
     table = pd.DataFrame(rows, columns=columns).groupby(columns[:2], sort=False).mean()
     assert len(table) == len(METHODS) * len(TARGETS) + 1
     assert table["ROC-AUC of voxels"].between(0, 1).all()

@@ -6,7 +6,7 @@ async function read(image) {
   await image.decode();
   const sheet = document.createElement("canvas");
   [sheet.width, sheet.height] = [image.naturalWidth, image.naturalHeight];
-  const context = sheet.getContext("2d");
+  const context = sheet.getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);
   return context.getImageData(0, 0, sheet.width, sheet.height);
 }
@@ -16,7 +16,7 @@ async function start() {
   const [scan, map] = await Promise.all([...viewer.querySelectorAll("img.sprite")].map(read));
   const sliders = [...viewer.querySelectorAll("input[type=range]")];
   const canvases = [...viewer.querySelectorAll("canvas")];
-  const outputs = [...viewer.querySelectorAll(".planes output")];
+  const texts = [...viewer.querySelectorAll(".at")];
   const toggle = viewer.querySelector("input[type=checkbox]");
   const lows = sliders.map((slider) => Number(slider.min));
   const size = sliders.map((slider, i) => Math.round((Number(slider.max) - lows[i]) / step) + 1);
@@ -60,9 +60,9 @@ async function start() {
     const place = voxels();
     sliders.forEach((slider, axis) => {
       const mm = Number(slider.value);
-      outputs[axis].textContent = `${String(mm).replace("-", "−")} mm`;
+      texts[axis].textContent = `${String(mm).replace("-", "−")} mm`;
       slider.ariaValueText = `${Math.abs(mm)} millimetres ${mm === 0 ? "" : ways[axis][mm < 0 ? 0 : 1]}`.trim();
-      canvases[axis].ariaLabel = `${canvases[axis].dataset.plane} slice at ${outputs[axis].textContent}`;
+      canvases[axis].ariaLabel = `${canvases[axis].dataset.plane} slice at ${texts[axis].textContent}`;
       draw(axis, place);
     });
   }
@@ -80,6 +80,7 @@ async function start() {
   toggle?.addEventListener("input", update);
   update();
   viewer.hidden = false;
+  document.querySelector(".instead").remove();
 }
 
 if (viewer) start();
