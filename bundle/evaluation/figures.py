@@ -191,7 +191,7 @@ def _scatter_groups(axes: Axes, table: pd.DataFrame, column: str, labelled: bool
 
 
 def _legend(figure: Figure, order: Sequence[str], markerscale: float = 1) -> None:
-    """One legend for all panels, below them, in as many columns as the figure is wide; the figure grows by its height."""
+    """One legend for all panels, below them, in as many columns as fit; a figure grows where it is high."""
     found = {
         name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
     }
