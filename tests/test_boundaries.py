@@ -31,7 +31,7 @@ ONLY_IN = {  # a library: the files, or rooms, that may import it
     "ignite": {"training", "prediction"},
     "monai.engines": {"training", "prediction/table"},
     "monai.bundle": {"cli", "evaluation/comparison"},
-    "matplotlib": {"prediction/pictures", "evaluation/figures"},
+    "matplotlib": {"prediction/pictures", "prediction/slices", "evaluation/figures"},
     "openpyxl": {"cohort/workbook"},
 }
 UNSAFE = {
