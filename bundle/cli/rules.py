@@ -81,6 +81,7 @@ def _is_point(value: Any) -> bool:
 
 ABOVE_ZERO, FROM_ZERO = number(0, without_low=True), number(0)
 SHARE = number(0, 1)
+TEMPERATURE = number(1e-3, 1e2)  # as the losses say, which are made later
 COUNT, SEED = whole(1), whole(0, SEED_LIMIT)
 NULL = Rule("null", lambda v: v is None)
 MAPPING = Rule("a mapping", lambda v: isinstance(v, Mapping))
@@ -96,7 +97,7 @@ OPTIONS: dict[str, Rule] = {
     "batch_size": COUNT,
     "micro_batch": either(COUNT, NULL),
     "sigma": either(one_of("scott", "silverman"), ABOVE_ZERO),
-    "temperature": ABOVE_ZERO,
+    "temperature": TEMPERATURE,
     "learning_rate": ABOVE_ZERO,
     "head_learning_rate": ABOVE_ZERO,
     "weight_decay": FROM_ZERO,
@@ -164,7 +165,7 @@ ARGUMENTS: dict[str, Rule] = {
     "batch_size": COUNT,
     "num_workers": whole(0),
     "cache_rate": SHARE,
-    "temperature": ABOVE_ZERO,
+    "temperature": TEMPERATURE,
     "lr": ABOVE_ZERO,
     "weight_decay": FROM_ZERO,
     "step_size": COUNT,
