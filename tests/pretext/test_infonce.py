@@ -212,10 +212,10 @@ def test_an_implausible_temperature_is_refused_when_the_loss_is_made(temperature
 
 
 def test_a_misspelt_choice_gets_the_nearest_name():
-    with pytest.raises(ValueError, match="`normalize` cannot be 'colum'; did you mean 'column'"):
-        YAwareInfoNCE(age_kernel(), normalize="colum")
-    with pytest.raises(ValueError, match="`form` cannot be 'relesed'; did you mean 'released'"):
-        ThresholdInfoNCE(age_kernel(), form="relesed")
+    with pytest.raises(ValueError, match="`normalize` cannot be 'columns'; did you mean 'column'"):
+        YAwareInfoNCE(age_kernel(), normalize="columns")
+    with pytest.raises(ValueError, match="`form` cannot be 'release'; did you mean 'released'"):
+        ThresholdInfoNCE(age_kernel(), form="release")
     with pytest.raises(ValueError, match="`form` cannot be 'x'; there is 'paper', 'released'"):
         exponential_infonce(torch.zeros(8, 4), torch.eye(4), form="x")
 
