@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -78,8 +79,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically, indented, with a final newline."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    """Write a JSON file atomically, indented, with a final newline; null stands for a number that is not finite.
+
+    JSON has no NaN and no infinity: other software could not read the file.
+    """
+    write_text(path, json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def without_nan(content: Any) -> Any:
+    """The content of a JSON file with None in place of every NaN and infinity, at any depth.
+
+    Example:
+        >>> without_nan({"age_mae": float("nan"), "layers": [6, 12]})
+        {'age_mae': None, 'layers': [6, 12]}
+    """
+    if isinstance(content, Mapping):
+        return {name: without_nan(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def read_json(path: Path, what: str = "") -> Any:

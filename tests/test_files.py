@@ -5,7 +5,7 @@ import signal
 import pytest
 import torch
 
-from bundle.files import replacing, write_text
+from bundle.files import read_json, replacing, write_json, write_text
 from bundle.networks.weights import save_weights
 from tests.conftest import forked
 
@@ -68,3 +68,16 @@ def test_a_read_only_disk_is_said(tmp_path, monkeypatch):
 def test_other_errors_stay_what_they_are(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "table.csv"):
         raise FileNotFoundError("elsewhere")
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    nan, path = float("nan"), tmp_path / "a.json"
+    write_json(path, {"mae": nan, "interval": [-float("inf"), (0.5, nan)], "per": {"site": nan}, "name": "NaN", "n": 3})
+    assert read_json(path) == {
+        "mae": None,
+        "interval": [None, [0.5, None]],
+        "per": {"site": None},
+        "name": "NaN",
+        "n": 3,
+    }
+    assert "NaN," not in path.read_text().replace('"NaN"', "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import logging
+import math
 import os
 import re
 import sys
@@ -54,8 +55,17 @@ def write_record(folder: str | Path, kind: str, config: Mapping[str, Any]) -> Pa
     made_by = provenance(config.get("seed", 0), {"kind": kind, "inputs": inputs})
     path = Path(folder) / RECORD
     own = {name: value for name, value in config.items() if name not in (MADE_BY, "_meta_")}
-    write_json(path, {MADE_BY: made_by, **own})
+    write_json(path, {MADE_BY: made_by, **_as_text(own)})
     return path
+
+
+def _as_text(content: Any) -> Any:
+    """A config with an expression in place of every NaN and infinity, which JSON cannot say."""
+    if isinstance(content, Mapping):
+        return {name: _as_text(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_as_text(value) for value in content]
+    return f"$float('{content}')" if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def read_record(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -122,7 +122,9 @@ def collected_knowledge(plan: Plan) -> pd.DataFrame:
         for seed in plan.seeds:
             path = plan.folder(method, seed) / "probe" / "knowledge.json"
             if path.is_file():
-                rows.append({"method": method, "seed": seed, **json.loads(path.read_text(encoding="utf-8"))})
+                known = json.loads(path.read_text(encoding="utf-8"))
+                found = {name: np.nan if value is None else value for name, value in known.items()}
+                rows.append({"method": method, "seed": seed, **found})
     return pd.DataFrame(rows)
 
 

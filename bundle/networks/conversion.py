@@ -32,6 +32,7 @@ class Conversion:
     Attributes:
         kind: what the file holds.
         layout: whose names the tensors have.
+        prefix: what stands before the names of the encoder's tensors.
         parallel: whether names carry the `module.` of a parallel wrapper.
         loaded: number of the encoder's tensors, all of which were found.
         left_out: names of tensors that belong to no encoder.
@@ -40,6 +41,7 @@ class Conversion:
 
     kind: str
     layout: str
+    prefix: str
     parallel: bool
     loaded: int
     left_out: tuple[str, ...]
@@ -48,6 +50,7 @@ class Conversion:
     def __str__(self) -> str:
         """One sentence."""
         wrapper = ", of a parallel wrapper" if self.parallel else ""
+        wrapper += f", its names beginning with `{self.prefix}`" if self.prefix not in ("", "encoder.") else ""
         left = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         return (
             f"{self.kind} in {self.layout}{wrapper}: all {self.loaded} tensors of the encoder → {self.weights}{left}."
@@ -67,14 +70,15 @@ def convert_weights(path: Path, output: Path) -> Conversion:
         ValueError: when the file holds pickled objects, is damaged, matches no encoder, or would be overwritten.
     """
     content = read_state_dict(path)
-    names = [name.removeprefix("module.").removeprefix("encoder.") for name in content]
     target = output / f"{path.stem}.pt"
     if target.exists() and target.samefile(path):
         raise ValueError(f"{path} would be overwritten by its own conversion; give another --output.")
     report = load_encoder(path)
+    names = [name.removeprefix("module.").removeprefix(report.prefix) for name in content]
     conversion = Conversion(
         kind=_kind(names),
         layout=_layout(names),
+        prefix=report.prefix,
         parallel=any(name.startswith("module.") for name in content),
         loaded=len(report.loaded),
         left_out=report.ignored,
@@ -99,7 +103,13 @@ def _kind(names: list[str]) -> str:
 def _card(path: Path, conversion: Conversion, content: Mapping[str, Tensor]) -> dict[str, object]:
     return {
         "kind": "encoder",
-        "converted_from": {"file": path.name, "sha256": sha256(path), "tensors": len(content), "kind": conversion.kind},
+        "converted_from": {
+            "file": path.name,
+            "sha256": sha256(path),
+            "tensors": len(content),
+            "kind": conversion.kind,
+            "prefix": conversion.prefix,
+        },
         "licence": "that of the file it was converted from; ask its authors where none is stated",
         "preprocessing": "that of the file it was converted from; for the paper's file, configs/published_recipe.yaml",
         "intended_use": "research only; not a medical device",

@@ -7,6 +7,7 @@ compute are taken, with plain values; the two expressions that our own configs u
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,4 +110,4 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
         return depth < 3 and len(value) <= 100 and all(_is_plain(item, depth + 1) for item in value)
     if isinstance(value, str):
         return len(value) <= 100 and not value.startswith(("$", "@", "%"))
-    return value is None or isinstance(value, (bool, int, float))
+    return value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.files import read_json, replacing, sha256, write_json
+from bundle.files import read_json, replacing, sha256, without_nan, write_json
 from bundle.networks.cards import CARD_FORMAT, NETWORK, check_card
 from bundle.networks.encoders import Encoder, densenet_options, encoder_of, freeze
+from bundle.networks.names import HEAD, listed, prefix_of, refuse_mismatch, split
 from bundle.networks.preprocessing import Steps, require_preprocessing
 
 STORAGES = {"float32": torch.float32, "float16": torch.float16}
 SCRATCH = "scratch"  # in place of a file: start from random weights
-HEAD = ("class_layers.", "features.norm5.")  # of MONAI's DenseNet; no encoder has them
-LISTED = 5  # names of tensors in a sentence
-PROJECTOR = {"projector.hidden.": "hidden_representation.", "projector.output.": "head_projection."}  # ours: released
 logger = logging.getLogger(__name__)
 
 
@@ -35,17 +32,21 @@ class LoadReport:
         path: of the file.
         loaded: names of the encoder's tensors, all of which were loaded.
         ignored: names of tensors in the file that belong to no encoder, such as a projector's.
+        prefix: what stands before the encoder's names in the file, such as `encoder.`.
     """
 
     encoder: Encoder
     path: Path
     loaded: tuple[str, ...]
     ignored: tuple[str, ...]
+    prefix: str = ""
 
     def __str__(self) -> str:
         """One sentence for the log."""
-        ignored = f"; ignored: {_listed(self.ignored)}" if self.ignored else ""
-        return f"{self.path}: {len(self.loaded)} of {len(self.encoder.state_dict())} encoder tensors loaded{ignored}."
+        ignored = f"; ignored: {listed(self.ignored)}" if self.ignored else ""
+        before = "" if self.prefix in ("", "encoder.") else f", whose names begin with `{self.prefix}`"
+        count = f"{len(self.loaded)} of {len(self.encoder.state_dict())}"
+        return f"{self.path}: {count} encoder tensors loaded{before}{ignored}."
 
 
 def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage: str = "float32") -> None:
@@ -58,13 +59,14 @@ def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage
         storage: of floating-point tensors, `float32` or `float16`; networks load either.
 
     Raises:
-        ValueError: for another storage.
+        ValueError: for another storage, or values that are not finite, of which nothing is written.
     """
     if storage not in STORAGES:
         raise ValueError(f"Weights are stored as {' or '.join(STORAGES)}, but '{storage}' was given.")
     module = getattr(module, "module", module)
     state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
     stored = {n: t.to(STORAGES[storage]) if t.is_floating_point() else t for n, t in state.items()}
+    refuse_not_finite(path, stored, "were to be written as " + storage)
     with replacing(path) as temporary, temporary.open("wb") as stream:  # to a path torch hides why writing failed
         torch.save(stored, stream)
     first = {"warning": card["warning"]} if card.get("warning") else {}  # nobody should overlook it
@@ -72,10 +74,11 @@ def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without running any code from the file.
+    """Read a state dict, alone or under `model` or `state_dict`, without running any code from the file.
 
     Raises:
-        ValueError: when the file is missing, is damaged, holds pickled objects, or is no dict of tensors.
+        ValueError: when the file is missing, is damaged, holds pickled objects, is no dict of tensors, or values are
+            not finite.
     """
     if not path.is_file():
         raise ValueError(f"There is no weights file {path}; pretrain first, or give the path of your weights.")
@@ -87,13 +90,37 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path} is no readable file of plain weights ({type(error).__name__}). Expected a state dict "
             "written by torch.save; files that hold pickled objects are refused because opening them runs their code."
         ) from error
-    state_dict = content.get("model") if isinstance(content, dict) and "model" in content else content
+    inside = [
+        key for key in ("model", "state_dict") if isinstance(content, dict) and isinstance(content.get(key), dict)
+    ]
+    state_dict = content[inside[0]] if inside else content
     if not isinstance(state_dict, dict) or not all(isinstance(v, Tensor) for v in state_dict.values()):
         raise ValueError(f"{path} holds no state dict (name → tensor); give the weights alone, such as pretrained.pt.")
     odd = [str(name) for name, tensor in state_dict.items() if not isinstance(name, str) or not _is_plain(tensor)]
     if odd:
-        raise ValueError(f"{path} holds what no network saves: {_listed(odd)}. Expected dense tensors of real numbers.")
+        raise ValueError(f"{path} holds what no network saves: {listed(odd)}. Expected dense tensors of real numbers.")
+    refuse_not_finite(path, state_dict, "lie in it")
     return state_dict
+
+
+def refuse_not_finite(path: Path, content: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights with a NaN or an infinity: whatever is computed from them would be none, or no answer.
+
+    Args:
+        path: of the file.
+        content: name → tensor.
+        where: they are, to end the sentence "3 values are not finite that …".
+
+    Raises:
+        ValueError: names the tensors and the number of values.
+    """
+    counts = {name: int((~tensor.isfinite()).sum()) for name, tensor in content.items() if tensor.is_floating_point()}
+    if names := [name for name, count in counts.items() if count]:
+        raise ValueError(
+            f"{path}: {sum(counts.values())} values are not finite that {where} ({listed(names)}). Training has "
+            "diverged, a number is too large for float16, or the file is damaged; take weights of an earlier epoch, or "
+            "float32."
+        )
 
 
 def _refuse_packed(path: Path) -> None:
@@ -116,7 +143,8 @@ def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport
 
     Accepts an encoder's weights (`features.…`), those of a whole network (`encoder.features.…`, the projector is
     ignored) or of a classifier (its final norm and output are ignored), each with or without `module.` of a parallel
-    wrapper, and the layouts of the paper's released file and of AnatCL's ResNet-18.
+    wrapper, and the layouts of the paper's released file and of AnatCL's ResNet-18. An encoder may also stand under
+    another name (`backbone.features.…`, `model.…`), which is said.
 
     Args:
         path: file written by pretraining, or released by the paper's authors.
@@ -132,13 +160,14 @@ def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport
         >>> encoder = load_encoder("models/pretrained.pt").encoder  # doctest: +SKIP
     """
     path = Path(path)
-    content = _with_our_names(read_state_dict(path))
-    found = _trunk(content)
+    content = read_state_dict(path)
     if encoder is None:
-        encoder = _new_encoder(path, content, found)
-    _refuse_mismatch(path, encoder.state_dict(), found)
+        encoder = _new_encoder(path, content)
+    expected = encoder.state_dict()
+    found, others = split(path, content, expected)
+    refuse_mismatch(path, expected, found)
     encoder.load_state_dict(found)
-    report = LoadReport(encoder, path, tuple(found), tuple(name for name in content if name not in found))
+    report = LoadReport(encoder, path, tuple(found), tuple(others), prefix_of(path, content, expected))
     logger.info(str(report))
     _warn_of(path)
     return report
@@ -153,9 +182,7 @@ def encoder_like(weights: str | Path) -> Encoder:
     Raises:
         ValueError: when they are of no known encoder.
     """
-    path = Path(weights)
-    content = _with_our_names(read_state_dict(path))
-    return _new_encoder(path, content, _trunk(content))
+    return _new_encoder(Path(weights), read_state_dict(Path(weights)))
 
 
 def architecture_of(weights: str | Path) -> dict[str, Any]:
@@ -164,7 +191,7 @@ def architecture_of(weights: str | Path) -> dict[str, Any]:
     Args:
         weights: see `load_encoder`.
     """
-    options = densenet_options(_trunk(_with_our_names(read_state_dict(Path(weights)))))
+    options = densenet_options(split(Path(weights), read_state_dict(Path(weights)))[0])
     return {name: options[name] for name in NETWORK if name in options}
 
 
@@ -192,8 +219,9 @@ def refuse_other_preprocessing(weights: str | Path, recipe: Steps | None) -> Non
         require_preprocessing(read_card(weights).get("preprocessing_steps"), recipe, weights)
 
 
-def _new_encoder(path: Path, content: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Encoder:
-    _refuse_mismatch(path, _shown(path, found or content).state_dict(), found)
+def _new_encoder(path: Path, content: Mapping[str, Tensor]) -> Encoder:
+    found, _ = split(path, content)
+    refuse_mismatch(path, _shown(path, found or content).state_dict(), found)
     return encoder_of(found)
 
 
@@ -225,21 +253,14 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
         logger.info("From scratch: the network starts from random weights.")
         return
     path = Path(weights)
-    found = {n: t for n, t in _with_our_names(read_state_dict(path)).items() if _is_trunk(n)}
-    _refuse_mismatch(path, {n: t for n, t in network.state_dict().items() if _is_trunk(n)}, found)
+    found, _ = split(path, read_state_dict(path))
+    trunk = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(HEAD)}
+    refuse_mismatch(path, trunk, found)
     network.load_state_dict(found, strict=False)
     logger.info(f"{path}: {len(found)} tensors of the trunk loaded; {', '.join(HEAD)} start from random weights.")
     _warn_of(path)
     if freeze_trunk:
         freeze(network, HEAD)
-
-
-def _trunk(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in content.items() if _is_trunk(name)}
-
-
-def _is_trunk(name: str) -> bool:
-    return name.startswith("features.") and not name.startswith(HEAD)
 
 
 def load_network(path: str | Path, network: nn.Module) -> None:
@@ -249,7 +270,7 @@ def load_network(path: str | Path, network: nn.Module) -> None:
         ValueError: when the weights do not match; names the tensors.
     """
     content = read_state_dict(Path(path))
-    _refuse_mismatch(Path(path), network.state_dict(), content)
+    refuse_mismatch(Path(path), network.state_dict(), content)
     network.load_state_dict(content)
     logger.info(f"{path}: all {len(content)} tensors loaded.")
     _warn_of(Path(path))
@@ -270,7 +291,7 @@ def read_card(weights: str | Path) -> dict[str, Any]:
     path = Path(weights).with_suffix(".json")
     if not path.is_file():
         return {}
-    card = check_card(read_json(path, "The card "), path)
+    card = check_card(without_nan(read_json(path, "The card ")), path)
     if Path(weights).is_file() and card.get("sha256") not in (None, sha256(Path(weights))):
         raise ValueError(f"The card {path} belongs to other weights than {weights}: their sha256 differs; restore it.")
     return card
@@ -301,81 +322,3 @@ def network_of(model: str | Path) -> dict[str, Any]:
 def origin(weights: str | Path) -> dict[str, str] | str:
     """What a card says of the weights that training started from."""
     return SCRATCH if str(weights) == SCRATCH else {"path": str(weights), "sha256": sha256(Path(weights))}
-
-
-def to_released(network_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A contrastive network's state dict in the layout of the paper's released file, to be stored under "model".
-
-    Args:
-        network_state: of `networks.encoders.ContrastiveNetwork` with a DenseNet encoder.
-
-    Source:
-        Key names of DenseNet121_BHB-10K_yAwareContrastive.pth, whose authors publish no licence: it is not shipped.
-    """
-    return {f"module.{_released_name(name)}": tensor for name, tensor in network_state.items()}
-
-
-def from_released(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `to_released`: a state dict for `networks.encoders.ContrastiveNetwork`.
-
-    Args:
-        released: what the released file has under "model".
-    """
-    ours = (_our_name(name.removeprefix("module.")) for name in released)
-    return {
-        name if name.startswith("projector.") else f"encoder.{name}": tensor
-        for name, tensor in zip(ours, released.values(), strict=True)
-    }
-
-
-def _released_name(name: str) -> str:
-    name = name.removeprefix("encoder.")
-    for ours, released in PROJECTOR.items():
-        name = name.replace(ours, released)
-    return re.sub(r"(\.denselayer\d+)\.layers\.", r"\1.", name)
-
-
-def _our_name(name: str) -> str:
-    for ours, released in PROJECTOR.items():
-        name = name.replace(released, ours)
-    return re.sub(r"(\.denselayer\d+)\.(?!layers\.)", r"\1.layers.", name)
-
-
-def _with_our_names(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names as an encoder has them (`features.…`), whatever the weights were part of."""
-    plain = {name.removeprefix("module.").removeprefix("encoder."): tensor for name, tensor in content.items()}
-    if "conv1.weight" in plain:
-        plain = _resnet_with_our_names(plain)
-    return {_our_name(name): tensor for name, tensor in plain.items()}
-
-
-def _resnet_with_our_names(plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ResNet whose parts stand alone, as AnatCL's; its shortcuts have no bias, where MONAI's have one: zero."""
-    ours = {f"features.{n}" if n.startswith(("conv1.", "bn1.", "layer")) else n: t for n, t in plain.items()}
-    shortcuts = {n.removesuffix("weight"): t for n, t in ours.items() if n.endswith(".downsample.0.weight")}
-    return {**{f"{name}bias": t.new_zeros(len(t)) for name, t in shortcuts.items()}, **ours}
-
-
-def _refuse_mismatch(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    shapes = [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in expected
-        if name in found and found[name].shape != expected[name].shape
-    ]
-    problems = {
-        "missing in the file": [name for name in expected if name not in found],
-        "unknown to the network": [name for name in found if name not in expected],
-        "of another shape": shapes,
-    }
-    if any(problems.values()):
-        matching = len(set(expected) & set(found)) - len(shapes)
-        reasons = "; ".join(f"{len(names)} {what} ({_listed(names)})" for what, names in problems.items() if names)
-        raise ValueError(
-            f"{path} does not fit this network: {matching} of its {len(expected)} tensors match, {reasons}. "
-            "Nothing was loaded; use the settings that the weights were trained with."
-        )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more

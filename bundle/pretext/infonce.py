@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bundle.pretext.arguments import check_choice, check_kernel, check_temperature
+
 NORMALISATIONS = ("anchor", "column")
+FORMS = ("paper", "released")
 
 
 def weighted_infonce(
@@ -33,7 +36,7 @@ def weighted_infonce(
         projections (2N, D), weights (N, N), output () float32 (float64 for float64 projections).
 
     Raises:
-        ValueError: for wrong shapes, a temperature that is not positive, or an unknown normalisation.
+        ValueError: for wrong shapes, an implausible temperature, or an unknown normalisation.
 
     Source:
         Dufumier et al., MICCAI 2021, equations 2 and 3.
@@ -43,7 +46,9 @@ def weighted_infonce(
         >>> round(weighted_infonce(views, torch.eye(2), temperature=1.0).item(), 4)  # log 3
         1.0986
     """
-    check(projections, weights, temperature, normalize)
+    check(projections, weights)
+    check_temperature(temperature)
+    check_choice("normalize", normalize, NORMALISATIONS)
     with torch.autocast(projections.device.type, enabled=False):
         z = F.normalize(projections.to(precision(projections)), dim=1)
         shares = _shares(weights.to(z.dtype), normalize)
@@ -67,7 +72,7 @@ def _attraction(z: Tensor, shares: Tensor) -> Tensor:
     return (subjects * (shares @ subjects)).sum() - (shares.diagonal() * pairs.square().sum((0, 2))).sum()
 
 
-def exponential_infonce(projections: Tensor, weights: Tensor, temperature: float = 0.1) -> Tensor:
+def exponential_infonce(projections: Tensor, weights: Tensor, temperature: float = 0.1, form: str = "paper") -> Tensor:
     """InfoNCE with graded positives whose negatives repel the more, the less similar their metadata are.
 
     L = −1/(2N) Σ_i Σ_{k≠i} w_ik / Σ_{j≠i} w_ij · log( exp(s_ik/τ) / Σ_{j≠i} exp(s_ij (1 − w_ij)/τ) ). A positive of
@@ -77,25 +82,30 @@ def exponential_infonce(projections: Tensor, weights: Tensor, temperature: float
         projections: all first views, then all second views; normalised here.
         weights: similarity of the N subjects in [0, 1], diagonal 1.
         temperature: τ.
+        form: `paper` is the equation above. `released` is the authors' code, for comparisons with it: it subtracts
+            each row's maximum, the anchor's similarity of 1 to itself, from s before it multiplies by 1 − w. Each
+            part of the denominator is thereby multiplied by exp(w_ij/τ): similar subjects repel, too.
 
     Shape:
         projections (2N, D), weights (N, N), output () float32 (float64 for float64 projections).
 
     Raises:
-        ValueError: for wrong shapes or a temperature that is not positive.
+        ValueError: for wrong shapes, an implausible temperature, or an unknown form.
 
     Source:
-        Barbano et al., ISBI 2023, exponential weighting.
+        Barbano et al., ISBI 2023, exponential weighting; for `released`, the code they published, whose factor
+        τ / base temperature is 1 here.
     """
-    check(projections, weights, temperature)
+    _check_form(projections, weights, temperature, form)
     with torch.autocast(projections.device.type, enabled=False):
-        logits = others(cosines(projections)) / temperature
+        shift = 1.0 if form == "released" else 0.0
+        logits = (others(cosines(projections)) - shift) / temperature
         similar = others(weights.to(logits.dtype).repeat(2, 2))
         repulsion = torch.logsumexp(logits * (1 - similar), dim=1, keepdim=True)
         return -(row_shares(similar) * (logits - repulsion)).sum(1).mean()
 
 
-def threshold_infonce(projections: Tensor, weights: Tensor, temperature: float = 0.1) -> Tensor:
+def threshold_infonce(projections: Tensor, weights: Tensor, temperature: float = 0.1, form: str = "paper") -> Tensor:
     """InfoNCE with graded positives, each against the less similar subjects alone.
 
     L = −1/(2N) Σ_i Σ_{k≠i} w_ik / Σ_{j≠i} w_ij · log( exp(s_ik/τ) / (exp(s_ik/τ) + Σ_{j: w_ij < w_ik} exp(s_ij/τ)) ).
@@ -105,22 +115,38 @@ def threshold_infonce(projections: Tensor, weights: Tensor, temperature: float =
         projections: all first views, then all second views; normalised here.
         weights: similarity of the N subjects in [0, 1], diagonal 1.
         temperature: τ.
+        form: `paper` is the equation above, a denominator for each positive. `released` is the authors' code, for
+            comparisons with it: all positives of an anchor i share the denominator Σ_{j≠i} n_ij exp(s_ij/τ), with
+            n_ij the number of the 2N views that are less similar to j than i is. Similar subjects repel most. An
+            anchor whose denominator is empty, since all subjects are equally similar, counts 0.
 
     Shape:
         projections (2N, D), weights (N, N), output () float32 (float64 for float64 projections).
 
     Raises:
-        ValueError: for wrong shapes or a temperature that is not positive.
+        ValueError: for wrong shapes, an implausible temperature, or an unknown form.
 
     Source:
-        After Barbano et al., ISBI 2023, threshold weighting.
+        After Barbano et al., ISBI 2023, threshold weighting; for `released`, the code they published, whose factor
+        τ / base temperature is 1 here.
     """
-    check(projections, weights, temperature)
+    _check_form(projections, weights, temperature, form)
     with torch.autocast(projections.device.type, enabled=False):
         logits = others(cosines(projections)) / temperature
         similar = others(weights.to(logits.dtype).repeat(2, 2))
-        against = torch.logaddexp(logits, log_sum_up_to(logits, similar, equal=False))
-        return -(row_shares(similar) * (logits - against)).sum(1).mean()
+        if form == "paper":
+            against = torch.logaddexp(logits, log_sum_up_to(logits, similar, equal=False))
+            return -(row_shares(similar) * (logits - against)).sum(1).mean()
+        counts = others(_less_similar(weights).to(logits.dtype).repeat(2, 2))
+        some = counts.sum(1, keepdim=True) > 0
+        against = torch.logsumexp(logits + torch.where(some, counts, 1.0).log(), dim=1, keepdim=True)
+        return -(row_shares(similar) * (logits - against) * some).sum(1).mean()
+
+
+def _less_similar(weights: Tensor) -> Tensor:
+    """How many of the 2N views are less similar to subject j than subject i is, (N, N) with entry [i, j]."""
+    columns = weights.T.contiguous()
+    return 2 * torch.searchsorted(columns.sort(dim=1).values, columns).T
 
 
 def cosines(projections: Tensor) -> Tensor:
@@ -155,8 +181,8 @@ def log_sum_up_to(logits: Tensor, values: Tensor, *, equal: bool) -> Tensor:
     return sums.gather(1, torch.searchsorted(values.gather(1, order), values, right=equal))
 
 
-def check(projections: Tensor, weights: Tensor, temperature: float = 1.0, normalize: str = "anchor") -> None:
-    """Refuse projections that are not two views of each subject, and options that no loss takes.
+def check(projections: Tensor, weights: Tensor) -> None:
+    """Refuse projections that are not two views of each subject.
 
     Raises:
         ValueError: with what was found and what was expected.
@@ -169,14 +195,12 @@ def check(projections: Tensor, weights: Tensor, temperature: float = 1.0, normal
         )
     if weights.shape != (n, n):
         raise ValueError(f"Weights are (N, N), one per pair of subjects, but {tuple(weights.shape)} was found.")
-    _check_options(temperature, normalize)
 
 
-def _check_options(temperature: float, normalize: str) -> None:
-    if normalize not in NORMALISATIONS:
-        raise ValueError(f"`normalize` is one of {', '.join(NORMALISATIONS)}, but '{normalize}' was given.")
-    if not temperature > 0:
-        raise ValueError(f"`temperature` must be a positive number (the paper's is 0.1), but {temperature} was given.")
+def _check_form(projections: Tensor, weights: Tensor, temperature: float, form: str) -> None:
+    check(projections, weights)
+    check_temperature(temperature)
+    check_choice("form", form, FORMS)
 
 
 class KernelLoss(nn.Module):
@@ -184,10 +208,14 @@ class KernelLoss(nn.Module):
 
     Args:
         kernel: similarity of metadata.
+
+    Raises:
+        ValueError: for what is no kernel.
     """
 
     def __init__(self, kernel: nn.Module) -> None:
         super().__init__()
+        check_kernel(kernel)
         self.kernel = kernel
 
     def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
@@ -212,13 +240,13 @@ class YAwareInfoNCE(KernelLoss):
         projection (2N, D), all first views, then all second views; metadata (N, M), NaN = unknown; output ().
 
     Raises:
-        ValueError: for a temperature that is not positive, an unknown normalisation, or wrong shapes.
+        ValueError: for an implausible temperature, an unknown normalisation, or wrong shapes.
 
     Source:
         Dufumier et al., MICCAI 2021.
 
     Example:
-        >>> from bundle.kernels import GaussianKernel
+        >>> from bundle.pretext import GaussianKernel
         >>> loss = YAwareInfoNCE(GaussianKernel(sigma=5.0))
         >>> loss(torch.randn(8, 16), torch.tensor([[20.0], [24.0], [28.0], [60.0]])).shape
         torch.Size([])
@@ -226,12 +254,17 @@ class YAwareInfoNCE(KernelLoss):
 
     def __init__(self, kernel: nn.Module, temperature: float = 0.1, normalize: str = "anchor") -> None:
         super().__init__(kernel)
-        _check_options(temperature, normalize)
+        check_temperature(temperature)
+        check_choice("normalize", normalize, NORMALISATIONS)
         self.temperature, self.normalize = float(temperature), normalize
 
     def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
         """Loss of projections (2N, D) and weights (N, N)."""
         return weighted_infonce(projection, weights, self.temperature, self.normalize)
+
+    def extra_repr(self) -> str:
+        """Show what the loss was made with."""
+        return f"temperature={self.temperature}, normalize={self.normalize}"
 
 
 class ExponentialInfoNCE(KernelLoss):
@@ -240,16 +273,25 @@ class ExponentialInfoNCE(KernelLoss):
     Args:
         kernel: similarity of metadata.
         temperature: τ.
+        form: `paper`, or `released`, the authors' code.
+
+    Raises:
+        ValueError: for an implausible temperature, or an unknown form.
     """
 
-    def __init__(self, kernel: nn.Module, temperature: float = 0.1) -> None:
+    def __init__(self, kernel: nn.Module, temperature: float = 0.1, form: str = "paper") -> None:
         super().__init__(kernel)
-        _check_options(temperature, "anchor")
-        self.temperature = float(temperature)
+        check_temperature(temperature)
+        check_choice("form", form, FORMS)
+        self.temperature, self.form = float(temperature), form
 
     def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
         """Loss of projections (2N, D) and weights (N, N)."""
-        return exponential_infonce(projection, weights, self.temperature)
+        return exponential_infonce(projection, weights, self.temperature, self.form)
+
+    def extra_repr(self) -> str:
+        """Show what the loss was made with."""
+        return f"temperature={self.temperature}, form={self.form}"
 
 
 class ThresholdInfoNCE(ExponentialInfoNCE):
@@ -258,11 +300,12 @@ class ThresholdInfoNCE(ExponentialInfoNCE):
     Args:
         kernel: similarity of metadata.
         temperature: τ.
+        form: `paper`, or `released`, the authors' code.
     """
 
     def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
         """Loss of projections (2N, D) and weights (N, N)."""
-        return threshold_infonce(projection, weights, self.temperature)
+        return threshold_infonce(projection, weights, self.temperature, self.form)
 
 
 class InfoNCE(nn.Module):
@@ -277,7 +320,7 @@ class InfoNCE(nn.Module):
         projection (2N, D), all first views, then all second views; output ().
 
     Raises:
-        ValueError: for a temperature that is not positive, or an odd number of views.
+        ValueError: for an implausible temperature, or an odd number of views.
 
     Attributes:
         reads_metadata: no.
@@ -290,10 +333,14 @@ class InfoNCE(nn.Module):
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
-        _check_options(temperature, "anchor")
+        check_temperature(temperature)
         self.temperature = float(temperature)
 
     def forward(self, projection: Tensor, metadata: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Loss of projections (2N, D); metadata are taken, for engines that pass them, and ignored."""
         weights = torch.eye(len(projection) // 2, device=projection.device)
         return weighted_infonce(projection, weights, self.temperature)
+
+    def extra_repr(self) -> str:
+        """Show what the loss was made with."""
+        return f"temperature={self.temperature}"

@@ -15,6 +15,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bundle.pretext.arguments import check_choice, is_number
+
 UNKNOWN_RULES = ("exclude", "ignore")
 BANDWIDTH_RULES = ("scott", "silverman")
 
@@ -121,8 +123,8 @@ class DiscreteKernel(Kernel):
 
     def __init__(self, mismatch: float = 0.0) -> None:
         super().__init__()
-        if not 0.0 <= mismatch < 1.0:
-            raise ValueError(f"`mismatch` is a weight in [0, 1), but {mismatch} was given.")
+        if not is_number(mismatch) or not 0.0 <= mismatch < 1.0:
+            raise ValueError(f"`mismatch` is a weight in [0, 1), but {mismatch!r} was given.")
         self.mismatch = float(mismatch)
 
     def similarity(self, values: Tensor) -> Tensor:
@@ -151,14 +153,20 @@ class CombinedKernel(nn.Module):
         metadata (N, M) with M = len(columns), output (N, N) float32 (float64 for float64 input), diagonal 1.
 
     Raises:
-        ValueError: without columns, for an unknown rule, or when the metadata have another number of columns.
+        ValueError: without columns, for what is no kernel of one column, for an unknown rule, or when the metadata have
+            another number of columns.
     """
 
     def __init__(self, unknown: str = "exclude", **columns: Kernel) -> None:
         super().__init__()
         if not columns:
             raise ValueError(f"{type(self).__name__} needs at least one column, for example age=GaussianKernel(5.0).")
-        _check_choice("unknown", unknown, UNKNOWN_RULES)
+        check_choice("unknown", unknown, UNKNOWN_RULES)
+        for name, kernel in columns.items():
+            if not isinstance(kernel, Kernel):
+                raise ValueError(
+                    f"`{name}` must be the kernel of one column, such as GaussianKernel(5.0), not {kernel!r}."
+                )
         self.kernels = nn.ModuleDict(columns)
         self.unknown = unknown
 
@@ -215,8 +223,7 @@ def check_bandwidth(sigma: float) -> None:
     Raises:
         ValueError: with what was found and what to do.
     """
-    is_number = isinstance(sigma, (int, float)) and not isinstance(sigma, bool)
-    if not is_number or not 0.0 < sigma < float("inf"):
+    if not is_number(sigma) or sigma <= 0:
         raise ValueError(
             f"`sigma` is a standard deviation in the unit of its column and must be a positive number, but {sigma!r} "
             "was given. For SimCLR use the loss InfoNCE rather than a sigma of 0."
@@ -242,7 +249,7 @@ def bandwidth(sigma: float | str, values: Sequence[float]) -> float:
     if not isinstance(sigma, str):
         check_bandwidth(sigma)
         return float(sigma)
-    _check_choice("sigma", sigma, BANDWIDTH_RULES)
+    check_choice("sigma", sigma, BANDWIDTH_RULES)
     table = torch.as_tensor(values, dtype=torch.float64)
     table = table[~table.isnan()]
     if len(table) < 2 or table.std() == 0:
@@ -303,11 +310,6 @@ def positives_report(kernel: nn.Module, metadata: Tensor, batch_size: int, seed:
         "p95": high,
         "own_view_only": float((counts < 1.01).double().mean()),
     }
-
-
-def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"`{name}` is one of {', '.join(known)}, but '{value}' was given.")
 
 
 def _as_columns(metadata: Tensor, columns: Sequence[str]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bundle.pretext.arguments import check_temperature
 from bundle.pretext.infonce import check, log_sum_up_to, others, precision, row_shares
 
 
@@ -24,12 +25,13 @@ def rank_n_contrast(projections: Tensor, metadata: Tensor, temperature: float = 
         projections (2N, D), metadata (N,) or (N, M), output () float32 (float64 for float64 projections).
 
     Raises:
-        ValueError: for wrong shapes or a temperature that is not positive.
+        ValueError: for wrong shapes or an implausible temperature.
 
     Source:
         Zha et al., NeurIPS 2023, equation 2.
     """
-    check(projections, torch.eye(len(metadata)), temperature)
+    check(projections, torch.eye(len(metadata)))
+    check_temperature(temperature)
     with torch.autocast(projections.device.type, enabled=False):
         z = projections.to(precision(projections))
         logits = -others(_distances(z)) / temperature
@@ -55,12 +57,20 @@ class RankNContrast(nn.Module):
 
     Args:
         temperature: τ, of Euclidean distances.
+
+    Raises:
+        ValueError: for an implausible temperature.
     """
 
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
+        check_temperature(temperature)
         self.temperature = float(temperature)
 
     def forward(self, projection: Tensor, metadata: Tensor) -> Tensor:
         """Loss of projections (2N, D) given metadata (N, M)."""
         return rank_n_contrast(projection, metadata.to(projection.device), self.temperature)
+
+    def extra_repr(self) -> str:
+        """Show what the loss was made with."""
+        return f"temperature={self.temperature}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from bundle.pretext.arguments import is_number
 
 Params = dict[str, Any]  # plain Python numbers: they can be logged, compared and stored as JSON
 
@@ -90,11 +90,6 @@ def region(volume: Tensor, start: Sequence[int], size: Sequence[int]) -> Tensor:
 def widen(volume: Tensor) -> Tensor:
     """The volume in at least float32: sums over half-precision voxels are too coarse."""
     return volume.to(torch.promote_types(volume.dtype, torch.float32))
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite real number and no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def require(valid: bool, owner: object, name: str, expected: str, found: object) -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bundle.pretext.arguments import check_number
 from bundle.pretext.infonce import KernelLoss, check, cosines, others, precision
 
 
@@ -32,8 +33,7 @@ def decoupled_uniformity(projections: Tensor, weights: Tensor, regularization: f
         Dufumier et al., ICML 2023.
     """
     check(projections, weights)
-    if not regularization > 0:
-        raise ValueError(f"`regularization` must be a positive number (0.01 is usual), but {regularization} was given.")
+    _check_regularization(regularization)
     with torch.autocast(projections.device.type, enabled=False):
         view_1, view_2 = F.normalize(projections.to(precision(projections)), dim=1).chunk(2)
         kernel = weights.to(view_1)
@@ -59,12 +59,13 @@ def conditional_alignment_uniformity(projections: Tensor, weights: Tensor, balan
         projections (2N, D), weights (N, N), output () float32 (float64 for float64 projections).
 
     Raises:
-        ValueError: for wrong shapes.
+        ValueError: for wrong shapes or β < 0.
 
     Source:
         Dufumier et al., 2021 (conditional alignment and uniformity); Wang and Isola, ICML 2020.
     """
     check(projections, weights)
+    _check_balance(balance)
     with torch.autocast(projections.device.type, enabled=False):
         squares = 2 - 2 * others(cosines(projections))
         attract = others(weights.to(squares.dtype).repeat(2, 2))
@@ -75,21 +76,37 @@ def conditional_alignment_uniformity(projections: Tensor, weights: Tensor, balan
         return (attract * squares).sum() / attract.sum() + balance * torch.log(repulsion)
 
 
+def _check_regularization(regularization: float) -> None:
+    check_number("regularization", regularization, 0, without_low=True, usual=0.01)
+
+
+def _check_balance(balance: float) -> None:
+    check_number("balance", balance, 0, without_low=False, usual=1)
+
+
 class DecoupledUniformity(KernelLoss):
     """Module of `decoupled_uniformity`.
 
     Args:
         kernel: similarity of metadata.
         regularization: λ.
+
+    Raises:
+        ValueError: for λ ≤ 0.
     """
 
     def __init__(self, kernel: nn.Module, regularization: float = 0.01) -> None:
         super().__init__(kernel)
+        _check_regularization(regularization)
         self.regularization = float(regularization)
 
     def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
         """Loss of projections (2N, D) and weights (N, N)."""
         return decoupled_uniformity(projection, weights, self.regularization)
+
+    def extra_repr(self) -> str:
+        """Show what the loss was made with."""
+        return f"regularization={self.regularization}"
 
 
 class ConditionalAlignmentUniformity(KernelLoss):
@@ -98,12 +115,20 @@ class ConditionalAlignmentUniformity(KernelLoss):
     Args:
         kernel: similarity of metadata.
         balance: β.
+
+    Raises:
+        ValueError: for β < 0.
     """
 
     def __init__(self, kernel: nn.Module, balance: float = 1.0) -> None:
         super().__init__(kernel)
+        _check_balance(balance)
         self.balance = float(balance)
 
     def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
         """Loss of projections (2N, D) and weights (N, N)."""
         return conditional_alignment_uniformity(projection, weights, self.balance)
+
+    def extra_repr(self) -> str:
+        """Show what the loss was made with."""
+        return f"balance={self.balance}"

@@ -71,6 +71,8 @@ BAD = [
     ("pretrain", "sigma", float("nan")),
     ("pretrain", "sigma", "scot"),
     ("pretrain", "temperature", -0.1),
+    ("pretrain", "temperature", 1e-30),
+    ("pretrain", "loss", {"temperature": 1e30}),
     ("pretrain", "learning_rate", 0.0),
     ("pretrain", "learning_rate", "1e-4"),
     ("pretrain", "weight_decay", -1e-5),

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from bundle.cli import run_record
 from bundle.cli.main import main
@@ -103,6 +104,13 @@ def test_other_versions_are_pointed_out(pretrained, tmp_path, caplog):
     path = edited(pretrained, tmp_path / "run.json", lambda c: c["made_by"]["packages"].update(torch="1.0"))
     assert main(["pretrain", "--from-run", path, "--dry-run"]) == 0
     assert "Other software than the run's: torch 1.0 → " in caplog.text
+
+
+def test_what_json_cannot_say_stands_in_a_record_as_an_expression(tmp_path):
+    config = {"seed": 0, "highest": float("inf"), "list": [{"low": float("-inf")}]}
+    parser = ConfigParser(run_record.read_record(run_record.write_record(tmp_path, "evaluate", config), "evaluate")[0])
+    assert parser.get_parsed_content("highest") == float("inf")
+    assert parser.get_parsed_content("list#0#low") == float("-inf")
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,37 @@ def test_the_conversion_says_what_the_file_is(tmp_path):
     assert card["converted_from"]["tensors"] == len(released().state_dict())
 
 
+@pytest.mark.parametrize("prefix", ["backbone.", "module.model.", "net.trunk."])
+def test_an_encoder_under_another_name_is_converted_and_the_name_is_said(prefix, tmp_path):
+    network = released()
+    state = {(prefix if encoder_only(n) else "module.") + n: t for n, t in network.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "a.ckpt")
+    found = convert_weights(tmp_path / "a.ckpt", tmp_path / "m")
+    assert f"its names beginning with `{prefix.removeprefix('module.')}`: all" in str(found)
+    assert json.loads((tmp_path / "m" / "a.json").read_text())["converted_from"]["prefix"] == found.prefix
+    assert set(found.left_out) == {n for n in network.state_dict() if not encoder_only(n)}
+    volumes = torch.rand(2, 1, 24, 24, 24)
+    with torch.no_grad():
+        assert torch.allclose(load_encoder(found.weights).encoder.eval()(volumes), network.embed(volumes), atol=1e-6)
+
+
+def test_a_file_of_two_encoders_is_refused_by_their_names(tmp_path):
+    state = {p + n: t for p in ("student.", "teacher.") for n, t in released().state_dict().items()}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth holds 2 encoders, whose names begin with student\. and teacher\."):
+        convert_weights(tmp_path / "a.pth", tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_weights_that_are_not_finite_are_refused_with_their_number(tmp_path):
+    network = released()
+    network.features.conv0.weight.data[0, 0, 0, 0, :3] = torch.tensor([float("nan"), float("inf"), 1.0])
+    path = saved(tmp_path / "a.pth", network)
+    with pytest.raises(ValueError, match=r"a\.pth: 2 values are not finite that lie in it \(features\.conv0\.weight\)"):
+        convert_weights(path, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
 class Residual(nn.Module):
     """Two convolutions and a shortcut, with the tensor names of AnatCL's files."""
 

@@ -7,9 +7,9 @@ import torch
 from monai.networks.nets import DenseNet121
 
 from bundle.networks.encoders import ContrastiveNetwork, DenseNetEncoder, ResNetEncoder
+from bundle.networks.names import from_released, to_released
 from bundle.networks.weights import (
     classifier_card,
-    from_released,
     load_encoder,
     load_network,
     origin,
@@ -18,7 +18,6 @@ from bundle.networks.weights import (
     save_weights,
     sha256,
     start_from,
-    to_released,
 )
 
 
@@ -222,6 +221,26 @@ def test_a_whole_network_loads_or_is_refused(tmp_path, saved):
     assert same_weights(source, target)
     with pytest.raises(ValueError, match="does not fit this network"):
         load_network(saved[1], target)
+
+
+@pytest.mark.parametrize(("value", "storage"), [(float("nan"), "float32"), (1e6, "float16")])
+def test_weights_that_are_not_finite_are_not_written(value, storage, tmp_path):
+    broken = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(broken.bias, value)
+    with pytest.raises(ValueError, match=rf"2 values are not finite that were to be written as {storage} \(bias\)"):
+        save_weights(tmp_path / "a.pt", broken, {}, storage)
+    assert not list(tmp_path.iterdir())
+
+
+def test_metrics_that_are_not_finite_are_null_in_a_card_and_an_older_card_with_nan_is_read(tmp_path):
+    path = tmp_path / "encoder.pt"
+    card = {"kind": "encoder", "validation": {"val_loss": 1.5, "val_age_mae": float("nan")}}
+    save_weights(path, encoder(), card)
+    written = path.with_suffix(".json").read_text()
+    assert '"val_age_mae": null' in written
+    assert read_card(path)["validation"] == {"val_loss": 1.5, "val_age_mae": None}
+    path.with_suffix(".json").write_text(written.replace("null", "NaN"))
+    assert read_card(path)["validation"] == {"val_loss": 1.5, "val_age_mae": None}
 
 
 def test_cards_are_read_and_checked(tmp_path):

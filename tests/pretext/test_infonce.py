@@ -6,11 +6,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bundle.pretext.infonce import ExponentialInfoNCE, InfoNCE, ThresholdInfoNCE, YAwareInfoNCE, weighted_infonce
+from bundle.pretext.infonce import (
+    ExponentialInfoNCE,
+    InfoNCE,
+    ThresholdInfoNCE,
+    YAwareInfoNCE,
+    exponential_infonce,
+    weighted_infonce,
+)
 from bundle.pretext.kernels import DiscreteKernel, GaussianKernel
 
 NAN = float("nan")
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "loss_values.json").read_text())["cases"]
+FOLDER = Path(__file__).parents[1] / "reference"
+REFERENCE = json.loads((FOLDER / "loss_values.json").read_text())["cases"]
+RIVALS = json.loads((FOLDER / "rival_values.json").read_text())
 
 
 def naive_loss(projections, weights, temperature):
@@ -193,12 +202,33 @@ def test_memory_is_quadratic_in_views_and_linear_in_features():
     assert max(sizes) <= max(64 * 64, 64 * 512)
 
 
-@pytest.mark.parametrize("temperature", [0, -0.1, NAN])
-def test_a_temperature_that_is_not_positive_is_refused(temperature):
-    with pytest.raises(ValueError, match="`temperature` must be a positive number"):
-        YAwareInfoNCE(age_kernel(), temperature)
-    with pytest.raises(ValueError, match="`temperature` must be a positive number"):
-        InfoNCE(temperature)
+@pytest.mark.parametrize("temperature", [0, -0.1, NAN, 1e-30, 1e4, "0.1", True, None])
+def test_an_implausible_temperature_is_refused_when_the_loss_is_made(temperature):
+    for make in (InfoNCE, lambda t: YAwareInfoNCE(age_kernel(), t), lambda t: ExponentialInfoNCE(age_kernel(), t)):
+        with pytest.raises(ValueError, match=r"`temperature` must be a number from 0.001 to 100, but .* was given"):
+            make(temperature)
+    with pytest.raises(ValueError, match="`temperature` must be a number"):
+        weighted_infonce(torch.zeros(8, 4), torch.eye(4), temperature)
+
+
+def test_a_misspelt_choice_gets_the_nearest_name():
+    with pytest.raises(ValueError, match="`normalize` cannot be 'columns'; did you mean 'column'"):
+        YAwareInfoNCE(age_kernel(), normalize="columns")
+    with pytest.raises(ValueError, match="`form` cannot be 'release'; did you mean 'released'"):
+        ThresholdInfoNCE(age_kernel(), form="release")
+    with pytest.raises(ValueError, match="`form` cannot be 'x'; there is 'paper', 'released'"):
+        exponential_infonce(torch.zeros(8, 4), torch.eye(4), form="x")
+
+
+def test_the_text_of_a_loss_says_how_it_was_made_since_cards_keep_it():
+    assert "temperature=0.1, form=released" in str(ThresholdInfoNCE(age_kernel(), form="released"))
+    assert "temperature=0.1, normalize=column" in str(YAwareInfoNCE(age_kernel(), normalize="column"))
+    assert str(InfoNCE(0.5)) == "InfoNCE(temperature=0.5)"
+
+
+def test_what_is_no_kernel_is_refused():
+    with pytest.raises(ValueError, match=r"`kernel` must be a kernel such as GaussianKernel\(sigma=5.0\), but 5.0"):
+        YAwareInfoNCE(5.0)
 
 
 def test_wrong_shapes_are_refused_with_a_sentence():
@@ -210,9 +240,9 @@ def test_wrong_shapes_are_refused_with_a_sentence():
         InfoNCE()(torch.zeros(7, 4))
     with pytest.raises(ValueError, match="for 0 subject"):
         weighted_infonce(torch.zeros(0, 4), torch.zeros(0, 0))
-    with pytest.raises(ValueError, match="`normalize` is one of anchor, column"):
+    with pytest.raises(ValueError, match="`normalize` cannot be 'rows'; there is 'anchor', 'column'"):
         YAwareInfoNCE(age_kernel(), normalize="rows")
-    with pytest.raises(ValueError, match="`normalize` is one of anchor, column"):
+    with pytest.raises(ValueError, match="`normalize` cannot be 'rows'; there is 'anchor', 'column'"):
         weighted_infonce(torch.zeros(8, 4), torch.eye(4), normalize="rows")
 
 
@@ -248,15 +278,99 @@ def test_other_weightings_equal_the_double_loop(loss, denominator, seed):
     assert loss(age_kernel(), 0.2)(projections, ages).item() == pytest.approx(expected, abs=1e-10)
 
 
+def naive_released(projections, weights, temperature, repulsion):
+    """The released code of Barbano et al. in loops: rows without their maximum, one denominator for each anchor."""
+    z = projections / projections.norm(dim=1, keepdim=True)
+    views, subjects, total = len(z), len(weights), 0.0
+    w = [[weights[i % subjects, k % subjects].item() for k in range(views)] for i in range(views)]
+    for i in range(views):
+        row = [(z[i] @ z[k]).item() / temperature for k in range(views)]
+        s = [value - max(row) for value in row]
+        others = [k for k in range(views) if k != i]
+        against = math.log(sum(repulsion(w, s, i, j) for j in others))
+        total += sum(w[i][k] * (s[k] - against) for k in others) / sum(w[i][k] for k in others)
+    return -total / views
+
+
+def released_exponential(w, s, i, j):
+    return math.exp(s[j] * (1 - w[i][j]))
+
+
+def released_threshold(w, s, i, j):
+    return math.exp(s[j]) * sum(w[j][k] < w[i][j] for k in range(len(w)))
+
+
+RELEASED = [(ExponentialInfoNCE, released_exponential), (ThresholdInfoNCE, released_threshold)]
+
+
+@pytest.mark.parametrize(("loss", "repulsion"), RELEASED)
+@pytest.mark.parametrize("seed", range(3))
+def test_released_forms_equal_the_loops(loss, repulsion, seed):
+    projections, ages = random_case(seed=seed)
+    ages[1], ages[2], ages[3] = ages[0], NAN, ages[4] + 1
+    expected = naive_released(projections, age_kernel()(ages), 0.2, repulsion)
+    assert loss(age_kernel(), 0.2, form="released")(projections, ages).item() == pytest.approx(expected, abs=1e-10)
+
+
+def rival_views():
+    i, j = torch.meshgrid(torch.arange(2.0 * RIVALS["n"]), torch.arange(float(RIVALS["d"])), indexing="ij")
+    z = torch.sin(1.7 * i.double() + 0.9 * j.double()) + torch.cos(0.37 * i.double() * j.double() + 0.5)
+    return F.normalize(z, dim=1).requires_grad_()
+
+
+@pytest.mark.parametrize("case", RIVALS["cases"], ids=lambda c: f"{c['method']}-{c['temperature']}-{c['sigma']}")
+def test_values_and_gradients_of_the_released_rivals(case):
+    views, ages = rival_views(), torch.tensor(RIVALS["ages"], dtype=torch.float64)
+    kernel, tau = age_kernel(case["sigma"]), case["temperature"]
+    loss = {
+        "y-Aware": YAwareInfoNCE(kernel, tau),
+        "exponential": ExponentialInfoNCE(kernel, tau, form="released"),
+        "threshold": ThresholdInfoNCE(kernel, tau, form="released"),
+    }[case["method"]]
+    value = loss(views, ages)
+    value.backward()
+    assert value.item() == pytest.approx(case["loss"], rel=1e-9)
+    assert views.grad.norm().item() == pytest.approx(case["gradient_norm"], rel=1e-9)
+    assert views.grad[0].tolist() == pytest.approx(case["gradient_first_row"], abs=1e-9)
+
+
 @pytest.mark.parametrize("loss", [ExponentialInfoNCE, ThresholdInfoNCE])
-def test_other_weightings_have_gradients_and_survive_low_precision(loss):
+def test_the_two_forms_differ_as_the_documentation_says(loss):
+    """The numbers that the documentation states of the reference case with sigma 5."""
+    ages, found = torch.tensor(RIVALS["ages"], dtype=torch.float64), {}
+    for tau in (0.1, 1.0):
+        values, gradients = [], []
+        for form in ("paper", "released"):
+            views = rival_views()
+            value = loss(age_kernel(), tau, form=form)(views, ages)
+            value.backward()
+            values.append(round(value.item(), 2))
+            gradients.append(views.grad.flatten())
+        found[tau] = (*values, round(F.cosine_similarity(*gradients, dim=0).item(), 2))
+    expected = {
+        ExponentialInfoNCE: {0.1: (6.47, 10.82, 0.62), 1.0: (3.17, 3.49, 0.99)},
+        ThresholdInfoNCE: {0.1: (6.82, 9.14, 0.88), 1.0: (3.0, 5.51, 0.89)},
+    }
+    assert found == expected[loss]
+
+
+def test_one_subject_or_equal_ages_leave_the_released_threshold_form_at_0():
+    projections, ages = random_case(n=4)
+    views = projections.requires_grad_()
+    value = ThresholdInfoNCE(age_kernel(), form="released")(views, torch.full_like(ages, 30.0))
+    value.backward()
+    assert value.item() == 0
+    assert views.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("form", ["paper", "released"])
+@pytest.mark.parametrize("loss", [ExponentialInfoNCE, ThresholdInfoNCE])
+def test_other_weightings_have_gradients_and_survive_low_precision(loss, form):
     projections, ages = random_case(n=4, d=3)
-    assert torch.autograd.gradcheck(lambda z: loss(age_kernel(), 0.5)(z, ages), projections.requires_grad_())
+    assert torch.autograd.gradcheck(lambda z: loss(age_kernel(), 0.5, form)(z, ages), projections.requires_grad_())
     projections, ages = random_case(n=512, d=128, dtype=torch.float32)
     half = projections.to(torch.bfloat16).requires_grad_()
-    value = loss(age_kernel(), 0.05)(half, ages)
+    value = loss(age_kernel(), 0.05, form)(half, ages)
     value.backward()
     assert value.dtype == torch.float32
     assert half.grad.isfinite().all()
-    with pytest.raises(ValueError, match="`temperature` must be a positive number"):
-        loss(age_kernel(), 0)

@@ -90,9 +90,13 @@ def test_a_bandwidth_that_is_no_positive_number_is_refused(sigma):
 def test_refusals_name_what_is_known():
     with pytest.raises(ValueError, match=r"weight in \[0, 1\)"):
         DiscreteKernel(1.0)
+    with pytest.raises(ValueError, match=r"weight in \[0, 1\), but 'half'"):
+        DiscreteKernel("half")
     with pytest.raises(ValueError, match="at least one column"):
         ProductKernel()
-    with pytest.raises(ValueError, match="`unknown` is one of exclude, ignore"):
+    with pytest.raises(ValueError, match=r"`age` must be the kernel of one column, .* not 5.0"):
+        ProductKernel(age=5.0)
+    with pytest.raises(ValueError, match=r"`unknown` cannot be .*; there is 'exclude', 'ignore'"):
         age_sex_site(unknown="drop")
     with pytest.raises(ValueError, match=r"3 column\(s\) \(age, sex, site\).*shape \(4, 2\)"):
         age_sex_site()(torch.zeros(4, 2))
@@ -111,7 +115,7 @@ def test_bandwidth_rules_equal_scipy():
 
 
 def test_bandwidth_refusals():
-    with pytest.raises(ValueError, match="one of scott, silverman"):
+    with pytest.raises(ValueError, match=r"`sigma` cannot be .*'scott'"):
         bandwidth("scot", [1.0, 2.0])
     with pytest.raises(ValueError, match="needs a column with spread"):
         bandwidth("scott", [30.0, 30.0, NAN])

@@ -8,7 +8,11 @@ import torch
 
 from bundle.pretext.kernels import GaussianKernel
 from bundle.pretext.rank_n_contrast import RankNContrast
-from bundle.pretext.uniformity import ConditionalAlignmentUniformity, DecoupledUniformity
+from bundle.pretext.uniformity import (
+    ConditionalAlignmentUniformity,
+    DecoupledUniformity,
+    conditional_alignment_uniformity,
+)
 
 NAN = float("nan")
 LOSSES = [
@@ -144,7 +148,11 @@ def test_wrong_shapes_are_refused(loss):
 
 
 def test_impossible_options_are_refused():
-    with pytest.raises(ValueError, match="`temperature` must be a positive number"):
-        RankNContrast(0.0)(*random_case())
-    with pytest.raises(ValueError, match="`regularization` must be a positive number"):
-        DecoupledUniformity(GaussianKernel(5.0), 0.0)(*random_case())
+    with pytest.raises(ValueError, match="`temperature` must be a number from"):
+        RankNContrast(1e-30)
+    with pytest.raises(ValueError, match=r"`regularization` must be a number above 0 \(0.01 is usual\), but 0.0"):
+        DecoupledUniformity(GaussianKernel(5.0), 0.0)
+    with pytest.raises(ValueError, match=r"`balance` must be a number of at least 0 \(1 is usual\), but nan"):
+        ConditionalAlignmentUniformity(GaussianKernel(5.0), NAN)
+    with pytest.raises(ValueError, match="`balance` must be a number"):
+        conditional_alignment_uniformity(torch.zeros(8, 4), torch.eye(4), balance="1")
