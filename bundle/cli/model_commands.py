@@ -21,6 +21,7 @@ from bundle.cli.options import (
     read_config,
     resolve,
 )
+from bundle.cli.unused import refuse_unused
 from bundle.places import HOME, found
 
 SOME_REFUSED = 3  # exit status
@@ -74,6 +75,7 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str], command: str) 
     files = _files(options)
     if options.from_run is None:
         resolve(files, given, RUNNABLE)
+        refuse_unused(merged_config(files, given), given)
         given = _with_what_is_there(command, files, given)
     else:
         files = [options.from_run]
