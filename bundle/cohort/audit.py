@@ -105,7 +105,8 @@ def _odd_ages(known: pd.DataFrame) -> Iterator[Finding]:
     median = known["age"].median()
     if median > AGES[1]:
         unit, divisor = ("months", "12") if median <= MOST_MONTHS else ("days", "365.25")
-        sentence = f"Half of the ages are above {median:g}: they look like {unit}. Divide them by {divisor}."
+        again = f"Or make the datalist again with `cohort --age-unit {unit}`."
+        sentence = f"Half of the ages are above {median:g}: they look like {unit}. Divide them by {divisor}. {again}"
     else:
         examples = [f"{row.participant_id} is {row.age:g}" for row in odd.head(5).itertuples()]
         more = ", …" if len(odd) > len(examples) else ""

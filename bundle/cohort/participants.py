@@ -20,6 +20,7 @@ from bundle.cohort.words import (
     canonical,
     is_missing,
     is_missing_code,
+    plain_name,
 )
 from bundle.hints import quoted
 from bundle.people import person_of, without_prefix
@@ -96,7 +97,7 @@ def refuse_ids_of_several_sites(participants: pd.Series, sessions: pd.Series, si
     """
     named = participants[participants != ""]
     repeated = _repeated(named.map(person_of), sessions[named.index])
-    alike = [rows for rows in repeated if sites[rows].nunique() > 1]
+    alike = [rows for rows in repeated if len(set(sites[rows]) - {""}) > 1]
     if alike:
         first = alike[0][0]
         raise CohortError(
@@ -114,37 +115,49 @@ def _repeated(people: pd.Series, sessions: pd.Series) -> list[list[int]]:
     return [[int(row) for row in rows.index] for _, rows in groups]
 
 
-def sexes(texts: pd.Series, sex_values: Mapping[str, str | None] | None) -> tuple[pd.Series, Faults]:
+def sexes(
+    texts: pd.Series, sex_values: Mapping[str, str | None] | None, column: str = "sex"
+) -> tuple[pd.Series, Faults]:
     """Read a column of sexes as F and M; codes need a mapping, because 1 means both in practice.
 
     Args:
         texts: the column.
         sex_values: code → "F", "M" or None (unknown), beside the words of `SEX_WORDS`; BIDS's O is unknown.
+        column: its name in the table; in Spanish M alone may be mujer or masculino.
 
     Returns:
         Values (null = unknown or refused) and faults.
 
     Raises:
-        CohortError: the mapping leads to something other than F and M, or H and M stand beside each other: hombre and
-            mujer, or homme and male.
+        CohortError: the mapping leads to something other than F and M, or a letter could mean both.
     """
     stated = _stated(sex_values or {}, "sex_values")
     mapped = {word: None if sex is None else SEX_WORDS.get(canonical(sex)) for word, sex in stated.items()}
     if any(sex is None and stated[word] is not None for word, sex in mapped.items()):
         raise CohortError(f"sex_values must lead to 'F' or 'M' (or n/a), found {dict(sex_values or {})}.")
     words = texts.map(canonical)
-    if {"h", "m"} <= set(words) - set(mapped):
-        raise CohortError(
-            "The column of sexes holds H and M, of which M may be mujer or male. Say which with --sex-values H=M M=F "
-            "(hombre and mujer), or --sex-values H=M M=M."
-        )
+    _refuse_letters(set(words) - set(mapped), column)
     unknown = {word for word in words if word in OTHER_SEXES or is_missing(word) or is_missing_code(word)}
     known = SEX_WORDS | dict.fromkeys(unknown) | mapped
     values = words.map(known.get).astype(object)
-    _say_counts("sex", texts, words, known)
+    _say_counts(column, texts, words, known)
     advice = f"write F, M or n/a, or say what it means: --sex-values {{}}=?, where ? is F, M or {UNKNOWN}"
     unread = _where(~words.isin(list(known)))
     return values, [(i, f"sex '{texts[i]}' is not understood; {advice.format(shlex.quote(texts[i]))}") for i in unread]
+
+
+def _refuse_letters(words: set[str], column: str) -> None:
+    """Refuse letters that are one sex in one language and the other, or none, in another."""
+    mujer = plain_name(column) in ("sexo", "genero") and "m" in words and "f" not in words
+    for letters, found, meanings, given in (
+        ("H and M", {"h", "m"} <= words, "hombre and mujer, or homme and male", "H=M M=F, or H=M M=M"),
+        ("M, and no F", mujer, "mujer, or masculino", "M=F, or M=M"),
+        ("U and D", {"u", "d"} <= words, "uomo and donna, or unknown and diverse", "U=M D=F, or U=n/a D=n/a"),
+    ):
+        if found:
+            raise CohortError(
+                f"The column '{column}' holds {letters}: {meanings}? Say which, with --sex-values {given}."
+            )
 
 
 def labels(texts: pd.Series, label_values: Mapping[str, int | None] | None, column: str) -> tuple[pd.Series, Faults]:
@@ -192,9 +205,10 @@ def _guessed(texts: pd.Series, words: pd.Series, unknown: set[str], column: str)
     unclear = [word for word in others if word in UNCLEAR_WORDS or word.lstrip("-").isdigit()]
     if len(others) > 1 or unclear or (others and not controls):
         spelt = {word: texts[words == word].iloc[0] for word in there}
+        counts = ", ".join(f"'{spelt[word]}' ({(words == word).sum()})" for word in there[:_PRINTED])
         given = " ".join(shlex.quote(f"{spelt[word]}={'0' if word in controls else '?'}") for word in there[:_PRINTED])
         raise CohortError(
-            f"The column '{column}' holds {len(there)} diagnoses, {quoted(spelt.values())}, and it cannot be told "
+            f"The column '{column}' holds {len(there)} diagnoses, by rows {counts}, and it cannot be told "
             f"which are controls and which patients; say it with --label-values {given}, where ? is 0 (control), 1 "
             f"(patient) or {UNKNOWN} (unknown), or leave the column unread with --label-column none."
         )

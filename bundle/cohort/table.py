@@ -87,7 +87,7 @@ def read_cohort(
     refuse_ids_of_several_sites(texts["participant_id"], texts["session_id"], texts["site"])
     diagnoses = labels(texts["label"], label_values, used.get("label", ""))
     known_ages = ages(texts["age"], age_range, age_unit, used.get("age", "age"))
-    values, faults = _values(texts, known_ages, sexes(texts["sex"], sex_values), diagnoses)
+    values, faults = _values(texts, known_ages, sexes(texts["sex"], sex_values, used.get("sex", "sex")), diagnoses)
     values["image"], more = _checked_images(images, table, rows, expected_shape, regrid, workers)
     return _sorted_out(values, sorted(faults + more, key=lambda fault: fault[0]), table)
 

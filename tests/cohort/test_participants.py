@@ -36,7 +36,7 @@ def test_ids_that_sites_have_numbered_alike_are_refused_once():
     with pytest.raises(CohortError, match=r"1 participant_id.s. stand at .*'sub-01' at 'A', 'B'.* such as 'A_sub-01'"):
         refuse_ids_of_several_sites(people, column("", "", "", ""), sites)
     refuse_ids_of_several_sites(people, column("1", "", "", "2"), sites)  # a traveller with two sessions
-    refuse_ids_of_several_sites(people, column("", "", "", ""), column("A", "A", "A", "A"))
+    refuse_ids_of_several_sites(people, column("", "", "", ""), column("A", "A", "A", ""))
 
 
 def read_sexes(*texts, sex_values=None):
@@ -72,9 +72,18 @@ def test_sexes_of_five_languages_are_understood_and_other_is_unknown(texts, expe
     assert read_sexes(*texts) == (expected, [])
 
 
-def test_h_and_m_are_refused_until_somebody_says_which_m_is_meant():
-    with pytest.raises(CohortError, match="--sex-values H=M M=F"):
-        read_sexes("H", "M")
+@pytest.mark.parametrize(
+    ("texts", "name", "sentence"),
+    [
+        (("H", "M"), "sex", "holds H and M: hombre and mujer, .* --sex-values H=M M=F, or H=M M=M"),
+        (("M", "M"), "Sexo", "holds M, and no F: mujer, or masculino"),
+        (("U", "D"), "sesso", "holds U and D: uomo and donna"),
+    ],
+)
+def test_letters_that_mean_both_are_refused_until_somebody_says_which(texts, name, sentence):
+    with pytest.raises(CohortError, match=sentence):
+        sexes(column(*texts), None, name)
+    assert sexes(column("M", "F"), None, "sexo")[0].tolist() == ["M", "F"]
     assert read_sexes("H", "M", sex_values={"H": "M", "M": "F"}) == (["M", "F"], [])
 
 
