@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.cli.causes import say_causes_last
 from bundle.cli.expressions import parse_yaml
 from bundle.cli.inputs import input_files
 from bundle.cli.options import OptionError, check_values, command_of, merged_config, read_config, steps
@@ -136,6 +137,7 @@ def check_command() -> None:
     found = _monai_command()
     if found is None:
         return
+    say_causes_last()
     files, overrides = found
     merged = merged_config(files, {})
     for key in overrides:
