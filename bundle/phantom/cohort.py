@@ -39,6 +39,7 @@ from bundle.phantom.model import (
     template,
 )
 from bundle.phantom.tables import COHORTS, TASKS, age_curve
+from bundle.scans.nifti import PHANTOM
 
 __all__ = [
     "TASKS",
@@ -303,7 +304,7 @@ def _save(path: Path, person: Mapping[str, Any], resolution: float, seed: int) -
     data = np.clip(np.rint(volume / INTENSITY_STEP), 0, 255).astype(np.uint8)
     image = nib.Nifti1Image(data, reference_grid(resolution)[1])
     image.header.set_slope_inter(INTENSITY_STEP, 0)
-    image.header["descrip"] = b"phantom, not a patient"
+    image.header["descrip"] = PHANTOM
     with replacing(path) as temporary:
         nib.save(image, temporary)
 

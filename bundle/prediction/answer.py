@@ -9,7 +9,9 @@ import numpy as np
 
 from bundle.metrics.classification import calibrated, reliability
 from bundle.prediction import pictures
+from bundle.prediction.judgement import CANNOT, GIVEN, NOT_CALIBRATED, Scale, shown
 from bundle.prediction.table import Model
+from bundle.scans.contract import REFUSE
 from bundle.scans.grid import Grid
 
 
@@ -31,38 +33,84 @@ def model_facts(model: Model) -> dict[str, Any]:
     return {**known, "positive": classes[1]}
 
 
-def answer_of(row: Mapping[str, Any], record: Mapping[str, Any], model: Model) -> dict[str, Any]:
+def headline(row: Mapping[str, Any], scale: Scale) -> str:
+    """The answer to one scan in a few words, as page and index show it first; empty where it was refused.
+
+    Args:
+        row: of the table.
+        scale: of its probabilities.
+    """
+    if row["answer"] == GIVEN:
+        return shown(float(row["calibrated_probability"]), scale.operating_point)
+    return "" if row["verdict"] == REFUSE else scale.words if row["answer"] == NOT_CALIBRATED else CANNOT
+
+
+def answer_of(row: Mapping[str, Any], record: Mapping[str, Any], model: Model, scale: Scale) -> dict[str, Any]:
     """What a page says of a scan that was not refused.
 
     Args:
         row: of the table.
         record: of `list_scans`.
         model: that answered.
+        scale: of its probabilities.
     """
-    name, metrics, embeddings = list(model.card["class_names"])[1], model.card["validation"], model.record.embeddings
+    name, embeddings = list(model.card["class_names"])[1], model.record.embeddings
     raw = float(row[f"probability_{name}"])
-    own = float(row["calibrated_probability"])
-    validated = calibrated(model.record.probabilities, *model.record.calibration)
-    table = reliability(model.record.labels, validated)
     answer: dict[str, Any] = {
         "name": name,
+        "state": row["answer"],
+        "headline": headline(row, scale),
         "predicted": row["predicted"],
         "raw": probability(raw),
-        "calibrated": probability(own),
+        "raw_threshold": decimals(scale.threshold, 4),
         "uncertainty": f"{row['uncertainty']:.2f}",
-        "threshold": decimals(metrics["val_threshold"], 2),
-        "sensitivity": _percent(metrics.get("val_sensitivity")),
-        "specificity": _percent(metrics.get("val_specificity")),
+        "people": scale.people,
         "percentile": f"{row['distance_percentile']:.0f}",
-        "reliability": pictures.reliability(table, own, name),
         "distance": pictures.position(embeddings.distances, float(row["distance"]), "distance"),
     }
-    if np.isfinite(row["brain_age"]):
-        drawn = pictures.ages(embeddings.healthy_ages, row["brain_age"], embeddings.age_error, record["age"])
-        answer |= {"ages": drawn, "brain_age": f"{row['brain_age']:.0f}", "age_error": f"{embeddings.age_error:.0f}"}
-        answer["nearest"] = row["nearest_training_ages"].replace(" ", ", ")
-        answer["gap"] = f"{row['brain_age_gap']:+.0f}" if np.isfinite(row["brain_age_gap"]) else ""
-    return answer
+    return answer | _decision(row, scale) | _calibration(row, model, name) | _age(row, record, model)
+
+
+def _decision(row: Mapping[str, Any], scale: Scale) -> dict[str, Any]:
+    """The operating point and what it is worth, on the scale of the headline."""
+    positive, negative = scale.predictive_values()
+    point = scale.operating_point
+    return {
+        "threshold": shown(point, float(row["calibrated_probability"])) if row["answer"] == GIVEN else "",
+        "sensitivity": _percent(scale.sensitivity),
+        "specificity": _percent(scale.specificity),
+        "prevalence": _percent(scale.prevalence),
+        "ppv": _percent(positive),
+        "npv": _percent(negative),
+    }
+
+
+def _calibration(row: Mapping[str, Any], model: Model, name: str) -> dict[str, Any]:
+    """The picture of how well calibrated probabilities fit, at the validation's own share of patients."""
+    if row["answer"] != GIVEN:
+        return {}
+    labels, raw = model.record.validated
+    validated = calibrated(raw, *model.record.calibration)
+    own = float(calibrated(float(row[f"probability_{name}"]), *model.record.calibration))
+    return {"reliability": pictures.reliability(reliability(labels, validated), own, name)}
+
+
+def _age(row: Mapping[str, Any], record: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    """The age that the brain looks like, and its distance from what is expected, within the ages of the training."""
+    if not np.isfinite(row["brain_age"]):
+        return {}
+    embeddings, own = model.record.embeddings, float(record["age"])
+    known = embeddings.healthy_ages
+    drawn = pictures.ages(known, row["brain_age"], embeddings.age_error, own)
+    return {
+        "ages": drawn,
+        "brain_age": f"{row['brain_age']:.0f}",
+        "age_error": f"{embeddings.age_error:.0f}",
+        "nearest": row["nearest_training_ages"].replace(" ", ", "),
+        "age": decimals(own, 0),
+        "age_range": f"{known.min():.0f} to {known.max():.0f}",
+        "gap": f"{row['brain_age_gap']:+.0f}" if np.isfinite(row["brain_age_gap"]) else "",
+    }
 
 
 def decimals(value: Any, digits: int) -> str:
@@ -76,4 +124,4 @@ def probability(value: float) -> str:
 
 
 def _percent(value: Any) -> str:
-    return "an unknown share" if value is None else f"{100 * value:.0f} %"
+    return "an unknown share" if value is None or not np.isfinite(value) else f"{100 * value:.0f} %"

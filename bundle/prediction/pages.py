@@ -21,7 +21,8 @@ from bundle.files import replacing, write_text
 from bundle.hints import nearest
 from bundle.networks.encoders import Classifier
 from bundle.prediction import slices
-from bundle.prediction.answer import answer_of, decimals, model_facts, probability
+from bundle.prediction.answer import answer_of, decimals, headline, model_facts
+from bundle.prediction.judgement import CANNOT, Scale
 from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, meaning
 from bundle.prediction.table import CheckedDataset, Model, PredictionTable
 from bundle.scans.contract import REFUSE, VERDICTS, Examination
@@ -60,11 +61,11 @@ def write_pages(
         content = {"title": row["participant_id"], "row": row, "checks": checks, "model": facts}
         content["reasons"] = str(row["reasons"]).split(" | ") if row["reasons"] else []
         if row["verdict"] != REFUSE:
-            content |= _answered(record, row, table.model, dataset, Path(folder), method, target)
+            content |= _answered(record, row, table.model, table.scale, dataset, Path(folder), method, target)
         if pages:
             write_text(Path(folder) / "scans" / f"{record['name']}.html", render("scan.html", content))
     if pages:
-        _write_index(Path(folder), rows, [record["name"] for record in table.records], facts)
+        _write_index(Path(folder), rows, [record["name"] for record in table.records], facts, table.scale)
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
@@ -100,6 +101,7 @@ def _answered(
     record: Mapping[str, Any],
     row: Mapping[str, Any],
     model: Model,
+    scale: Scale,
     dataset: CheckedDataset,
     folder: Path,
     method: str,
@@ -115,11 +117,18 @@ def _answered(
         suffix = method.replace("+", "p") + ("" if target == "class" else f"_{target}")
         name = f"{record['name']}_{suffix}.nii.gz"
         _save_map(found, grid, seen, folder / "maps" / name)
-        read = meaning(method, target, row["predicted"], _extent(grid))
+        read = meaning(method, target, _nearer(row, model), _extent(grid))
         overlay = slices.Overlay.of(found, grid, read.unit, read.factor)
         shown |= {"explanation": read.sentence, "map_file": f"maps/{name}"}
     shown["brain"] = slices.drawn(seen.scan.volume, seen.scan.affine, overlay)
-    return {**shown, "answer": answer_of(row, record, model)}
+    return {**shown, "answer": answer_of(row, record, model, scale)}
+
+
+def _nearer(row: Mapping[str, Any], model: Model) -> str:
+    """The class that a map explains: the one that the network's own number speaks for, also where it is not called."""
+    control, patient = model.card["class_names"]
+    point = float(model.card["validation"]["val_threshold"])
+    return str(patient if row[f"probability_{patient}"] >= point else control)
 
 
 def _extent(grid: Grid) -> float:
@@ -133,7 +142,7 @@ def _map(
     """What speaks for the predicted class, on the model's grid."""
     classifier = model.classifier
     assert isinstance(classifier, Classifier)
-    index = list(model.card["class_names"]).index(row["predicted"])
+    index = list(model.card["class_names"]).index(_nearer(row, model))
     device = next(classifier.parameters()).device
     volume = dataset.preprocess(seen)[None].to(device)
     healthy = torch.as_tensor(model.record.healthy, dtype=torch.float32, device=device)[None]
@@ -165,11 +174,11 @@ def _save_map(found: NDArray[np.float32], grid: Grid, seen: Examination, path: P
 
 
 def _write_index(
-    folder: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str], facts: Mapping[str, Any]
+    folder: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str], facts: Mapping[str, Any], scale: Scale
 ) -> None:
     verdicts = pd.Series([row["verdict"] for row in rows]).value_counts()
     counts = f"{len(rows)} scans: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
-    scans = list(_index_rows(rows, names))
+    scans = list(_index_rows(rows, names, scale))
     write_text(
         folder / "index.html",
         render(
@@ -185,7 +194,7 @@ def _write_index(
     )
 
 
-def _index_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _index_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], scale: Scale) -> Iterator[dict[str, Any]]:
     numbers = {
         "brain_age": ("brain_age", 0),
         "percentile": ("distance_percentile", 0),
@@ -193,9 +202,11 @@ def _index_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iter
     for row, name in zip(rows, names, strict=True):
         shown = {key: decimals(row[column], digits) for key, (column, digits) in numbers.items()}
         texts = {key: row[key] for key in ("participant_id", "verdict")}
-        texts["calibrated"] = "" if row["verdict"] == REFUSE else probability(row["calibrated_probability"])
+        texts["answer"] = headline(row, scale)
+        if row["answer"] == CANNOT:
+            shown["brain_age"] = ""
         texts["reason"], _, more = str(row["reasons"]).partition(" | ")
         texts["reason"] += " …" if more else ""
-        texts["predicted"] = "" if row["verdict"] == REFUSE else row["predicted"]
+        texts["predicted"] = row["predicted"] if isinstance(row["predicted"], str) else ""
         order = {"severity": VERDICTS.index(row["verdict"]), "probability": decimals(row["calibrated_probability"], 6)}
         yield {**texts, **shown, **order, "page": f"scans/{name}.html"}

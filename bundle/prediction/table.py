@@ -21,20 +21,21 @@ from monai.transforms import Compose
 from monai.utils import CommonKeys, convert_to_tensor
 from torch import Tensor, nn
 
+from bundle.cohort.overlap import id_digest, voxel_digest
 from bundle.files import sha256, write_text
 from bundle.hints import nearest
-from bundle.metrics.classification import calibrated
 from bundle.networks.encoders import Classifier
 from bundle.networks.export import load_onnx
 from bundle.networks.weights import classifier_card, load_network
+from bundle.prediction.judgement import CANNOT, FAR, GIVEN, NOT_CALIBRATED, REASONS, Scale
 from bundle.prediction.listing import list_scans
 from bundle.prediction.training_record import TrainingRecord, load_record
 from bundle.scans.contract import PASS, REFUSE, WARN, Contract, Examination
 from bundle.scans.grid import templates
+from bundle.scans.nifti import is_phantom
 
 BACKENDS = ("torch", "onnx")
 EMBEDDING = "embedding"  # of an output of the evaluator, beside "pred"
-FAR = 99.0  # percentile of the distance beyond which the answer is not to be trusted
 logger = logging.getLogger(__name__)
 
 PLACED = 2  # steps of a preprocessing that load a file and place it on the grid, which the contract has done
@@ -57,10 +58,11 @@ class CheckedDataset(Dataset):
         templates(contract.grid)  # loaded before the workers are forked
 
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
-        """One scan: `image`, `index`, `verdict`, `reasons` and `checks` (JSON)."""
+        """One scan: `image`, `index`, `verdict`, `reasons`, `checks` (JSON) and `digest` of its voxels."""
         seen = self.contract.examine(self.data[index]["image"])
         checks = json.dumps([asdict(check) for check in seen.checks])
-        found = {"verdict": seen.verdict, "reasons": " | ".join(seen.reasons), "checks": checks}
+        digest = "" if seen.scan is None else voxel_digest(seen.scan.volume)
+        found = {"verdict": seen.verdict, "reasons": " | ".join(seen.reasons), "checks": checks, "digest": digest}
         return {"image": self.preprocess(seen), "index": index, **found}
 
     def preprocess(self, seen: Examination) -> Tensor:
@@ -188,8 +190,9 @@ class PredictionTable:
         model: whose predictions they are.
         folder: of the table.
         augmentations: slightly moved and noisy copies of each scan; `uncertainty` is the standard deviation of the
-            probability over them and the scan itself.
+            calibrated probability (of the network's own, where that is not calibrated) over them and the scan itself.
         embeddings: also write `embeddings.tsv`.
+        prevalence: share of patients in the clinic; None: as among the validation subjects.
     """
 
     def __init__(
@@ -199,7 +202,9 @@ class PredictionTable:
         folder: str | Path,
         augmentations: int = 2,
         embeddings: bool = False,
+        prevalence: float | None = None,
     ) -> None:
+        self.scale = Scale.of(model.record, model.card["validation"], prevalence)
         self.records, self.model, self.folder = records, model, Path(folder)
         self.augmentations, self.embeddings = augmentations, embeddings
         self.table = pd.DataFrame()
@@ -226,9 +231,9 @@ class PredictionTable:
         volumes = torch.stack([torch.as_tensor(item["image"]) for item in engine.state.batch]).to(engine.state.device)
         self._require_shape(tuple(volumes.shape[1:]))
         copies = perturbed_probabilities(self.model.classifier, volumes, self.augmentations)
-        spread = torch.cat([probabilities[None], copies]).std(0, unbiased=False)
+        spread = self.scale.spread(torch.cat([probabilities[None], copies]).numpy())
         for item, probability, deviation in zip(engine.state.batch, probabilities, spread, strict=True):
-            kept = {name: item[name] for name in ("verdict", "reasons", "checks")}
+            kept = {name: item[name] for name in ("verdict", "reasons", "checks", "digest")}
             self._rows.append({**kept, "probability": float(probability), "uncertainty": float(deviation)})
 
     def _require_shape(self, found: tuple[int, ...]) -> None:
@@ -243,7 +248,7 @@ class PredictionTable:
         """Write the table, and say how many scans were refused."""
         self.checks = [json.loads(row["checks"]) for row in self._rows]
         embedding = torch.cat(self._embeddings).numpy()
-        self.table = prediction_table(self.records, pd.DataFrame(self._rows), embedding, self.model)
+        self.table = prediction_table(self.records, pd.DataFrame(self._rows), embedding, self.model, self.scale)
         write_text(self.folder / "predictions.csv", self.table.to_csv(index=False, float_format="%.6g"))
         if self.embeddings:
             self._write_embeddings(embedding)
@@ -260,43 +265,84 @@ class PredictionTable:
 
 
 def prediction_table(
-    records: Sequence[Mapping[str, Any]], rows: pd.DataFrame, embedding: np.ndarray, model: Model
+    records: Sequence[Mapping[str, Any]], rows: pd.DataFrame, embedding: np.ndarray, model: Model, scale: Scale
 ) -> pd.DataFrame:
     """Everything the table says of each scan; a refused scan has its reasons and no numbers.
 
+    Where the model cannot answer, there is neither a call nor a calibrated probability.
+
     Args:
         records: of `list_scans`.
-        rows: `verdict`, `reasons`, `probability` (of class 1) and `uncertainty` of each.
+        rows: `verdict`, `reasons`, `digest`, `probability` (of class 1) and `uncertainty` of each.
         embedding: of each.
         model: whose they are.
+        scale: of its probabilities.
 
     Shape:
         rows N, embedding (N, E).
     """
-    names, threshold = model.card["class_names"], float(model.card["validation"]["val_threshold"])
-    probability = rows["probability"].to_numpy()
+    names, probability = model.card["class_names"], rows["probability"].to_numpy()
     ages = np.array([r["age"] for r in records], dtype=float)
     judged = pd.DataFrame({f"probability_{names[0]}": 1 - probability, f"probability_{names[1]}": probability})
-    judged["predicted"] = np.where(probability >= threshold, names[1], names[0])
-    judged["calibrated_probability"] = calibrated(probability, *model.record.calibration)
+    judged["predicted"] = np.where(probability >= scale.threshold, names[1], names[0])
+    judged["calibrated_probability"] = scale.probability(probability) if scale.is_calibrated else np.nan
     judged["uncertainty"] = rows["uncertainty"]
     judged = pd.concat([judged, model.record.embeddings.compare(embedding, ages)], axis=1)
-    answered = (rows["verdict"] != REFUSE).to_numpy()[:, None]
-    judged = judged.where(np.broadcast_to(answered, judged.shape))
+    answered = (rows["verdict"] != REFUSE).to_numpy()
+    judged = judged.where(np.broadcast_to(answered[:, None], judged.shape))
+    reasons = own_reasons(records, rows, judged["distance_percentile"], model, scale)
+    silent = np.array([bool({"far", "demonstration", "chance"} & set(found)) for found in reasons])
+    for name in ("predicted", "calibrated_probability"):
+        judged[name] = judged[name].mask(silent)
     ids = pd.DataFrame(
         {"participant_id": [r["participant_id"] for r in records], "file": [r["image"] for r in records]}
     )
-    ids = ids.assign(**_with_distance(rows, judged["distance_percentile"]))
-    return pd.concat([ids, judged], axis=1).assign(**model.columns)
+    ids = ids.assign(**_with_reasons(rows, reasons))
+    ids["answer"] = np.where(silent, CANNOT, GIVEN if scale.is_calibrated else NOT_CALIBRATED)
+    ids["answer"] = ids["answer"].where(answered, "")
+    table = pd.concat([ids, judged], axis=1)
+    positive, negative = scale.predictive_values()
+    for name, value in {"prevalence": scale.prevalence, "ppv": positive, "npv": negative}.items():
+        table[name] = np.where(answered & ~silent, value, np.nan)
+    constants: dict[str, Any] = {"calibration": scale.words, **model.columns}
+    return table.assign(**{name: [value] * len(table) for name, value in constants.items()})
 
 
-def _with_distance(rows: pd.DataFrame, percentile: pd.Series) -> dict[str, pd.Series]:
-    """Verdict and reasons, once it is known how far the embedding is from the training subjects'."""
-    far = percentile > FAR
-    reason = "embedding is further from the training subjects than theirs from each other: do not trust the answer"
-    added = rows["reasons"].where(rows["reasons"] == "", " | " + rows["reasons"]).radd(reason)
-    verdict = rows["verdict"].where(~(far & (rows["verdict"] == PASS)), WARN)
-    return {"verdict": verdict, "reasons": rows["reasons"].where(~far, added)}
+def own_reasons(
+    records: Sequence[Mapping[str, Any]], rows: pd.DataFrame, percentile: pd.Series, model: Model, scale: Scale
+) -> list[list[str]]:
+    """What the model itself has against an answer, by names of `judgement.REASONS`, of each scan that is not refused.
+
+    Args:
+        records: of `list_scans`.
+        rows: `verdict` and `digest` of each.
+        percentile: of the distance of each embedding.
+        model: that would answer.
+        scale: of its probabilities.
+    """
+    known = {kind: set(model.card.get("fingerprints", {}).get(kind, ())) for kind in ("participants", "images")}
+    demonstration = bool(model.card.get("warning"))
+    found: list[list[str]] = []
+    for record, row, place in zip(records, rows.itertuples(), percentile, strict=True):
+        holds = {
+            "far": place > FAR,
+            "demonstration": demonstration and not is_phantom(record["image"]),
+            "chance": scale.slope == 0,
+            "image": row.digest in known["images"],
+            "participant": row.digest not in known["images"] and id_digest(record) in known["participants"],
+        }
+        found.append([name for name, there in holds.items() if there] if row.verdict != REFUSE else [])
+    return found
+
+
+def _with_reasons(rows: pd.DataFrame, reasons: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Verdict and reasons, once it is known what the model itself has against an answer."""
+    said = [[REASONS[name] for name in found] for found in reasons]
+    verdicts = [
+        WARN if more and verdict == PASS else verdict for verdict, more in zip(rows["verdict"], said, strict=True)
+    ]
+    joined = [" | ".join(filter(None, [*more, first])) for first, more in zip(rows["reasons"], said, strict=True)]
+    return {"verdict": verdicts, "reasons": joined}
 
 
 def perturbed_probabilities(network: Callable[[Tensor], Tensor], volumes: Tensor, copies: int) -> Tensor:

@@ -24,13 +24,14 @@ from bundle.metrics.classification import platt
 from bundle.metrics.representation import OverallScaler, ridge
 from bundle.networks.encoders import Classifier
 from bundle.networks.weights import load_network
+from bundle.people import mean_of_each, person_codes
 from bundle.scans.npy import read_arrays
 
 Array = NDArray[np.float64]
 NEIGHBOURS = 5
 LEAST = 25  # healthy training subjects of known age, below which no age is estimated
 FOLDS = 5
-RECORD_FORMAT = 1  # a record without one is of this format, too
+RECORD_FORMAT = 2  # 1 did not say which scans are of one person; a record without a format is of that one
 LARGEST = 4096  # numbers in an embedding: their covariance is kept
 NAMES = ("embedding", "ages", "labels", "validation_labels", "validation_probabilities", "healthy")
 
@@ -38,37 +39,44 @@ NAMES = ("embedding", "ages", "labels", "validation_labels", "validation_probabi
 class TrainingEmbeddings:
     """The embeddings of a model's training subjects, without their ids.
 
-    Distances are Mahalanobis distances with a shrunk covariance; the percentile of a distance compares it with those of
-    training subjects from embeddings that they are not among. The age is a ridge regression on healthy subjects; its
-    gap is corrected for the regression's pull towards the mean (as expected at that age).
+    A person counts once, however many scans there are. Distances are Mahalanobis distances with a shrunk covariance;
+    the percentile of a distance compares it with those of training subjects from the embeddings of other people. The
+    age is a ridge regression on healthy subjects; its gap is corrected for the regression's pull towards the mean (as
+    expected at that age), and given only within the ages of the training.
 
     Args:
-        embedding: of the training subjects.
+        embedding: of the training scans.
         ages: years, NaN = unknown.
         labels: 0 control, 1 patient.
+        people: a number for each person (see `people.person_codes`); None: a scan each.
 
     Shape:
-        embedding (N, E), ages (N,), labels (N,).
+        embedding (N, E), ages (N,), labels (N,), people (N,).
 
     Source:
         Lee et al., NeurIPS 2018 (distance); Ledoit & Wolf, 2004 (shrinkage); de Lange & Cole, 2020 (correction).
     """
 
-    def __init__(self, embedding: ArrayLike, ages: ArrayLike, labels: ArrayLike) -> None:
+    def __init__(
+        self, embedding: ArrayLike, ages: ArrayLike, labels: ArrayLike, people: NDArray[np.intp] | None = None
+    ) -> None:
         self.embedding = np.asarray(embedding, dtype=np.float64)
         self.ages, self.labels = np.asarray(ages, dtype=np.float64), np.asarray(labels, dtype=int)
+        self.people = pd.factorize(np.arange(len(self.embedding)) if people is None else people)[0]
         self.scaler = OverallScaler().fit(self.embedding)
         features = self.scaler.transform(self.embedding)
         self._covariance = LedoitWolf().fit(features)
-        self.distances = np.sort(_held_out_distances(features))
+        self.distances, self._shares = _sorted_by_distance(_held_out_distances(features, self.people), self.people)
         healthy = (self.labels == 0) & np.isfinite(self.ages)
-        self.neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, max(1, int(healthy.sum()))))
-        self.healthy_ages, known = self.ages[healthy], features[healthy]
+        persons = pd.factorize(self.people[healthy])[0]
+        self.healthy_ages = mean_of_each(self.ages[healthy], persons)
+        self.neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, max(1, len(self.healthy_ages))))
         self.age_error = np.nan
-        if len(known) >= LEAST:
-            self._fit_age(known)
+        if len(self.healthy_ages) >= LEAST:
+            self._fit_age(mean_of_each(features[healthy], persons))
 
     def _fit_age(self, features: Array) -> None:
+        """Fit the age of healthy people to the means of their scans."""
         folds = KFold(FOLDS, shuffle=True, random_state=0)
         predicted = cross_val_predict(ridge(), features, self.healthy_ages, cv=folds)
         self.age_error = float(np.abs(predicted - self.healthy_ages).mean())
@@ -85,20 +93,28 @@ class TrainingEmbeddings:
 
         Shape:
             embedding (M, E), ages (M,); output M rows: `distance`, `distance_percentile`, and, where the ages of 25
-            healthy training subjects are known, `brain_age` (years), `brain_age_gap` (years more than expected) and
-            `nearest_training_ages`.
+            healthy training subjects are known, `brain_age` (years), `brain_age_gap` (years more than expected; NaN
+            beyond the ages of the training) and `nearest_training_ages`.
         """
         features = self.scaler.transform(np.asarray(embedding, dtype=np.float64).reshape(-1, self.embedding.shape[1]))
         distances = np.sqrt(self._covariance.mahalanobis(features))
-        percentile = 100 * np.searchsorted(self.distances, distances, side="right") / len(self.distances)
-        table = pd.DataFrame({"distance": distances, "distance_percentile": percentile})
+        below = np.concatenate([[0.0], self._shares.cumsum()])
+        percentile = 100 * below[np.searchsorted(self.distances, distances, side="right")]
+        table = pd.DataFrame({"distance": distances, "distance_percentile": percentile.clip(max=100)})
         if np.isnan(self.age_error) or not len(features):
             return table.assign(brain_age=np.nan, brain_age_gap=np.nan, nearest_training_ages="")
         brain_age, ages = self._age.predict(features), np.asarray(ages, dtype=np.float64)
         nearest = self.healthy_ages[self.neighbours.kneighbors(features, return_distance=False)]
         listed = [" ".join(f"{age:.0f}" for age in row) for row in nearest]
-        gap = brain_age - ages - np.polyval(self._expected_gap, ages)
+        gap = np.where(self.covers(ages), brain_age - ages - np.polyval(self._expected_gap, ages), np.nan)
         return table.assign(brain_age=brain_age, brain_age_gap=gap, nearest_training_ages=listed)
+
+    def covers(self, ages: ArrayLike) -> NDArray[np.bool_]:
+        """Whether ages lie within those of the healthy training subjects; outside, no gap can be given."""
+        ages = np.asarray(ages, dtype=np.float64)
+        if not len(self.healthy_ages):
+            return np.zeros(ages.shape, dtype=bool)
+        return (ages >= self.healthy_ages.min()) & (ages <= self.healthy_ages.max())
 
 
 @dataclass(frozen=True)
@@ -107,20 +123,30 @@ class TrainingRecord:
 
     Attributes:
         embeddings: of the training subjects.
-        labels: of the validation subjects, 0 control, 1 patient.
-        probabilities: of the validation subjects, of being a patient.
+        labels: of the validation scans, 0 control, 1 patient.
+        probabilities: of the validation scans, of being a patient.
         healthy: (C, D, H, W), mean of the preprocessed volumes of healthy training subjects.
+        people: a number for each person of the validation; several scans of one count once, by their mean.
     """
 
     embeddings: TrainingEmbeddings
     labels: NDArray[np.int64]
     probabilities: Array
     healthy: NDArray[np.float32]
+    people: NDArray[np.intp]
+
+    @property
+    def validated(self) -> tuple[NDArray[np.int64], Array]:
+        """Label and mean probability of each person of the validation."""
+        persons = pd.factorize(self.people)[0]
+        labels = np.zeros(persons.max(initial=-1) + 1, dtype=np.int64)
+        np.maximum.at(labels, persons, self.labels)
+        return labels, mean_of_each(self.probabilities, persons)
 
     @property
     def calibration(self) -> tuple[float, float]:
-        """Slope and intercept that calibrate log odds, from the validation subjects."""
-        return platt(self.labels, self.probabilities)
+        """Slope and intercept that calibrate log odds, from the people of the validation."""
+        return platt(*self.validated)
 
     @property
     def size(self) -> int:
@@ -159,9 +185,11 @@ def write_record(
     seen = _observe(classifier, DataLoader(training, batch_size=batch_size), device)
     judged = _observe(classifier, DataLoader(validation, batch_size=batch_size), device)
     embedding = {"embedding": seen["embedding"].astype(np.float32), "ages": seen["age"], "labels": seen["label"]}
+    people = {"people": person_codes(seen["person"].tolist())}
+    people["validation_people"] = person_codes(judged["person"].tolist())
     embedding["healthy"] = seen["sum"].sum(0) / max(1, int((seen["label"] == 0).sum()))
     validated = {"validation_labels": judged["label"], "validation_probabilities": judged["probability"]}
-    content: dict[str, Any] = {"format": RECORD_FORMAT, **embedding, **validated}
+    content: dict[str, Any] = {"format": RECORD_FORMAT, **embedding, **people, **validated}
     with replacing(record_path(model)) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **content)
 
@@ -180,16 +208,26 @@ def load_record(model: str | Path) -> TrainingRecord:
         raise ValueError(f"There is no {path}, which says what the model was trained on; train again, or restore it.")
     try:
         arrays = read_arrays(path)
-        found = arrays.get("format", np.array(RECORD_FORMAT)).tolist()
+        found = arrays.get("format", np.array(1)).tolist()
     except Exception as error:  # zipfile, zlib and numpy each have their own errors
         raise ValueError(f"{path} is no record of a training ({type(error).__name__}); restore the file.") from error
     check_format(found, RECORD_FORMAT, path)
     try:
-        embedding, ages, labels, *validated = (arrays[name] for name in NAMES)
-        _check_arrays(embedding, ages, labels, *validated)
-        return TrainingRecord(TrainingEmbeddings(embedding, ages, labels), *validated)
+        embedding, ages, labels, validated, probabilities, healthy = (arrays[name] for name in NAMES)
+        _check_arrays(embedding, ages, labels, validated, probabilities, healthy)
+        people = _people(arrays, "people", len(labels)), _people(arrays, "validation_people", len(validated))
+        embeddings = TrainingEmbeddings(embedding, ages, labels, people[0])
+        return TrainingRecord(embeddings, validated, probabilities, healthy, people[1])
     except Exception as error:  # scikit-learn has its own errors
         raise ValueError(f"{path} is no record of a training ({type(error).__name__}); restore the file.") from error
+
+
+def _people(arrays: Mapping[str, NDArray], name: str, scans: int) -> NDArray[np.intp]:
+    """Which scans are of one person; a record that does not say so holds a scan each."""
+    found = arrays.get(name, np.arange(scans))
+    if found.shape != (scans,) or found.dtype.kind not in "iu":
+        raise ValueError("persons that do not fit the scans")
+    return found.astype(np.intp)
 
 
 def _check_arrays(
@@ -207,23 +245,33 @@ def _check_arrays(
 
 
 def _observe(classifier: Classifier, batches: Iterable[Mapping], device: str | torch.device) -> dict[str, NDArray]:
-    """Embedding, probability, age and label of each subject, and the sum of each batch's healthy volumes."""
-    kept: dict[str, list[NDArray]] = {"embedding": [], "probability": [], "age": [], "label": [], "sum": []}
+    """Embedding, probability, age, label and id of each scan, and the sum of each batch's healthy volumes."""
+    names = ("embedding", "probability", "age", "label", "sum", "person")
+    kept: dict[str, list[NDArray]] = {name: [] for name in names}
     with torch.no_grad():
         for batch in batches:
             logits, embedding = classifier.both(batch["image"].to(device))
             kept["embedding"].append(embedding.float().cpu().numpy())
             kept["probability"].append(logits.softmax(1)[:, 1].double().cpu().numpy())
             kept["sum"].append(np.asarray(batch["image"])[np.asarray(batch["label"]) == 0].sum(0, keepdims=True))
+            kept["person"].append(np.asarray(batch["participant_id"], dtype=object))
             for name in ("age", "label"):
                 kept[name].append(np.asarray(batch[name]))
     return {name: np.concatenate(parts) for name, parts in kept.items()}
 
 
-def _held_out_distances(features: Array) -> Array:
-    """Distance of each subject from the subjects of the other folds."""
+def _held_out_distances(features: Array, people: NDArray[np.intp]) -> Array:
+    """Distance of each scan from the scans of the people of other folds."""
     distances = np.empty(len(features))
-    for rest, held_out in KFold(min(FOLDS, len(features)), shuffle=True, random_state=0).split(features):
-        fitted = LedoitWolf().fit(features[rest])
-        distances[held_out] = np.sqrt(fitted.mahalanobis(features[held_out]))
+    persons = np.unique(people)
+    for _, held_out in KFold(min(FOLDS, len(persons)), shuffle=True, random_state=0).split(persons):
+        rows = np.isin(people, persons[held_out])
+        distances[rows] = np.sqrt(LedoitWolf().fit(features[~rows]).mahalanobis(features[rows]))
     return distances
+
+
+def _sorted_by_distance(distances: Array, people: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Distances in ascending order, and what each counts: every person's scans 1 / number of people together."""
+    counts = np.bincount(people)
+    order = distances.argsort(kind="stable")
+    return distances[order], (1 / counts[people] / len(counts))[order]

@@ -18,6 +18,7 @@ MOST_VOXELS = 512**3  # a whole head at 0.5 mm has a third of them
 MOST_BYTES = 8 * MOST_VOXELS
 SLACK = 1 << 20  # bytes that may follow the voxels, such as the footer of an MGH file
 EXPANSION = 1032  # bytes that one byte of gzip can stand for, at most
+PHANTOM = b"phantom, not a patient"  # in the header of the embedded cohort's images
 _HEAD = 1024  # bytes; every header is shorter
 _NIFTI = {348: (nib.Nifti1Image, nib.Nifti1Pair), 540: (nib.Nifti2Image, nib.Nifti2Pair)}  # by the header's size
 _MAGIC = {348: (344, b"ni1\0"), 540: (4, b"ni2\0")}  # where the header of a pair says that it is no Analyze file
@@ -94,6 +95,26 @@ def read_header(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
         header = kind.header_class(head[: kind.header_class.template_dtype.itemsize], check=False)
         affine = header.get_affine() if kind is nib.MGHImage else header.get_best_affine()
         return tuple(int(n) for n in header.get_data_shape()), np.asarray(affine, dtype=float)
+
+
+def is_phantom(path: str | Path) -> bool:
+    """Whether an image says of itself, in its header, that it is the embedded phantom's; of others that is unknown.
+
+    Args:
+        path: of the image.
+    """
+    file = Path(path)
+    name = file.name.lower()
+    if not name.endswith((".nii", ".nii.gz")):
+        return False
+    try:
+        with refusing():
+            head = _head(file, name.endswith(".gz"))
+            header = _NIFTI[_header_size(head)][0].header_class
+            block = header(head[: header.template_dtype.itemsize], check=False)
+    except VolumeError:
+        return False
+    return bytes(block["descrip"].tobytes()).rstrip(b"\0") == PHANTOM
 
 
 def _described(path: Path) -> tuple[Any, int, bool]:

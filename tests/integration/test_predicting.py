@@ -63,7 +63,6 @@ def test_every_scan_has_a_row_and_bad_ones_say_why(predicted, scans, trained):
     numbers = [
         "probability_control",
         PATIENT,
-        "calibrated_probability",
         "uncertainty",
         "distance",
         "distance_percentile",
@@ -73,6 +72,10 @@ def test_every_scan_has_a_row_and_bad_ones_say_why(predicted, scans, trained):
     assert np.isfinite(answered[numbers].to_numpy(float)).all()
     assert (answered["probability_control"] + answered[PATIENT]).round(4).eq(1).all()
     card = json.loads((trained / "model.json").read_text())
+    assert answered["calibrated_probability"].isna().all()
+    assert set(answered["calibration"]) == {f"not calibrated: {card['subjects']['validation']} subjects"}
+    assert set(answered["answer"]) <= {"not calibrated", "cannot answer"}
+    answered = answered[answered["answer"] == "not calibrated"]
     assert (answered["predicted"] == card["class_names"][1]).equals(
         answered[PATIENT] >= card["validation"]["val_threshold"]
     )
@@ -207,8 +210,12 @@ def test_a_source_without_scans_is_refused(source, reason, trained, tmp_path, ca
     assert reason in capsys.readouterr().err
 
 
-def test_a_missing_scan_is_a_refused_row(trained, tmp_path):
-    assert predict(tmp_path / "nowhere.nii", tmp_path / "output", trained, *PLAIN) == SOME_REFUSED
+def test_a_missing_scan_of_a_table_is_a_refused_row(trained, tmp_path, capsys):
+    (tmp_path / "scans.tsv").write_text("file\nnowhere.nii\n")
+    assert predict(tmp_path / "scans.tsv", tmp_path / "output", trained, *PLAIN) == SOME_REFUSED
+    assert predict(tmp_path / "nowhere.nii", tmp_path / "other", trained, *PLAIN) == 1
+    assert f"{tmp_path / 'nowhere.nii'} does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
     assert "does not exist" in pd.read_csv(tmp_path / "output" / "predictions.csv")["reasons"][0]
 
 

@@ -20,9 +20,23 @@ def full_size(record):
     return nib.Nifti1Image((scan * (0.4 + grey) * (1 + 0.3 * noise)).clip(0).astype(np.float32), REFERENCE.matrix)
 
 
+def calibrated_model(trained, folder):
+    """The tiny classifier with a validation of 60 people in its record, enough for a probability to be shown."""
+    for path in trained.glob("model*"):
+        shutil.copy(path, folder)
+    with np.load(folder / "model_record.npz") as record:
+        content = dict(record)
+    labels = np.arange(60) % 2
+    content["validation_labels"], content["validation_people"] = labels, np.arange(60)
+    odds = np.random.default_rng(0).normal(0.8 * (2 * labels - 1), 1)
+    content["validation_probabilities"] = 1 / (1 + np.exp(-odds))
+    np.savez(folder / "model_record.npz", **content)
+    return folder / "model.pt"
+
+
 @pytest.fixture(scope="session")
 def pages(tiny_phantom, trained, made_once):
-    """`index.html` and `scans/`: three small scans, one of full size and a broken one; smoothgrad, which is noisy."""
+    """`index.html` and `scans/`: three small scans, one of full size, no phantom's, and a broken one; smoothgrad."""
     from bundle.cli.main import main
 
     def make(folder):
@@ -37,6 +51,6 @@ def pages(tiny_phantom, trained, made_once):
         command = ["predict", str(folder / "scans.tsv"), "--output", str(folder), "--num_workers", "0"]
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(ROOT)
-            main([*command, "--model", str(trained / "model.pt"), "--explain", "smoothgrad"])
+            main([*command, "--model", str(calibrated_model(trained, folder)), "--explain", "smoothgrad"])
 
     return made_once("pages", make)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bundle.prediction.training_record import TrainingEmbeddings, load_record, record_path
+from bundle.prediction.training_record import TrainingEmbeddings, TrainingRecord, load_record, record_path
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +75,44 @@ def test_no_record_and_a_wrong_one_are_refused(tmp_path):
     np.savez(record_path(tmp_path / "model.pt"), embedding=np.zeros((3, 2)))
     with pytest.raises(ValueError, match="no record of a training"):
         load_record(tmp_path / "model.pt")
+
+
+def several_scans(seed, people=60, scans=4):
+    """Scans of people, and their ages, which the embedding does not know; a person's scans are alike."""
+    random = np.random.default_rng(seed)
+    who = np.repeat(np.arange(people), scans)
+    embedding = random.normal(size=(people, 30))[who] + 0.1 * random.normal(size=(people * scans, 30))
+    return embedding, random.uniform(20, 80, people)[who], who
+
+
+@pytest.mark.parametrize("scans", [1, 4])
+def test_people_count_once_however_often_they_were_scanned(scans):
+    embedding, ages, who = several_scans(0, scans=scans)
+    record = TrainingEmbeddings(embedding, ages, np.zeros(len(who)), who)
+    assert record.age_error > 12.5  # the spread of the ages: nothing is known
+    new, new_ages, _ = several_scans(1, people=600, scans=1)
+    far = record.compare(new, new_ages)["distance_percentile"] > 99
+    assert far.mean() < 0.08
+
+
+def test_scans_taken_for_people_would_say_too_much():
+    embedding, ages, who = several_scans(0)
+    record = TrainingEmbeddings(embedding, ages, np.zeros(len(who)))
+    assert record.age_error < 11.5
+    new, new_ages, _ = several_scans(1, people=600, scans=1)
+    assert (record.compare(new, new_ages)["distance_percentile"] > 99).mean() > 0.2
+
+
+def test_a_gap_is_given_within_the_ages_of_the_training_alone(cohort):
+    found = cohort.compare(brain_of(50, 4), [10.0, 30.0, 79.0, 95.0])
+    assert np.isfinite(found["brain_age_gap"]).tolist() == [False, True, True, False]
+    assert found["brain_age"].notna().all()
+
+
+def test_a_calibration_counts_people():
+    labels, probabilities = np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.3, 0.2, 0.9, 0.5, 0.6])
+    embeddings = TrainingEmbeddings(np.eye(4), np.full(4, np.nan), np.zeros(4))
+    record = TrainingRecord(embeddings, labels, probabilities, np.zeros((1, 2, 2, 2)), np.array([7, 7, 3, 1, 1, 0]))
+    truth, means = record.validated
+    assert truth.tolist() == [0, 0, 1, 1]
+    assert means.tolist() == pytest.approx([0.2, 0.2, 0.7, 0.6])

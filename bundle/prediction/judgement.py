@@ -1,0 +1,133 @@
+"""What may be said of a scan: a calibrated probability, a call, or that the model cannot answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logit
+
+from bundle.metrics.classification import calibrated
+from bundle.prediction.training_record import TrainingRecord
+
+LEAST_CALIBRATED = 50  # people of the validation, below whom a calibration is too uncertain to be shown
+FAR = 99.0  # percentile of the distance beyond which the model cannot answer
+GIVEN, NOT_CALIBRATED, CANNOT = "given", "not calibrated", "cannot answer"  # what a table says of an answer
+REASONS = {
+    "far": "the embedding is further from the training subjects than theirs from each other: the model cannot answer",
+    "demonstration": "the model is a demonstration that knows only a phantom, and this scan is none of that phantom: "
+    "the model cannot answer",
+    "chance": "the model told its own validation subjects apart no better than chance: it cannot answer",
+    "image": "this very image was in the model's training: the answer says nothing of new people",
+    "participant": "a participant of this id was in the model's training: if this is the same person, the answer says "
+    "nothing of new people",
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The one scale on which a model's probabilities, calls and operating point are shown.
+
+    Attributes:
+        people: of the validation, who calibrate.
+        slope: by which log odds are stretched; 0 where the validation was no better than chance.
+        intercept: by which they are shifted, to the prevalence.
+        threshold: the operating point, of the network's own probability.
+        prevalence: share of patients among those who are scanned.
+        sensitivity: at the operating point, on the validation; None = unknown.
+        specificity: the same.
+    """
+
+    people: int
+    slope: float
+    intercept: float
+    threshold: float
+    prevalence: float
+    sensitivity: float | None
+    specificity: float | None
+
+    @classmethod
+    def of(cls, record: TrainingRecord, validation: Mapping[str, Any], prevalence: float | None = None) -> Scale:
+        """The scale of a model.
+
+        Args:
+            record: of its training.
+            validation: the metrics of its card.
+            prevalence: share of patients in the clinic, in (0, 1); None: as among the validation subjects.
+
+        Raises:
+            ValueError: for another prevalence.
+        """
+        if prevalence is not None and not 0 < prevalence < 1:
+            raise ValueError(f"`prevalence` is a share of patients between 0 and 1, but {prevalence} was given.")
+        labels, _ = record.validated
+        slope, intercept = record.calibration
+        share = float(np.mean(labels))
+        shift = 0.0 if prevalence is None else float(logit(prevalence) - logit(share))
+        quality = (validation.get(f"val_{name}") for name in ("sensitivity", "specificity"))
+        held = share if prevalence is None else float(prevalence)
+        return cls(len(labels), slope, intercept + shift, float(validation["val_threshold"]), held, *quality)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether enough people calibrate it for a probability to be shown."""
+        return self.people >= LEAST_CALIBRATED and self.slope > 0
+
+    @property
+    def words(self) -> str:
+        """What is said in place of a probability, or of its calibration."""
+        if self.slope == 0:
+            return "no better than chance on validation subjects"
+        return "" if self.is_calibrated else f"not calibrated: {self.people} subjects"
+
+    def probability(self, raw: ArrayLike) -> NDArray[np.float64]:
+        """Calibrated probabilities, at the prevalence, of the network's own."""
+        return calibrated(raw, self.slope, self.intercept)
+
+    def spread(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard deviation over copies, on the scale that is shown.
+
+        Shape:
+            raw (copies, N), output (N,).
+        """
+        return (self.probability(raw) if self.is_calibrated else raw).std(0)
+
+    @property
+    def operating_point(self) -> float:
+        """The calibrated probability from which on somebody is called a patient."""
+        return float(self.probability(self.threshold))
+
+    def predictive_values(self) -> tuple[float, float]:
+        """Positive and negative predictive value at the operating point and the prevalence; NaN where unknown.
+
+        Source:
+            Bayes' theorem; Altman & Bland, BMJ 309 (1994), 102.
+        """
+        if self.sensitivity is None or self.specificity is None:
+            return math.nan, math.nan
+        ill, well = self.prevalence, 1 - self.prevalence
+        called = self.sensitivity * ill + (1 - self.specificity) * well
+        cleared = (1 - self.sensitivity) * ill + self.specificity * well
+        positive = self.sensitivity * ill / called if called else math.nan
+        return positive, self.specificity * well / cleared if cleared else math.nan
+
+
+def shown(value: float, limit: float) -> str:
+    """A probability as text, with as many digits as it takes to tell it from the operating point; never certainty.
+
+    Args:
+        value: the probability.
+        limit: the operating point.
+
+    Example:
+        >>> shown(0.204, 0.196), shown(0.5, 0.2), shown(0.9999, 0.5)
+        ('0.204', '0.50', 'above 0.99')
+    """
+    if not 0.01 <= value <= 0.99:
+        return "below 0.01" if value < 0.01 else "above 0.99"
+    digits = next((n for n in range(2, 5) if round(value, n) != round(limit, n)), 2)
+    return f"{value:.{digits}f}"
