@@ -18,7 +18,7 @@ from bundle.cohort.datalist import load_section
 from bundle.cohort.splits import assert_disjoint
 from bundle.evaluation.comparison import Comparison
 from bundle.files import SECTIONS
-from bundle.networks.encoders import checkpointed_units
+from bundle.networks.encoders import checkpointed_units, set_checkpointing
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid
 from bundle.training.engines import PrecisionInferer
@@ -200,7 +200,7 @@ def _network(parser: ConfigParser) -> nn.Module:
     with torch.device("meta"):
         network = parser.get_parsed_content("network_def")
     if "checkpointing" in parser:
-        network.encoder.checkpointing = parser.get_parsed_content("checkpointing")
+        set_checkpointing(network.encoder, parser.get_parsed_content("checkpointing"))
     return network
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from bundle.cohort.datalist import phantom_of
 from bundle.cohort.overlap import refuse_overlap
@@ -20,7 +21,6 @@ from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
 from bundle.evaluation.subjects import Subjects
 from bundle.files import write_json, write_text
-from bundle.networks.encoders import Encoder
 from bundle.networks.weights import load_encoder
 from bundle.provenance import provenance
 
@@ -41,8 +41,8 @@ class Pretrained:
         allow_overlap: go on, with a warning, when test subjects were in the pretraining.
     """
 
-    encoder: Encoder
-    random_encoder: Encoder
+    encoder: nn.Module
+    random_encoder: nn.Module
     weights: str | Path
     method: str = "y-Aware"
     allow_overlap: bool = False

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from bundle.files import replacing, write_text
 from bundle.hints import nearest
-from bundle.networks.encoders import Classifier
+from bundle.networks.classifiers import Classifier
 from bundle.prediction import pictures
 from bundle.prediction.answer import answer_of, decimals, model_facts, probability
-from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain
+from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, last_map
 from bundle.prediction.table import CheckedDataset, Model, PredictionTable
 from bundle.scans.contract import REFUSE, Examination
 from bundle.scans.grid import Grid, to_grid
@@ -83,7 +83,8 @@ def check_choices(method: str, target: str, model: Model) -> None:
     """Refuse what `write_pages` cannot do before anything is computed.
 
     Raises:
-        ValueError: for another method or target, or for maps of a network that only onnxruntime computes.
+        ValueError: for another method or target, for maps of a network that only onnxruntime computes, or for GradCAM++
+            of an encoder whose last feature map is not known.
     """
     if method not in (*METHODS, "none"):
         raise ValueError(f"No method is named '{method}'{nearest(method, [*METHODS, 'none'])}")
@@ -91,6 +92,8 @@ def check_choices(method: str, target: str, model: Model) -> None:
         raise ValueError(f"No target is named '{target}'{nearest(target, TARGETS)}")
     if method != "none" and not isinstance(model.classifier, Classifier):
         raise ValueError("Maps need torch: use --backend torch, or --explain none.")
+    if method == "gradcam++":
+        last_map(model.classifier)
 
 
 def _answered(
