@@ -305,15 +305,6 @@ def encoder_of(state_dict: Mapping[str, Tensor]) -> Encoder:
     )
 
 
-def knows(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether weights are of a DenseNet or a ResNet, whose architecture they show.
-
-    Args:
-        state_dict: of an encoder.
-    """
-    return bool(densenet_options(state_dict)) or _kernels(state_dict, "features.conv1.weight") is not None
-
-
 def densenet_options(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of `DenseNetEncoder` that weights show; empty when they are of no DenseNet.
 

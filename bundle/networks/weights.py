@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from bundle.files import read_json, replacing, sha256, without_nan, write_json
 from bundle.networks.architecture import as_options, described, made_encoder
-from bundle.networks.cards import CARD_FORMAT, check_card
+from bundle.networks.cards import CARD_FORMAT, NETWORK, check_card
 from bundle.networks.classifiers import Classifier, EncoderClassifier, freeze
-from bundle.networks.encoders import Encoder, densenet_options, encoder_of, knows
+from bundle.networks.encoders import Encoder, encoder_of
 from bundle.networks.names import HEAD, listed, prefix_of, refuse_mismatch, split
 from bundle.networks.preprocessing import Steps, require_preprocessing
 
@@ -202,12 +202,12 @@ def architecture_of(weights: str | Path) -> dict[str, Any]:
         ValueError: when the weights are of no known encoder.
     """
     path = Path(weights)
-    content = read_state_dict(path)
-    options = densenet_options(split(path, content)[0])
-    if options.pop("norm", "") == "batch" and options.pop("in_channels") == 1:
-        return options
     with torch.device("meta"):
-        return as_options(path, described(_new_encoder(path, content)))
+        stated = described(_new_encoder(path, read_state_dict(path)))
+    arguments = stated["arguments"]
+    if stated["encoder"] == "DenseNetEncoder" and (arguments["norm"], arguments["in_channels"]) == ("batch", 1):
+        return {name: arguments[name] for name in NETWORK}
+    return as_options(path, stated)
 
 
 def method_of(weights: str | Path, name: str | None = None) -> str:
@@ -235,13 +235,12 @@ def refuse_other_preprocessing(weights: str | Path, recipe: Steps | None) -> Non
 
 
 def _new_encoder(path: Path, content: Mapping[str, Tensor]) -> Encoder:
-    """A new encoder as names and shapes show it, or, where they are of no DenseNet or ResNet, the card."""
+    """A new encoder as the card states it, or, where it says nothing, as names and shapes show a DenseNet or ResNet."""
     stated = read_card(path).get("network", {})
-    found, _ = split(path, content)
-    if "encoder" in stated and not knows(found):
+    if "encoder" in stated:
         make = functools.partial(made_encoder, path, stated)
     else:
-        make = functools.partial(encoder_of, found or content)
+        make = functools.partial(encoder_of, split(path, content)[0] or content)
     expected = _shown(path, make).state_dict()
     refuse_mismatch(path, expected, split(path, content, expected)[0])
     return make()
