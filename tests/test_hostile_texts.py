@@ -77,6 +77,11 @@ def content(text):
     scan = dict.fromkeys(
         ("page", "participant_id", "verdict", "reason", "calibrated", "predicted", "brain_age", "percentile"), text
     )
+    scan |= {"severity": text, "probability": text}
+    picture = {"image": text, "label": text, "ends": text}
+    axis = dict.fromkeys(("name", "plane", "ends", "low", "high", "at"), text)
+    viewer = {**dict.fromkeys(("scan", "map", "columns", "step", "bar"), text), "axes": [axis]}
+    bar = dict.fromkeys(("image", "low", "high", "threshold", "share", "unit"), text)
     return {
         "title": text,
         "model": facts,
@@ -86,9 +91,10 @@ def content(text):
         "scans": [scan],
         "row": {"participant_id": text, "file": text, "verdict": text},
         "method": text,
-        "viewer": text,
-        "slices": text,
+        "verdicts": [text],
+        "brain": {"tiles": [picture], "locators": [picture], "viewer": viewer, "bar": bar},
         "explanation": text,
+        "map_file": text,
         "answer": dict.fromkeys((*shown, *more), text),
     }
 

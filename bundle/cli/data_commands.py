@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bundle.cli.options import FOLDER, RUNNABLE, OptionError, number, resolve
+from bundle.cli import cohort_command
+from bundle.cli.options import FOLDER, RUNNABLE, number, resolve
 from bundle.places import found
-
-logger = logging.getLogger("bundle")
-COLUMNS = ("participant", "session", "age", "sex", "site", "tiv", "label", "split", "study")
-
 
 # phantom
 
@@ -50,99 +47,6 @@ def _phantom(options: argparse.Namespace, _: Sequence[str]) -> None:
         seed=options.seed,
         workers=options.workers,
     )
-
-
-# cohort
-
-
-def _add_cohort(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--table", type=Path, required=True, help="participants.tsv or .csv")
-    parser.add_argument(
-        "--images",
-        required=True,
-        help="pattern of the images from the table's folder, such as 'mri/mwp1{participant_id}.nii'",
-    )
-    parser.add_argument("--output", type=Path, required=True, help="the datalist to write (.json)")
-    for name in COLUMNS:
-        parser.add_argument(f"--{name}-column", metavar="NAME", help=f"column of the table that holds the {name}")
-    parser.add_argument(
-        "--label-values", nargs="+", default=[], metavar="NAME=0|1", help="diagnosis → 0 control, 1 patient"
-    )
-    parser.add_argument("--sex-values", nargs="+", default=[], metavar="CODE=F|M", help="sex codes of the table")
-    parser.add_argument(
-        "--shape", type=int, nargs=3, default=[121, 145, 121], help="expected voxels (default: 121 145 121)"
-    )
-    parser.add_argument(
-        "--fractions",
-        nargs="+",
-        default=["training=0.8", "validation=0.2"],
-        metavar="SECTION=SHARE",
-        help="random split by participant (default: training=0.8 validation=0.2)",
-    )
-    parser.add_argument(
-        "--test-sites", nargs="+", default=[], metavar="SITE", help="sites held out as the test section"
-    )
-    parser.add_argument("--exclude-studies", nargs="+", default=[], metavar="STUDY", help="left out, such as abide1")
-    parser.add_argument(
-        "--skip-invalid", action="store_true", help="leave bad subjects out and list them in excluded.tsv"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="readers (default: %(default)s)")
-
-
-def _cohort(options: argparse.Namespace, _: Sequence[str]) -> None:
-    from bundle.cohort.datalist import write_datalist
-    from bundle.cohort.participants import CohortError
-    from bundle.cohort.table import read_cohort, write_excluded
-
-    names = {"participant": "participant_id", "session": "session_id"}
-    columns = {names.get(name, name): value for name in COLUMNS if (value := getattr(options, f"{name}_column"))}
-    records, problems = read_cohort(
-        options.table,
-        options.images,
-        columns=columns,
-        label_values={k: _label(v) for k, v in _pairs(options.label_values).items()} or None,
-        sex_values=_pairs(options.sex_values) or None,
-        expected_shape=options.shape,
-        workers=options.workers,
-    )
-    if problems and not options.skip_invalid:
-        raise CohortError(problems)
-    excluded = options.output.with_name("excluded.tsv")
-    write_excluded(excluded, problems)
-    sections = _sections(records, options)
-    write_datalist(options.output, sections, description=f"made from {options.table.name}")
-    counts = ", ".join(f"{len(items)} {name}" for name, items in sections.items())
-    logger.info(f"Wrote {options.output}: {counts}; {len(problems)} problem(s) of scans left out are in {excluded}.")
-
-
-def _sections(records: list[dict], options: argparse.Namespace) -> dict[str, list[dict]]:
-    from bundle.cohort import splits
-
-    if options.exclude_studies:
-        records, _ = splits.hold_out_sites(records, options.exclude_studies, column="study")
-    if options.split_column:
-        return splits.split_by_column(records)
-    fractions = {name: number("fractions", value) for name, value in _pairs(options.fractions).items()}
-    if not options.test_sites:
-        return splits.split_by_participant(records, fractions, seed=options.seed)
-    if "test" in fractions:
-        raise OptionError("The test section is either --test-sites or a share in --fractions, but both were given.")
-    rest, held_out = splits.hold_out_sites(records, options.test_sites)
-    return {**splits.split_by_participant(rest, fractions, seed=options.seed), "test": held_out}
-
-
-def _pairs(items: Sequence[str]) -> dict[str, str]:
-    for item in items:
-        if "=" not in item:
-            raise OptionError(f"Expected NAME=VALUE, but found '{item}'.")
-    return dict(item.rsplit("=", 1) for item in items)
-
-
-def _label(text: str) -> int:
-    if text not in ("0", "1"):
-        raise OptionError(f"A label is 0 (control) or 1 (patient), but '{text}' was given.")
-    return int(text)
 
 
 # check-cohort
@@ -239,6 +143,12 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
     from bundle.pretext.kernels import BANDWIDTH_RULES, GaussianKernel, bandwidth, positives_report
 
     ages = [r["age"] for r in load_section(options.datalist, "training")]
+    known = sum(not math.isnan(age) for age in ages)
+    if not known:
+        raise ValueError(
+            f"No age is known of the {len(ages)} training subjects of {options.datalist}, and sigma is a distance in "
+            "age. Make the datalist again from a table with ages (`python -m bundle cohort --age-column NAME`)."
+        )
     rows = []
     for text in options.sigma:
         sigma = bandwidth(text if text in BANDWIDTH_RULES else number("sigma", text), ages)
@@ -246,8 +156,10 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
         report = positives_report(kernel, torch.tensor(ages)[:, None], options.batch_size)
         rows.append({"sigma": text, "years": sigma, **report})
     table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".2f")
+    unknown = f" ({len(ages) - known} of unknown age)" if known < len(ages) else ""
     sys.stdout.write(
-        f"Effective positives per anchor in batches of {options.batch_size} of {len(ages)} training subjects, out of "
+        f"Effective positives per anchor in batches of {options.batch_size} of {len(ages)} training "
+        f"subjects{unknown}, out of "
         f"{2 * options.batch_size - 1} other views (1 is SimCLR):\n\n{table}\n"
     )
 
@@ -255,7 +167,7 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
 # name → summary, what adds its options, what runs it
 COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "phantom": ("make the embedded synthetic cohort", _add_phantom, _phantom),
-    "cohort": ("make a checked datalist from a table and images", _add_cohort, _cohort),
+    "cohort": ("make a checked datalist from a table and images", cohort_command.add_options, cohort_command.run),
     "check-cohort": ("look for leaks, duplicates and confounds in a datalist", _add_check_cohort, _check_cohort),
     "cache": ("preprocess a cohort once, for pretraining on thousands", _add_cache, _cache),
     "positives": ("show how many positives each sigma gives", _add_positives, _positives),

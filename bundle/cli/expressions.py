@@ -19,6 +19,8 @@ _PARTS = (
 )
 _TARGET = re.compile(rf"(?:{'|'.join(map(re.escape, _PARTS))})\.[A-Z]\w*")
 _KEYS = ("_target_", "_desc_", "_disabled_")  # of MONAI's keys: `_mode_` and `_requires_` would run something
+# Sexagesimal and octal numbers of YAML 1.1.
+_SURPRISE = re.compile(r"[-+]?(?:[1-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|0[0-7_]+)")
 DEEPEST = 50  # brackets in brackets; PyYAML's time grows with their square
 MOST = 10_000  # values; YAML's references make billions of a few lines
 
@@ -30,8 +32,11 @@ class ExpressionError(ValueError):
 def parse_yaml(text: str) -> Any:
     """Read YAML that holds plain values alone.
 
+    Numbers that YAML 1.1 reads otherwise than people do are refused: `1:30` is 90 there, and `012` is 10.
+
     Raises:
-        ValueError: when it cannot be parsed, is nested too deeply, or unfolds to more than 10,000 values.
+        ValueError: when it cannot be parsed, is nested too deeply, unfolds to more than 10,000 values, or holds such a
+            number.
     """
     if text.count("[") + text.count("{") > DEEPEST and _depth(text) > DEEPEST:
         raise ValueError(f"it has more than {DEEPEST} brackets inside each other")
@@ -41,7 +46,21 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"it is not valid YAML ({type(error).__name__}: {' '.join(str(error).split())})") from error
     for _ in _inside(value):
         pass
+    _refuse_surprises(text)
     return value
+
+
+def _refuse_surprises(text: str) -> None:
+    """Refuse plain scalars that are numbers in YAML 1.1 alone; the text has been parsed already."""
+    if not _SURPRISE.search(text):
+        return
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.ScalarToken) and token.plain and _SURPRISE.fullmatch(token.value):
+            number = yaml.safe_load(token.value)
+            raise ValueError(
+                f"{token.value} is the number {number} in YAML; write {number} if it is meant, or '\"{token.value}\"' "
+                "for a text"
+            )
 
 
 def _depth(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,15 @@ INPUTS = {
     "inference": ("model",),
     "cache": ("datalist",),
     "positives": ("datalist",),
+    "check-cohort": ("datalist",),
     "cohort": ("table",),
     "check": ("model",),
     "export": ("model",),
     "convert-weights": ("file",),
 }
+# Options that name several files, and those that name files or folders.
+LISTED = {"check-cohort": ("others", "weights"), "cohort": ("hold_out",)}
+PLACES = {"check": ("scans",), "predict": ("source",)}
 _MAKERS = {
     "datalist": "Datalists are made by `python -m bundle cohort`, or by `phantom`.",
     "weights": "Weights are made by `python -m bundle pretrain`.",
@@ -81,6 +85,49 @@ def shipped_files(command: str, config: Mapping[str, Any], given: Mapping[str, A
     """
     read = {name: (path, found(path)) for name, path in input_files(command, config).items() if name not in given}
     return {name: str(beside) for name, (path, beside) in read.items() if beside != path}
+
+
+def given_files(command: str, options: Mapping[str, Any]) -> dict[str, Path]:
+    """Files that the options of a command line name, by the options' names.
+
+    Args:
+        command: of the command line.
+        options: as parsed.
+    """
+    single = {name: options.get(name) for name in INPUTS.get(command, ())}
+    several = {f"{name} {n}": p for name in LISTED.get(command, ()) for n, p in enumerate(options.get(name) or (), 1)}
+    return {name: Path(path) for name, path in {**single, **several}.items() if path}
+
+
+def given_paths(command: str, options: Mapping[str, Any]) -> list[Path]:
+    """Files or folders that a command line names.
+
+    Args:
+        command: of the command line.
+        options: as parsed.
+    """
+    values = [options.get(name) for name in PLACES.get(command, ())]
+    return [Path(path) for value in values if value for path in (value if isinstance(value, list) else [value])]
+
+
+def require_paths(paths: Sequence[Path]) -> None:
+    """Refuse when a file or folder that is to be read is missing.
+
+    Raises:
+        FileNotFoundError: with the nearest names beside it.
+    """
+    for path in paths:
+        if not _exists(path):
+            beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+            hint = nearest(path.name, beside) if beside else "."
+            raise FileNotFoundError(f"{path} does not exist{hint}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # what cannot be looked at is said when it is read
+        return True
 
 
 def require_files(files: Mapping[str, Path]) -> None:

@@ -6,12 +6,14 @@ Nothing heavy is imported before a command has to run, so that help and refusals
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bundle.cli import data_commands, inputs, model_commands
+from bundle.cli.causes import sentence_of
 from bundle.cli.options import OptionError, check_values
 from bundle.hints import nearest
 
@@ -30,14 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(options, rest)
         return options.run(options, rest) or 0
     except OptionError as error:
-        return _refuse(error, 2)
-    except (ValueError, OSError) as error:
-        return _refuse(error, 1)
-    except RuntimeError as error:  # MONAI wraps what a component of a config raises
-        refusal = _refusal(error)
-        if refusal is None:
+        return _refuse(str(error), 2)
+    except (ValueError, OSError, RuntimeError) as error:  # MONAI wraps what a component of a config raises
+        sentence = sentence_of(error)
+        if sentence is None:
             raise
-        return _refuse(refusal, 1)
+        return _refuse(sentence, 1)
 
 
 def _check(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -47,25 +47,13 @@ def _check(options: argparse.Namespace, rest: Sequence[str]) -> None:
         raise OptionError(f"There is no option {rest[0]}{nearest(name, options.names)}")
     values = {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
     check_values(options.command, values, "--")
-    files = {name: getattr(options, name, None) for name in inputs.INPUTS.get(options.command, ())}
-    inputs.require_files({name: path for name, path in files.items() if path})
+    inputs.require_files(inputs.given_files(options.command, vars(options)))
+    inputs.require_paths(inputs.given_paths(options.command, vars(options)))
 
 
-def _refuse(error: BaseException, status: int) -> int:
-    sys.stderr.write(f"error: {error}\n")
+def _refuse(sentence: str, status: int) -> int:
+    sys.stderr.write(f"error: {sentence}\n")
     return status
-
-
-def _refusal(error: BaseException) -> ValueError | OSError | None:
-    """The first refusal below the wrappers, where there is one; what it was raised from is no refusal."""
-    cause: BaseException | None = error
-    seen: list[BaseException] = []  # causes can go round in a circle: those of torch 2.6's ONNX exporter do
-    while cause is not None and cause not in seen:
-        if isinstance(cause, (ValueError, OSError)):
-            return cause
-        seen.append(cause)
-        cause = cause.__cause__
-    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,7 +93,10 @@ def _command(commands: argparse._SubParsersAction, name: str, summary: str, run:
 
 
 def entry() -> None:
-    """What `python -m bundle` and `yaware` start."""
+    """What `python -m bundle` and `yaware` start; a console that lacks a letter shows ? in its place."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )

@@ -21,9 +21,11 @@ from bundle.cli.options import (
     read_config,
     resolve,
 )
+from bundle.cli.unused import refuse_unused
 from bundle.places import HOME, found
 
 SOME_REFUSED = 3  # exit status
+_IMAGES = "images of a table of participants that names no files, such as 'mri/mwp1{participant_id}.nii'"
 _COMPARED = {path.stem: path for path in RUNNABLE if path.stem != "inference"}  # command: config, of a comparison
 
 
@@ -73,6 +75,7 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str], command: str) 
     files = _files(options)
     if options.from_run is None:
         resolve(files, given, RUNNABLE)
+        refuse_unused(merged_config(files, given), given)
         given = _with_what_is_there(command, files, given)
     else:
         files = [options.from_run]
@@ -135,7 +138,8 @@ def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scans", nargs="+", metavar="SCAN", help="scans, folders, or tables with a column 'file'")
+    parser.add_argument("scans", nargs="+", metavar="SCAN", help="scans, folders, datalists, or tables")
+    parser.add_argument("--images", metavar="PATTERN", help=_IMAGES)
     parser.add_argument("--model", type=Path, help="classifier whose card says what it was trained on (default: none)")
     parser.add_argument("--output", type=Path, help="also write every check as a table (.tsv)")
 
@@ -146,12 +150,18 @@ def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
     from bundle.scans.contract import Contract
 
     contract = Contract(classifier_card(options.model).get("contract") if options.model else None)
-    return SOME_REFUSED if check_scans(options.scans, contract, options.output) else 0
+    scans = options.scans
+    if options.images:
+        from bundle.prediction.listing import list_scans
+
+        scans = [record["image"] for source in scans for record in list_scans(source, options.images)]
+    return SOME_REFUSED if check_scans(scans, contract, options.output) else 0
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    _add_config(parser, "inference.json", source="SOURCE ", hidden=("dataset_dir", "output_dir"))
-    parser.add_argument("source", metavar="SOURCE", help="a scan, a folder of scans, or a table with a column 'file'")
+    _add_config(parser, "inference.json", source="SOURCE ", hidden=("dataset_dir", "output_dir", "images"))
+    parser.add_argument("source", metavar="SOURCE", help="a scan, a folder of scans, a datalist, or a table")
+    parser.add_argument("--images", metavar="PATTERN", help=_IMAGES)
     parser.add_argument("--output", default="eval/predictions", help="folder (default: %(default)s)")
 
 
@@ -164,6 +174,8 @@ def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from bundle.prediction import count_refused
 
     named = {"dataset_dir": options.source, "output_dir": options.output}
+    if options.images:
+        named["images"] = options.images
     places = {name: expressions.plain_path(path) for name, path in named.items()}
     _run_or_preview(options, files, {**given, **places}, "inference")
     return SOME_REFUSED if not options.dry_run and count_refused(options.output) else 0

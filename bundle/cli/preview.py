@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +14,13 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from bundle.cli.components import check_components
+from bundle.cli.run import stated_by_config
 from bundle.cli.run_record import RECORD, merged_as_written
 from bundle.cohort.datalist import load_section
-from bundle.cohort.splits import assert_disjoint
 from bundle.evaluation.comparison import Comparison
 from bundle.files import SECTIONS
 from bundle.networks.encoders import checkpointed_units, set_checkpointing
+from bundle.people import person_of
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid
 from bundle.training.engines import PrecisionInferer
@@ -41,8 +43,10 @@ def preview(command: str, files: Sequence[Path], overrides: Mapping[str, Any]) -
     """
     config = merged_as_written(files, overrides)
     check_components(config)
+    config |= {name: value for name, value in {"cache_rate": 0.0, "num_workers": 0}.items() if name in config}
+    if "checks" in config:
+        ConfigParser({**copy.deepcopy(config), **stated_by_config(config, command)}).get_parsed_content("checks")
     parser = ConfigParser(config)
-    parser.update({name: value for name, value in {"cache_rate": 0.0, "num_workers": 0}.items() if name in config})
     rows = [("configs", ", ".join(map(str, files))), *_PREVIEWS[command](parser)]
     return as_text(rows)
 
@@ -84,7 +88,6 @@ def _training(parser: ConfigParser) -> Iterator[Row]:
     """Pretraining or fine-tuning."""
     get = parser.get_parsed_content
     sections = {"training": get("train#dataset#data"), "validation": get("validate#dataset#data")}
-    assert_disjoint(sections)
     yield "datalist", get("datalist")
     yield from ((name, counts(records)) for name, records in sections.items())
     steps, epochs, batch = len(get("train#dataloader")), get("epochs"), get("batch_size")
@@ -153,7 +156,7 @@ _PREVIEWS: dict[str, Callable[[ConfigParser], Iterator[Row]]] = {
 
 def counts(records: Sequence[Mapping[str, Any]]) -> str:
     """How many images, subjects, sites and labels some records have."""
-    subjects, sites = ({r.get(name, "") for r in records} for name in ("participant_id", "site"))
+    subjects, sites = {person_of(r.get("participant_id")) for r in records}, {r.get("site", "") for r in records}
     labels = Counter(r.get("label", -1) for r in records)
     named = {0: "controls", 1: "patients"}
     diagnoses = ", ".join(f"{labels[label]} {name}" for label, name in named.items() if labels[label])

@@ -81,7 +81,7 @@ def _is_point(value: Any) -> bool:
 
 ABOVE_ZERO, FROM_ZERO = number(0, without_low=True), number(0)
 SHARE = number(0, 1)
-TEMPERATURE = number(1e-3, 1e2)  # as the losses say, which are made later
+TEMPERATURE = number(0.001, 100)  # beyond, a loss is the nearest negative alone, or nothing
 COUNT, SEED = whole(1), whole(0, SEED_LIMIT)
 NULL = Rule("null", lambda v: v is None)
 MAPPING = Rule("a mapping", lambda v: isinstance(v, Mapping))

@@ -12,7 +12,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 
 from bundle.cli.components import check_components
 from bundle.cli.options import FOLDER
-from bundle.cli.run_record import RECIPE, as_today, merged_as_written, write_record
+from bundle.cli.run_record import RECIPE, SETTINGS, as_today, merged_as_written, write_record
+from bundle.cli.settings import settings_of
 from bundle.networks import steps_of
 
 WORKFLOW_TYPES = {"pretrain": "train", "train": "train", "evaluate": "train", "probe": "infer", "inference": "infer"}
@@ -28,7 +29,7 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
         overrides: id → value, already checked.
         command: see `options.command_of`.
     """
-    recipe = _stated_recipe(files, overrides)
+    stated = stated_by_config(merged_as_written(files, overrides), command)
     defaults = {"meta_file": str(FOLDER / "metadata.json"), "logging_file": str(FOLDER / "logging.conf")}
     workflow = ConfigWorkflow(
         [str(f) for f in files],
@@ -37,7 +38,7 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
         **overrides,
     )
     config = as_today(copy.deepcopy(dict(workflow.parser.get())))
-    workflow.parser.set({**copy.deepcopy(config), **recipe})
+    workflow.parser.set({**copy.deepcopy(config), **stated})
     check_components(config)
     workflow.initialize()
     write_record(workflow.parser.get_parsed_content("output_dir"), command, config)
@@ -45,12 +46,24 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
     workflow.finalize()
 
 
-def _stated_recipe(files: Sequence[Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The preprocessing for the card, as text: a config would make transforms of it."""
-    merged = merged_as_written(files, overrides)
-    if merged.get("recipe") != RECIPE:
-        return {}
-    return {"recipe": {"_target_": "json.loads", "s": json.dumps(steps_of(merged["preprocessing"]))}}
+def stated_by_config(config: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """What a config asks of itself, as text: the preprocessing for the card, and the settings for checkpoints.
+
+    Args:
+        config: everything together, as written.
+        command: see `options.command_of`.
+    """
+    stated: dict[str, Any] = {}
+    if config.get("recipe") == RECIPE:
+        stated["recipe"] = _as_text(steps_of(config["preprocessing"]))
+    if config.get("settings") == SETTINGS:
+        stated["settings"] = _as_text(settings_of(command, config))
+    return stated
+
+
+def _as_text(value: Any) -> dict[str, Any]:
+    """A value that a config hands on as it is, where it would make components of what it holds."""
+    return {"_target_": "json.loads", "s": json.dumps(value)}
 
 
 def value_of(files: Sequence[Path], overrides: Mapping[str, Any], name: str) -> Any:

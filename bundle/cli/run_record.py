@@ -13,9 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.cli.causes import say_causes_last
 from bundle.cli.expressions import parse_yaml
 from bundle.cli.inputs import input_files
 from bundle.cli.options import OptionError, check_values, command_of, merged_config, read_config, steps
+from bundle.cli.settings import settings_of
+from bundle.cli.unused import refuse_unused
 from bundle.files import sha256, write_json
 from bundle.former_names import renewed
 from bundle.hints import nearest
@@ -25,6 +28,7 @@ from bundle.provenance import provenance
 RECORD = "run.json"  # beside every result
 MADE_BY = "made_by"  # its one entry that is no config
 RECIPE = {"_target_": "bundle.cli.run_record.recipe_of_command"}  # where a config asks what its preprocessing says
+SETTINGS = {"_target_": "bundle.cli.run_record.settings_of_command"}  # where it asks for all that it says
 # Options of `monai.bundle run` itself, and of its tracking.
 MONAI_OPTIONS = (
     *("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"),
@@ -133,6 +137,7 @@ def check_command() -> None:
     found = _monai_command()
     if found is None:
         return
+    say_causes_last()
     files, overrides = found
     merged = merged_config(files, {})
     for key in overrides:
@@ -140,6 +145,7 @@ def check_command() -> None:
         if root not in merged:
             raise OptionError(f"There is no option --{key}{nearest(root, merged)}")
     check_values(command_of(files), overrides, "--")
+    refuse_unused(merged_as_written(files, overrides), overrides)
 
 
 def record_command(folder: str | Path) -> None:
@@ -160,6 +166,15 @@ def recipe_of_command() -> list[dict[str, Any]] | None:
         from bundle.networks import steps_of
 
         return steps_of(merged_as_written(*found).get("preprocessing"))
+    return None
+
+
+def settings_of_command() -> dict[str, Any] | None:
+    """The settings of `python -m monai.bundle run`; None where MONAI was not started from there."""
+    if found := _monai_command():
+        files, overrides = found
+        config = merged_as_written(files, overrides)
+        return settings_of(config.get(MADE_BY, {}).get("kind") or command_of(files), config)
     return None
 
 

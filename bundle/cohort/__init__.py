@@ -1,12 +1,21 @@
 """Who takes part: tables, datalists, splits, and what makes results too good."""
 
 from bundle.cohort.cache import fill_cache, recipe_of_cache
-from bundle.cohort.datalist import load_section, load_sections, phantom_of, warning_of, write_datalist
+from bundle.cohort.datalist import (
+    load_section,
+    load_sections,
+    load_test_section,
+    phantom_of,
+    warning_of,
+    write_datalist,
+)
 from bundle.cohort.finding import Finding
 from bundle.cohort.folds import Trial, draw_trials, fold_trials, require_diagnoses, site_trials, with_validation
 from bundle.cohort.overlap import fingerprints, refuse_overlap
 from bundle.cohort.packing import ReadStoredd
-from bundle.cohort.participants import CohortError, Problem, read_table
+from bundle.cohort.participants import CohortError, Problem
+from bundle.cohort.regrid import grid_of_cohort, require_grid
+from bundle.cohort.sheet import read_table
 from bundle.cohort.splits import assert_disjoint, hold_out_sites, split_by_column, split_by_participant
 from bundle.cohort.table import read_cohort, write_excluded
 
@@ -21,15 +30,18 @@ __all__ = [
     "fill_cache",
     "fingerprints",
     "fold_trials",
+    "grid_of_cohort",
     "hold_out_sites",
     "load_section",
     "load_sections",
+    "load_test_section",
     "phantom_of",
     "read_cohort",
     "read_table",
     "recipe_of_cache",
     "refuse_overlap",
     "require_diagnoses",
+    "require_grid",
     "site_trials",
     "split_by_column",
     "split_by_participant",

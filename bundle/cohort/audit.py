@@ -14,6 +14,7 @@ from bundle.cohort.confounds import confound_findings, name_findings
 from bundle.cohort.datalist import load_sections
 from bundle.cohort.duplicates import image_findings, overlap_findings, participant_findings, people, weights_findings
 from bundle.cohort.finding import Finding
+from bundle.cohort.regrid import grid_findings
 from bundle.files import write_json, write_text
 from bundle.hints import quoted
 
@@ -49,6 +50,8 @@ def audit(
     sections = {path: load_sections(path) for path in (datalist, *others)}
     table = people(sections[datalist], threads)
     findings = [*participant_findings(table), *image_findings(table)]
+    if read_images:
+        findings += grid_findings(sections[datalist], workers)
     for path in others:
         findings += overlap_findings(table, people(sections[path], threads), str(path))
     for path in weights:
@@ -102,7 +105,8 @@ def _odd_ages(known: pd.DataFrame) -> Iterator[Finding]:
     median = known["age"].median()
     if median > AGES[1]:
         unit, divisor = ("months", "12") if median <= MOST_MONTHS else ("days", "365.25")
-        sentence = f"Half of the ages are above {median:g}: they look like {unit}. Divide them by {divisor}."
+        again = f"Or make the datalist again with `cohort --age-unit {unit}`."
+        sentence = f"Half of the ages are above {median:g}: they look like {unit}. Divide them by {divisor}. {again}"
     else:
         examples = [f"{row.participant_id} is {row.age:g}" for row in odd.head(5).itertuples()]
         more = ", …" if len(odd) > len(examples) else ""

@@ -24,10 +24,12 @@ from bundle.cohort.datalist import CACHE_FORMAT, load_section, read_object
 from bundle.cohort.overlap import voxel_digest
 from bundle.cohort.packing import STORAGES, ReadStoredd, pack
 from bundle.cohort.participants import CohortError, Problem
+from bundle.cohort.regrid import preprocessed, targets_of
 from bundle.files import SECTIONS, relative_to, replacing, write_json, write_text
 from bundle.former_names import renewed
 from bundle.hints import nearest
 from bundle.networks.preprocessing import steps_of
+from bundle.scans.grid import Grid
 from bundle.scans.volumes import VolumeError, checked_volume
 
 VOLUMES, LEDGER, SETTINGS, PHANTOM = "volumes", "volumes.jsonl", "cache.json", "phantom.json"
@@ -165,6 +167,7 @@ class _Scan:
     name: str  # of its volume: another file, another state of it or other settings have another name
     source: str  # from the cache's folder
     record: dict[str, Any]
+    target: Grid | None = None  # onto which an image is brought that lies elsewhere than most
 
     def problem(self, reason: str) -> Problem:
         r = self.record
@@ -179,10 +182,11 @@ def _scans(datalist: Path, output: Path, settings: Mapping[str, Any]) -> dict[st
         raise CohortError(f"The datalist {datalist} has no scans; there is nothing to cache.")
     recipe = json.dumps({k: settings[k] for k in ("format", "preprocessing", "storage")}, sort_keys=True)
     scans = {}
-    for record in records:
+    for record, target in zip(records, targets_of(records), strict=True):
         source = relative_to(Path(record["image"]), output)
-        name = _digest(f"{source}\n{_state(Path(record['image']))}\n{recipe}")
-        scans[str(record["image"])] = _Scan(name, source, record)
+        moved = f"\n{target.card}" if target else ""
+        name = _digest(f"{source}\n{_state(Path(record['image']))}\n{recipe}{moved}")
+        scans[str(record["image"])] = _Scan(name, source, record, target)
     return scans
 
 
@@ -220,7 +224,7 @@ class _Preprocessed(Dataset):
 
     def _preprocess(self, scan: _Scan) -> np.ndarray:
         try:
-            volume = np.asarray(self.preprocessing(dict(scan.record))["image"], dtype=np.float32)
+            volume = np.asarray(preprocessed(scan.record, self.preprocessing, scan.target), dtype=np.float32)
         except Exception as error:  # whatever a transform raises is about this scan
             cause = _root(error)
             reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"

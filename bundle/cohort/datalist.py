@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 from monai.data import load_decathlon_datalist
 
-from bundle.cohort.participants import (
-    CohortError,
-)
+from bundle.cohort.participants import CohortError
 from bundle.files import SECTIONS, check_format, read_json, relative_to, write_text
 from bundle.hints import nearest, quoted
 
@@ -97,11 +95,12 @@ def load_section(
     return items
 
 
-def load_sections(datalist: Path) -> dict[str, list[dict]]:
+def load_sections(datalist: Path, cached: bool | None = None) -> dict[str, list[dict]]:
     """Read all sections that a datalist has, of images or of cached volumes, as `load_section` does.
 
     Args:
         datalist: the JSON file.
+        cached: see `load_section`.
 
     Raises:
         CohortError: as of `load_section`; and none of the sections is there.
@@ -110,13 +109,16 @@ def load_sections(datalist: Path) -> dict[str, list[dict]]:
     names = [name for name in SECTIONS if isinstance(content.get(name), list)]
     if not names:
         raise CohortError(f"The datalist {datalist} has none of the sections {quoted(SECTIONS)}.")
-    return {name: load_section(datalist, name, cached=None) for name in names}
+    return {name: load_section(datalist, name, cached=cached) for name in names}
 
 
-# Rows
+def load_test_section(datalist: Path) -> list[dict]:
+    """The `test` section, of images or of cached volumes; empty where the datalist has none.
 
-
-# Datalist
+    Args:
+        datalist: the JSON file.
+    """
+    return load_section(Path(datalist), "test", cached=None) if "test" in read_object(Path(datalist)) else []
 
 
 def _written(record: Mapping[str, Any], path: Path) -> dict[str, Any]:

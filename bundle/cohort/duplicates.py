@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,27 +9,11 @@ import pandas as pd
 
 from bundle.cohort.finding import Finding
 from bundle.cohort.overlap import id_digest, image_digests
-from bundle.cohort.patterns import without_prefix
 from bundle.networks.weights import read_card
+from bundle.people import folded, person_of
 
 NAMED = 5  # of those concerned, in a sentence
-_PREFIX = re.compile(r"^sub(?:[-_ ]|(?=\d))")
 _SPLIT = "Split by participant again (`python -m bundle cohort`)."
-
-
-def plain(participant_id: str) -> str:
-    """An id without its BIDS prefix, as the split compares it."""
-    return without_prefix("participant_id", participant_id)
-
-
-def folded(participant_id: str) -> str:
-    """An id without what people vary: the prefix, case, and zeros before a number.
-
-    Example:
-        >>> {folded(name) for name in ("sub-1", "SUB-01", "sub_001", "1", "sub1")}
-        {'1'}
-    """
-    return re.sub(r"(?<!\d)0+(?=\d)", "", _PREFIX.sub("", participant_id.strip().casefold()))
 
 
 def people(sections: Mapping[str, Sequence[Mapping]], workers: int | None) -> pd.DataFrame:
@@ -47,7 +30,7 @@ def people(sections: Mapping[str, Sequence[Mapping]], workers: int | None) -> pd
     columns = ["section", "participant_id", "image", "site", "age", "sex", "tiv", "label"]
     table = pd.DataFrame(records, columns=columns)
     table["participant_id"] = table["participant_id"].astype(str)
-    table["person"], table["folded"] = table["participant_id"].map(plain), table["participant_id"].map(folded)
+    table["person"], table["folded"] = table["participant_id"].map(person_of), table["participant_id"].map(folded)
     known = [record.get("image_digest") or "" for record in records], [""] * len(records)
     digests, faults = known if workers is None else image_digests(records, workers)
     table["digest"], table["fault"] = pd.Series(digests, dtype=object), pd.Series(faults, dtype=object)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bundle.hints import quoted
+from bundle.people import person_of
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def site_trials(records: Sequence[Mapping[str, Any]], task: str = "the task") ->
         ValueError: a site is unknown, there is one site, or without one of them a class would be missing.
     """
     labels = require_diagnoses(records, task)
-    people = np.array([str(r["participant_id"]).removeprefix("sub-") for r in records])
+    people = np.array([person_of(r["participant_id"]) for r in records])
     sites = np.array([str(r.get("site") or "") for r in records])
     names = sorted(set(sites))
     if "" in names:
@@ -190,7 +191,7 @@ def _require_both(labels: np.ndarray, site: str, task: str) -> None:
 
 
 def _participants(people: Sequence[str] | np.ndarray, rows: np.ndarray) -> int:
-    return len({str(people[row]).removeprefix("sub-") for row in rows})
+    return len({person_of(people[row]) for row in rows})
 
 
 def nested_draws(
@@ -280,7 +281,7 @@ def _persons(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return sorted names, each row's place among them, and each person's label."""
     values = np.asarray(labels)
-    people = np.array([str(name).removeprefix("sub-") for name in participants], dtype=str)
+    people = np.array([person_of(name) for name in participants], dtype=str)
     if values.shape != people.shape or not np.isin(values, range(100)).all():
         raise ValueError(
             f"Labels must be 0, 1, … for each of {len(people)} rows, found shape {values.shape} with "

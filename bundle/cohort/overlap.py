@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bundle.cohort.patterns import without_prefix
-from bundle.networks.weights import read_card
+from bundle.networks.weights import SCRATCH, read_card
+from bundle.people import person_of
 from bundle.scans.volumes import VolumeError, checked_volume, read_volume
 
 DIGEST_BYTES = 8  # 10⁵ scans collide with a probability of 3 · 10⁻¹⁰
@@ -50,7 +50,7 @@ def refuse_overlap(
     """Refuse to test weights on participants they were trained on, in pretraining or since.
 
     Args:
-        weights: their card, the `.json` beside them, has the `fingerprints` of the training.
+        weights: their card, the `.json` beside them, has the `fingerprints` of the training; `scratch`: of nobody.
         records: to be tested on.
         what: name of the test set, for the message.
         allow: only warn.
@@ -59,6 +59,8 @@ def refuse_overlap(
     Raises:
         ValueError: lists the participants found in the training, unless `allow`.
     """
+    if str(weights) == SCRATCH or not records:
+        return
     known = read_card(weights).get("fingerprints")
     if known is None:
         logger.warning(f"{weights} has no card that says on whom it was trained: overlap with {what} cannot be seen.")
@@ -93,8 +95,8 @@ def image_digests(records: Sequence[Mapping[str, Any]], workers: int = 4) -> tup
 
 
 def id_digest(record: Mapping[str, Any]) -> str:
-    """Digest of a participant id, with or without its BIDS prefix."""
-    return _hex(without_prefix("participant_id", str(record["participant_id"])).encode())
+    """Digest of the person that a participant id names, with or without its BIDS prefix."""
+    return _hex(person_of(record["participant_id"]).encode())
 
 
 def _digest_or_fault(record: Mapping[str, Any]) -> tuple[str, str]:

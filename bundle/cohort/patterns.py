@@ -8,24 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-# BIDS writes these before an id in file names and, optionally, in tables.
-BIDS_PREFIXES = {"participant_id": "sub-", "session_id": "ses-"}
+from bundle.people import BIDS_PREFIXES, without_prefix
+
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _GLOB_TOKEN = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
-
-
-def without_prefix(name: str, value: str) -> str:
-    """Return an id without its BIDS prefix (`sub-`, `ses-`).
-
-    Args:
-        name: the field, `participant_id` or `session_id`; other fields have no prefix.
-        value: the id as written.
-
-    Example:
-        >>> without_prefix("participant_id", "sub-02")
-        '02'
-    """
-    return value.removeprefix(BIDS_PREFIXES.get(name, ""))
 
 
 def pattern_fields(pattern: str) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from bundle.hints import nearest, quoted
+from bundle.people import folded, person_of
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,46 @@ def hold_out_sites(
     return rest, held_out
 
 
+def hold_out_people(records: Sequence[dict], tested: Sequence[Mapping[str, Any]], source: str) -> list[dict]:
+    """Leave out everybody whom another datalist tests on, with all their scans, and say how many they were.
+
+    Args:
+        records: scans.
+        tested: the test section of the other datalist.
+        source: its name, for messages.
+
+    Raises:
+        ValueError: nobody is tested there, somebody there has no id, or nobody would be left.
+    """
+    people = {_person(record) for record in tested}
+    if not people:
+        raise ValueError(f"The test section of {source} is empty, so nobody can be held out; give another datalist.")
+    rest = [record for record in records if _person(record) not in people]
+    met = {_person(record) for record in records} & people
+    logger.info(
+        "%d scans of %d participants left out: they are among the %d whom %s tests on",
+        len(records) - len(rest),
+        len(met),
+        len(people),
+        source,
+    )
+    _say_if_alike({_person(record) for record in rest}, people, source)
+    if not met:
+        logger.warning("Nobody of the test section of %s is in this table: are the ids written in one way?", source)
+    if not rest:
+        raise ValueError(f"{source} tests on everybody of this table, so nobody is left.")
+    return rest
+
+
+def _say_if_alike(rest: Iterable[str], people: Iterable[str], source: str) -> None:
+    """Warn of ids that differ only in zeros, case or prefix from those held out."""
+    spelt = {folded(person): person for person in people}
+    alike = [f"{person} = {spelt[folded(person)]}" for person in sorted(rest) if folded(person) in spelt]
+    if alike:
+        sentence = "%d participant(s) stay, whose ids differ from those that %s tests on in spelling alone: %s"
+        logger.warning(sentence, len(alike), source, quoted(alike))
+
+
 def split_by_column(
     records: Sequence[dict],
     column: str = "split",
@@ -167,7 +208,7 @@ def split_by_lists(records: Sequence[dict], lists: Mapping[str, Sequence[str]]) 
     """
     section_of: dict[str, str] = {}
     for section, ids in lists.items():
-        for person in (str(i).removeprefix("sub-") for i in ids):
+        for person in map(person_of, ids):
             other = section_of.setdefault(person, section)
             if other != section:
                 raise ValueError(f"Participant '{person}' is on the lists '{other}' and '{section}'.")
@@ -202,7 +243,7 @@ def assert_disjoint(sections: Mapping[str, Sequence[dict]]) -> None:
 
 
 def _person(record: Mapping[str, Any]) -> str:
-    person = str(record.get("participant_id") or "").removeprefix("sub-")
+    person = person_of(record.get("participant_id"))
     if not person:
         raise ValueError(
             f"The scan {record.get('image')} has no participant_id, so overlap between sections "

@@ -10,30 +10,32 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from bundle.cohort.columns import name_columns, option_of
 from bundle.cohort.datalist import RECORD_KEYS
 from bundle.cohort.participants import (
-    TIV_RANGE,
     CohortError,
     Faults,
     Problem,
     id_faults,
     labels,
-    name_columns,
-    numbers,
-    read_table,
+    refuse_ids_of_several_sites,
     sexes,
 )
 from bundle.cohort.patterns import expand_pattern, find_images, pattern_fields
+from bundle.cohort.quantities import AGE_RANGE, ages, numbers
+from bundle.cohort.regrid import on_one_grid
+from bundle.cohort.sheet import read_table
 from bundle.files import relative_to, write_text
 from bundle.hints import nearest, quoted
 from bundle.scans.volumes import volume_faults
 
 logger = logging.getLogger(__name__)
 
-_YEARS = "write years as a plain number such as 25.5, or n/a"
+TIV_RANGE = (100.0, 5000.0)  # mL: tells millilitres from litres and from cubic millimetres
 _MILLILITRES = "give millilitres (FreeSurfer writes mm³: divide by 1000), or n/a"
 
 
@@ -42,25 +44,28 @@ def read_cohort(
     images: str,
     *,
     columns: Mapping[str, str] | None = None,
-    label_values: Mapping[str, int] | None = None,
-    sex_values: Mapping[str, str] | None = None,
+    label_values: Mapping[str, int | None] | None = None,
+    sex_values: Mapping[str, str | None] | None = None,
     expected_shape: Sequence[int] | None = (121, 145, 121),
-    age_range: tuple[float, float] = (0.0, 120.0),
+    age_range: tuple[float, float] = AGE_RANGE,
+    age_unit: str = "",
+    regrid: Path | None = None,
     workers: int = 2,
 ) -> tuple[list[dict], list[Problem]]:
     """Read a table of participants, find the image of every row and check both.
 
     Args:
-        table: a tab-, comma- or semicolon-separated file; empty or `n/a` = unknown.
+        table: see `read_table`; empty or `n/a` = unknown.
         images: pattern of the image files, absolute or relative to the table's folder, with fields
             of the row: `"mwp1{participant_id}_T1w.nii.gz"`, `"{participant_id}/**/*gm*.npy"`.
         columns: our names → the table's, such as `{"site": "siteXacq"}`, where it does not use
             the common ones; `split` and `study` are kept in the records only when named here.
-        label_values: diagnosis → 0 (control) or 1 (patient). Without it 0 and 1 are taken as they
-            are, the usual words for controls are 0, and exactly one other word is 1.
-        sex_values: code → "F" or "M", beside the words female, male, F and M.
+        label_values: see `labels`.
+        sex_values: see `sexes`.
         expected_shape: voxels along each axis; None accepts every 3D shape.
         age_range: lowest and highest plausible age, years.
+        age_unit: see `ages`.
+        regrid: folder that receives images which lie on another grid than most, moved onto it; None: they are problems.
         workers: threads that read the images.
 
     Returns:
@@ -78,10 +83,12 @@ def read_cohort(
     table = Path(table)
     cells = read_table(table)
     texts, used = name_columns(cells, columns or {}, table)
-    rows = _pattern_rows(images, cells.assign(**texts))
+    rows = pattern_rows(images, cells.assign(**texts))
+    refuse_ids_of_several_sites(texts["participant_id"], texts["session_id"], texts["site"])
     diagnoses = labels(texts["label"], label_values, used.get("label", ""))
-    values, faults = _values(texts, age_range, sexes(texts["sex"], sex_values), diagnoses)
-    values["image"], more = _checked_images(images, table, rows, expected_shape, workers)
+    known_ages = ages(texts["age"], age_range, age_unit, used.get("age", "age"))
+    values, faults = _values(texts, known_ages, sexes(texts["sex"], sex_values, used.get("sex", "sex")), diagnoses)
+    values["image"], more = _checked_images(images, table, rows, expected_shape, regrid, workers)
     return _sorted_out(values, sorted(faults + more, key=lambda fault: fault[0]), table)
 
 
@@ -103,20 +110,48 @@ def write_excluded(path: Path, problems: Sequence[Problem]) -> None:
     write_text(path, buffer.getvalue())
 
 
-def _values(
-    texts: pd.DataFrame, age_range: tuple[float, float], *parsed: tuple[pd.Series, Faults]
-) -> tuple[pd.DataFrame, Faults]:
-    ages = numbers("age", texts["age"], age_range, "years", _YEARS)
+def unknown_sentences(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What must be said of records without ages or diagnoses, which the method needs.
+
+    Args:
+        records: of `read_cohort`.
+    """
+    uses = {
+        "age": ("y-Aware pretraining compares ages, and takes a scan of unknown age for like nobody", "an age"),
+        "label": ("Probes, fine-tuning and evaluation need diagnoses; pretraining does not", "a diagnosis"),
+    }
+    said = []
+    for name, (use, what) in uses.items():
+        unknown = sum(record[name] is None for record in records)
+        if unknown == len(records):
+            said.append(
+                f"NO SCAN HAS {what.upper()}. {use}. If the table has such a column, name it: {option_of(name)} NAME."
+            )
+        elif unknown:
+            said.append(f"{unknown} of {len(records)} scans do not have {what}. {use}.")
+    return said
+
+
+def _values(texts: pd.DataFrame, *parsed: tuple[pd.Series, Faults]) -> tuple[pd.DataFrame, Faults]:
     volumes = numbers("tiv", texts["tiv"], TIV_RANGE, "mL", _MILLILITRES)
     values = texts.mask(texts == "", None)
     faults = id_faults(texts["participant_id"], texts["session_id"])
-    for name, (column, wrong) in zip(("age", "tiv", "sex", "label"), (ages, volumes, *parsed), strict=True):
+    for name, (column, wrong) in zip(("tiv", "age", "sex", "label"), (volumes, *parsed), strict=True):
         values[name] = column
         faults += wrong
     return values, faults
 
 
-def _pattern_rows(images: str, cells: pd.DataFrame) -> list[dict[str, str]]:
+def pattern_rows(images: str, cells: pd.DataFrame) -> list[dict[str, str]]:
+    """The values that a pattern of images needs, row by row.
+
+    Args:
+        images: the pattern.
+        cells: the table as text, under its own names and ours.
+
+    Raises:
+        CohortError: the pattern names no column, or one that is not there.
+    """
     names = pattern_fields(images)
     for name in names:
         if name not in cells:
@@ -138,8 +173,29 @@ def _checked_images(
     table: Path,
     rows: Sequence[dict[str, str]],
     expected_shape: Sequence[int] | None,
+    regrid: Path | None,
     workers: int,
 ) -> tuple[list[str | None], Faults]:
+    paths, faults = match_images(pattern, table, rows)
+    chosen = {i: path for i, path in enumerate(paths) if path is not None}
+    answers = volume_faults([Path(path) for path in chosen.values()], None if regrid else expected_shape, workers)
+    wrong = [(i, fault) for i, fault in zip(chosen, answers, strict=True) if fault]
+    readable = {i: path for i, path in chosen.items() if i not in dict(wrong)}
+    placed, elsewhere = on_one_grid(readable, expected_shape, regrid, workers)
+    return [placed.get(i, path) for i, path in enumerate(paths)], [*faults, *wrong, *elsewhere]
+
+
+def match_images(pattern: str, table: Path, rows: Sequence[dict[str, str]]) -> tuple[list[str | None], Faults]:
+    """The image of every row, unopened; a warning counts images that belong to no row.
+
+    Args:
+        pattern: of the images, absolute or relative to the table's folder.
+        table: the file that the rows are from.
+        rows: of `pattern_rows`.
+
+    Returns:
+        Paths (None where there is not exactly one), and faults.
+    """
     root = table.absolute().parent
     wanted = [row if all(row.values()) else None for row in rows]
     found, orphans = find_images(pattern, root, wanted)
@@ -148,13 +204,10 @@ def _checked_images(
     for number, (row, paths) in enumerate(zip(rows, found, strict=True)):
         fault = _match_fault(pattern, root, row, paths, owners)
         faults += [(number, fault)] if fault else []
-    chosen = {i: paths[0] for i, paths in enumerate(found) if len(paths) == 1}
-    answers = volume_faults(list(chosen.values()), expected_shape, workers)
-    faults += [(i, fault) for i, fault in zip(chosen, answers, strict=True) if fault]
     if orphans:
         names = quoted(path.name for path in orphans[:5])
         logger.warning("%d images match no row of %s, first %s", len(orphans), table, names)
-    return [os.path.normpath(chosen[i]) if i in chosen else None for i in range(len(rows))], faults
+    return [os.path.normpath(paths[0]) if len(paths) == 1 else None for paths in found], faults
 
 
 def _match_fault(pattern: str, root: Path, row: dict[str, str], paths: list[Path], owners: Counter[Path]) -> str | None:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bundle.cohort.patterns import without_prefix
 from bundle.metrics.associations import Association, by_level, by_number, cramers_v, cross_validated_number, presence_p
+from bundle.people import person_of
 
 PREFIX_LENGTHS = (1, 2, 3, 4)
 _WORD = re.compile(r"[^\W\d_]+|\d+")
@@ -94,7 +94,7 @@ def _features(path: str, name: str) -> Iterator[str]:
     yield from (f"the folder '{folder}'" for folder in parts.parts[:-1] if folder not in ("..", "."))
     for word in _WORD.findall(path):
         yield f"'{word}' in the path"
-    core = without_prefix("participant_id", name)
+    core = person_of(name)
     yield from (f"an id that begins with '{core[:n]}'" for n in PREFIX_LENGTHS if len(core) > n)
     number = re.search(r"\d+", core)
     yield from (f"an id whose number begins with '{number[0][:n]}'" for n in (1, 2) if number and len(number[0]) > n)

@@ -24,8 +24,10 @@ from bundle.evaluation.subjects import Pool, draw_pool, read_sections
 from bundle.files import sha256, write_json, write_text
 from bundle.metrics.representation import openbhb_score
 from bundle.networks.weights import architecture_of, load_encoder, network_of
+from bundle.provenance import code_digest
 
 Run = Callable[[Sequence[Path], Mapping[str, Any], str], None]
+CODE = ("networks", "pretext", "training")  # rooms whose code decides what a unit comes to
 _Unit = tuple[str, Path, dict[str, Any], Callable[[Path], None]]
 logger = logging.getLogger(__name__)
 
@@ -40,12 +42,14 @@ class Comparison:
 
     def __init__(self, plan: Plan, run: Run) -> None:
         self.plan, self.run_config = plan, run
+        self.code = code_digest(*CODE)
 
     def run(self) -> None:
         """Run every unit that is not done; of each, settings and results stay in a folder of its own.
 
         Raises:
-            ValueError: before any work, when a unit was done with other settings, or subjects cannot be drawn.
+            ValueError: before any work, when a unit was done with other settings or by other code of losses, views and
+                networks, or subjects cannot be drawn.
         """
         units, missing = self._todo()
         logger.info(f"{len(units) - len(missing)} of {len(units)} runs are done.")
@@ -96,7 +100,8 @@ class Comparison:
 
     def _settings(self, tasks: Sequence[str], options: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         digests = {t: sha256(self.plan.datalist(t))[:16] for t in tasks}
-        return {"datalists": digests, "scale": self._digests(self.plan.overlays), "options": dict(options), **more}
+        known = {"datalists": digests, "scale": self._digests(self.plan.overlays), "options": dict(options)}
+        return {**known, "code": self.code, **more}
 
     def _probe_settings(self, method: str, seed: int, draw: int) -> dict[str, Any]:
         chosen = {"method": method, "seed": seed, "draw": draw, "sizes": list(self.plan.sizes)}
@@ -171,12 +176,11 @@ class Comparison:
         """Write how well age and site are read from the embedding, and, of encoders, the embedding itself."""
         healthy = [load_section(self.plan.datalist("pretraining"), name) for name in ("training", "validation")]
         train, test = (features(records)[method] for records in healthy)
-        sites = [[r["site"] for r in records] for records in healthy]
-        accuracy = probing.probe_site(train, sites[0], test, sites[1])
+        accuracy = probing.probe_site(train, healthy[0], test, healthy[1])
         ids, embedding = pd.concat([p.ids for p in probed]), np.concatenate([p.features for p in probed])
         outside = ((ids["label"] == 0) & (ids["section"] == "test")).to_numpy()
-        ages = [r["age"] for r in healthy[0]]
-        error = float(probing.probe_age(method, train, ages, embedding[outside], ids["age"][outside])["mae"])
+        away = probing.Aged.of(embedding[outside], ids[outside].to_dict("records"))
+        error = float(probing.probe_age(method, probing.Aged.of(train, healthy[0]), away)["mae"])
         known = {"site_accuracy": accuracy, "age_mae": error, "openbhb_score": openbhb_score(accuracy, error)}
         write_json(folder / "knowledge.json", known)
         if method != VOXELS:

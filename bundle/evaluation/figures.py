@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,8 @@ from bundle.files import replacing
 # Okabe & Ito's colours, told apart by colour-blind readers; markers repeat the distinction in print.
 STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 REFERENCE_STYLES = ("--", "-.", ":", (0, (1, 3)), (0, (6, 3)))
+LETTER, LEGEND = 0.085, 0.75  # inches: a letter's width, and the height of a legend for which figures have room
+TITLE = 34  # characters that fit along a side of a panel
 Style = dict[str, Any]
 
 
@@ -98,7 +101,7 @@ def learning_curves(
     figure = Figure(figsize=(4.2 * len(tasks) + 0.4, 4.8), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         _curves_of_task(axes, summary[summary["task"] == task], (best_auc or {}).get(task), looks)
-        axes.set_title(task.capitalize(), parse_math=False)
+        axes.set_title(fill(task.capitalize(), TITLE), parse_math=False)
     _legend(figure, [*looks, "best achievable"])
     figure.axes[0].set_ylabel("ROC-AUC on test subjects")
     _save(figure, path, note)
@@ -142,7 +145,7 @@ def calibration_curves(path: Path, panels: Mapping[str, Mapping[str, pd.DataFram
             sizes = 4 + 150 * table["n"] / table["n"].sum()
             axes.scatter(table["predicted"], table["observed"], sizes, color=looks[method]["color"])
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability of being a patient")
-        axes.set_title(title.capitalize(), parse_math=False)
+        axes.set_title(fill(title.capitalize(), TITLE), parse_math=False)
         axes.set_aspect("equal")
         _tidy(axes)
     figure.axes[0].set_ylabel("share of patients")
@@ -161,41 +164,53 @@ def embedding_maps(path: Path, maps: Mapping[str, pd.DataFrame], note: str = "")
     """
     columns = ("age", "site", "diagnosis")
     figure = Figure(figsize=(12.6, 3.4 * len(maps) + 0.6), layout="constrained")
-    grid = figure.subplots(len(maps), len(columns), squeeze=False)
+    grid, diagnoses = figure.subplots(len(maps), len(columns), squeeze=False), list[str]()
     for row, (title, table) in zip(grid, maps.items(), strict=True):
         ages = row[0].scatter(table["x"], table["y"], 4, c=table["age"], cmap="viridis")
         figure.colorbar(ages, ax=row[0], label="age, years")
-        _scatter_groups(row[1], table, "site", legend=False)
-        _scatter_groups(row[2], table, "diagnosis", legend=True)
-        row[0].set_ylabel(title)
+        _scatter_groups(row[1], table, "site")
+        diagnoses += _scatter_groups(row[2], table, "diagnosis", labelled=True)
+        row[0].set_ylabel(fill(title, TITLE), parse_math=False)
         for axes in row:
             axes.set(xticks=[], yticks=[])
             _tidy(axes)
     for axes, name in zip(grid[0], columns, strict=True):
         axes.set_title(f"by {name}")
+    _legend(figure, list(dict.fromkeys(diagnoses)), markerscale=3)
     _save(figure, path, note)
 
 
-def _scatter_groups(axes: Axes, table: pd.DataFrame, column: str, legend: bool) -> None:
+def _scatter_groups(axes: Axes, table: pd.DataFrame, column: str, labelled: bool = False) -> list[str]:
     names = sorted(set(table[column]))
     rainbow = colormaps["hsv"].resampled(len(names) + 1)
     for i, name in enumerate(names):
-        colour = STYLES[i % len(STYLES)][0] if legend else rainbow(i)
+        colour = STYLES[i % len(STYLES)][0] if labelled else rainbow(i)
         rows = table[table[column] == name]
-        axes.scatter(rows["x"], rows["y"], 4, color=colour, label=name)
-    if legend:
-        axes.legend(frameon=False, fontsize="x-small", markerscale=2)
+        axes.scatter(rows["x"], rows["y"], 4, color=colour, label=name if labelled else None)
+    return names
 
 
-def _legend(figure: Figure, order: Sequence[str]) -> None:
-    """One legend for all panels, below them."""
+def _legend(figure: Figure, order: Sequence[str], markerscale: float = 1) -> None:
+    """One legend for all panels, below them, in as many columns as fit; a figure grows where it is high."""
     found = {
         name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    names = [name for name in order if name in found]
-    handles = [found[name] for name in names]
-    plain = [name.replace("$", r"\$") for name in names]  # no formula between two dollar signs
-    figure.legend(handles, plain, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
+    handles = {name: found[name] for name in order if name in found}
+    for columns in range(min(len(handles), 4), 0, -1):
+        legend = figure.legend(
+            handles.values(), [_plain(figure, name) for name in handles], loc="outside lower center", ncols=columns,
+            frameon=False, markerscale=markerscale,
+        )  # fmt: skip
+        box = legend.get_window_extent()
+        if box.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + max(0.0, box.height / figure.dpi - LEGEND))
+
+
+def _plain(figure: Figure, name: str, share: float = 0.8) -> str:
+    """A name without formulas between its dollar signs, in lines that fit into a share of the figure's width."""
+    return fill(name.replace("$", r"\$"), max(10, int(share * figure.get_figwidth() / LETTER)))
 
 
 def _tidy(axes: Axes) -> None:
@@ -203,6 +218,6 @@ def _tidy(axes: Axes) -> None:
 
 
 def _save(figure: Figure, path: Path, note: str) -> None:
-    figure.suptitle(note, fontsize="small", color="0.3", parse_math=False)
+    figure.suptitle(_plain(figure, note, 0.95), fontsize="small", color="0.3")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import auc, balanced_accuracy_score, roc_curve
@@ -23,7 +23,8 @@ from bundle.evaluation.features import COVARIATES, covariates
 from bundle.evaluation.products import PoolProducts, to_row_space
 from bundle.metrics.classification import roc_auc
 from bundle.metrics.representation import OverallScaler, ridge, site_classifier
-from bundle.metrics.resampling import bootstrap_auc, bootstrap_mean, holm, interval
+from bundle.metrics.resampling import SHARE, Resamples, bootstrap_auc, bootstrap_mean, holm, interval
+from bundle.people import mean_of_each, person_codes, person_of
 
 Array = NDArray[np.float64]
 INNER_FOLDS = 5
@@ -183,7 +184,7 @@ def probe_diagnosis(
     """
     known = _known(records, adjust) if adjust else None
     table = pd.DataFrame({name: [r[name] for r in records] for name in ("participant_id", "session_id", "label")})
-    labels, groups = table["label"].to_numpy(), table["participant_id"].to_numpy()
+    labels, groups = table["label"].to_numpy(), table["participant_id"].map(person_of).to_numpy(dtype=str)
     divided = _divided(features, known, scaling)
 
     def scores_of(trial: Trial, parts: tuple[Array, Array]) -> Array:
@@ -224,7 +225,8 @@ def _known(records: Sequence[Mapping], names: Sequence[str]) -> Array:
 def by_participant(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per participant, trial and method: several sessions count once, by their mean score."""
     keys = [name for name in ("task", "method", "n", "draw", "participant_id") if name in scores]
-    return scores.groupby(keys, sort=False, as_index=False).agg(label=("label", "max"), score=("score", "mean"))
+    people = scores.assign(participant_id=scores["participant_id"].map(person_of))
+    return people.groupby(keys, sort=False, as_index=False).agg(label=("label", "max"), score=("score", "mean"))
 
 
 def draw_aucs(scores: pd.DataFrame) -> pd.DataFrame:
@@ -251,18 +253,19 @@ def summarize(scores: pd.DataFrame, reference: str, seed: int = 0) -> pd.DataFra
         resamples = {m: _bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
         aucs = draw_aucs(group).groupby("method", sort=False)["auc"].mean()
         for method, samples in resamples.items():
-            gain = interval(samples - resamples[reference])
-            rows.append((task, size, method, aucs[method], *interval(samples), aucs[method] - aucs[reference], *gain))
+            gain = interval((samples - resamples[reference]).samples)
+            own = interval(samples.samples, limits=SHARE)
+            rows.append((task, size, method, aucs[method], *own, aucs[method] - aucs[reference], *gain))
     return pd.DataFrame(rows, columns=["task", "n", "method", "auc", "low", "high", "gain", "gain_low", "gain_high"])
 
 
 def paired_tests(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Whether two methods differ in ROC-AUC: every pair of methods, by task and n, over the same subjects and draws.
 
-    The statistic is the mean difference over draws divided by its bootstrap standard error, compared with the normal
-    distribution. A t-test over draws would ask only about other draws, since all are tested on the same subjects, and
-    has five values to go by; the bootstrap resamples test subjects and draws, paired between the two methods. P values
-    are corrected by Holm's method over all pairs and sizes of a task.
+    The statistic is the mean difference over draws divided by its bootstrap standard error, compared with Student's t
+    (see `metrics.Resamples`). A t-test over draws would ask only about other draws, since all are tested on the same
+    subjects; the bootstrap resamples test subjects and draws, paired between the two methods. P values are corrected
+    by Holm's method over all pairs and sizes of a task.
 
     Args:
         scores: rows of `probe_diagnosis` with a column task.
@@ -277,47 +280,85 @@ def paired_tests(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         aucs = draw_aucs(group).pivot(index="draw", columns="method", values="auc")
         for method, other in combinations(resamples, 2):
             gaps, samples = aucs[method] - aucs[other], resamples[method] - resamples[other]
-            p = 2 * stats.norm.sf(abs(gaps.mean()) / max(samples.std(ddof=1), 1e-12))
-            rows.append((task, size, method, other, gaps.mean(), *interval(samples), int((gaps > 0).sum()), p))
+            low, high = interval(samples.samples)
+            p = samples.p_value(gaps.mean())
+            rows.append((task, size, method, other, gaps.mean(), low, high, int((gaps > 0).sum()), p))
     columns = ["task", "n", "method", "other", "difference", "low", "high", "draws_won", "p"]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(p_holm=table.groupby("task", sort=False)["p"].transform(holm))
 
 
-def _bootstrap(group: pd.DataFrame, seed: int) -> Array:
+def _bootstrap(group: pd.DataFrame, seed: int) -> Resamples:
     table = group.pivot(index="draw", columns="participant_id", values="score")
     labels = group.drop_duplicates("participant_id").set_index("participant_id")["label"]
     return bootstrap_auc(labels.loc[table.columns].to_numpy(), table.to_numpy(), seed=seed)
 
 
-def probe_age(
-    method: str, train: NDArray, ages: ArrayLike, test: NDArray, test_ages: ArrayLike
-) -> dict[str, float | str]:
-    """Mean absolute error (years) of a ridge probe of age, trained on one set and tested on another.
+class Aged(NamedTuple):
+    """Scans of known age, each person's together.
 
-    Shape:
-        train (n, p), ages (n,), test (m, p), test_ages (m,); subjects of unknown age are left out.
+    Attributes:
+        features: (scans, p).
+        ages: years, (scans,).
+        people: persons from 0, (scans,).
+    """
+
+    features: NDArray
+    ages: Array
+    people: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, features: NDArray, records: Sequence[Mapping]) -> Aged:
+        """Those whose records say an age.
+
+        Args:
+            features: (records, p).
+            records: with participant_id and age (years; NaN = unknown).
+        """
+        ages = np.array([r["age"] for r in records], dtype=np.float64)
+        known = ~np.isnan(ages)
+        ids = [r["participant_id"] for r, there in zip(records, known, strict=True) if there]
+        return cls(features[known], ages[known], person_codes(ids))
+
+
+def probe_age(method: str, train: Aged, test: Aged) -> dict[str, float | str]:
+    """Mean absolute error (years) of a ridge probe of age, trained on some people and tested on others.
+
+    People count once each: fitted with the mean of their scans, tested with the mean error over them.
+
+    Args:
+        method: name of the features, for the table.
+        train: who is fitted.
+        test: who is tested.
 
     Returns:
-        method, mae, low, high (95 % bootstrap interval over test subjects) and n_test.
+        method, mae, low, high (95 % bootstrap interval over test subjects) and n_test (people).
     """
-    ages, test_ages = np.asarray(ages, dtype=np.float64), np.asarray(test_ages, dtype=np.float64)
-    known, test_known = ~np.isnan(ages), ~np.isnan(test_ages)
-    fit_on, test_on = to_row_space(train[known], test[test_known])
-    errors = np.abs(ridge().fit(fit_on, ages[known]).predict(test_on) - test_ages[test_known])
+    means = mean_of_each(train.features, train.people)
+    fit_on, test_on = to_row_space(means, test.features)
+    model = ridge().fit(fit_on, mean_of_each(train.ages, train.people))
+    errors = mean_of_each(np.abs(model.predict(test_on) - test.ages), test.people)
     low, high = interval(bootstrap_mean(errors))
     return {"method": method, "mae": float(errors.mean()), "low": low, "high": high, "n_test": len(errors)}
 
 
-def probe_site(train: NDArray, sites: ArrayLike, test: NDArray, test_sites: ArrayLike) -> float:
-    """Balanced accuracy with which a linear model reads the site of other subjects of the same sites.
+def probe_site(train: NDArray, records: Sequence[Mapping], test: NDArray, test_records: Sequence[Mapping]) -> float:
+    """Balanced accuracy with which a linear model reads the site of other people of the same sites.
+
+    Args:
+        train: features that are fitted.
+        records: their participant_id and site.
+        test: features of others, each person of whom counts once.
+        test_records: theirs.
 
     Shape:
-        train (n, p), sites (n,) names, test (m, p), test_sites (m,).
+        train (n, p), test (m, p).
     """
     fit_on, test_on = to_row_space(train, test)
-    model = site_classifier()
-    return float(balanced_accuracy_score(np.asarray(test_sites), model.fit(fit_on, sites).predict(test_on)))
+    sites, test_sites = ([r["site"] for r in part] for part in (records, test_records))
+    people = person_codes([r["participant_id"] for r in test_records])
+    told = site_classifier().fit(fit_on, sites).predict(test_on)
+    return float(balanced_accuracy_score(test_sites, told, sample_weight=1 / np.bincount(people)[people]))
 
 
 def to_plane(embedding: NDArray, seed: int = 0) -> tuple[Array, str]:

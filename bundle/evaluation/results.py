@@ -14,6 +14,7 @@ from scipy.special import expit, logit
 from bundle.cohort.datalist import phantom_of
 from bundle.evaluation import figures, probing
 from bundle.evaluation.plan import RANDOM, REFERENCES, VOXELS, Plan
+from bundle.evaluation.probing import by_participant
 from bundle.files import replacing, write_json, write_text
 from bundle.metrics.classification import calibration_error, reliability
 from bundle.metrics.representation import OverallScaler
@@ -88,7 +89,7 @@ def _origin(plan: Plan) -> str:
 def collected_scores(plan: Plan) -> pd.DataFrame:
     """Scores of all methods in one table: log odds of every test image by the model of each trial."""
     probes = [
-        pd.read_csv(plan.folder(method, seed) / "probe" / "scores.csv", dtype={"session_id": str})
+        _read(plan.folder(method, seed) / "probe" / "scores.csv")
         for seed in plan.seeds
         for method in (*plan.pretexts, *REFERENCES)
     ]
@@ -103,10 +104,15 @@ def _network_scores(plan: Plan) -> Iterator[pd.DataFrame]:
             for task in plan.tasks:
                 for size in plan.sizes:
                     path = plan.folder(name, seed) / f"{task}_{size}" / "test" / "predictions.csv"
-                    table = pd.read_csv(path, dtype={"session_id": str})
+                    table = _read(path)
                     probability = table.filter(like="probability_").iloc[:, 1].clip(1e-6, 1 - 1e-6)
                     ids = table[["participant_id", "session_id", "label"]]
                     yield ids.assign(task=task, method=name, n=size, draw=draw, score=logit(probability))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A table whose ids are text: 01 is not 1."""
+    return pd.read_csv(path, dtype={"participant_id": str, "session_id": str}, keep_default_na=False)
 
 
 def collected_knowledge(plan: Plan) -> pd.DataFrame:
@@ -126,7 +132,7 @@ def calibration_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Expected calibration error of each method and task at the largest N, over all draws."""
     rows = [
         (task, method, calibration_error(g["label"], expit(g["score"])))
-        for (task, method), g in _largest(scores).groupby(["task", "method"], sort=False)
+        for (task, method), g in _largest(by_participant(scores)).groupby(["task", "method"], sort=False)
     ]
     return pd.DataFrame(rows, columns=["task", "method", "calibration_error"])
 
@@ -136,7 +142,8 @@ def _largest(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _calibration_panels(scores: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
-    drawn = _largest(scores[~scores["method"].isin(set(REFERENCES) - {RANDOM, VOXELS})])
+    shown = scores[~scores["method"].isin(set(REFERENCES) - {RANDOM, VOXELS})]
+    drawn = _largest(by_participant(shown))
     return {
         str(task): {
             str(method): reliability(rows["label"], expit(rows["score"]))
@@ -168,7 +175,7 @@ def _markdown(plan: Plan, tables: dict[str, pd.DataFrame], best: dict[str, float
         f"ROC-AUC on test subjects, mean over {len(plan.seeds)} seeds (95 % interval over subjects and seeds)",
         figures.diagnosis_table(tables["summary"]),
         "Best achievable ROC-AUC: " + ", ".join(f"{t} {best[t]:.3f}" for t in best) if best else "",
-        f"{first} against each other method: difference in ROC-AUC (95 % interval), p by a paired bootstrap z-test, "
+        f"{first} against each other method: difference in ROC-AUC (95 % interval), p by a paired bootstrap t-test, "
         "corrected by Holm's method over all pairs of methods and sizes of a task",
         figures.test_table(tables["tests"], first),
         "What the embedding knows: balanced accuracy for the site of unseen subjects, error of age at unseen sites "

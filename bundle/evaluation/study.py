@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from torch import nn
 
 from bundle.cohort.datalist import phantom_of
 from bundle.cohort.overlap import refuse_overlap
+from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, probing
 from bundle.evaluation.features import Extractor, Images, ids_of, voxels, write_embedding
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
-from bundle.evaluation.subjects import Subjects
+from bundle.evaluation.probing import Aged
+from bundle.evaluation.subjects import Pool, Subjects
 from bundle.files import write_json, write_text
 from bundle.networks.weights import load_encoder
 from bundle.provenance import provenance
@@ -77,11 +80,22 @@ class ProbeStudy:
         self.output_dir, self.note = Path(output_dir), note
         load_encoder(pretrained.weights, pretrained.encoder)
 
-    def run(self) -> None:
-        """Embed, probe, and write tables and figures."""
-        pools = self.subjects.pools()
-        for pool in pools:
+    def check(self) -> None:
+        """Refuse subjects who cannot be probed, or whom the encoder was pretrained on, before anything is written."""
+        for pool in self.pools:
+            require_grid(pool.records, f"the task {pool.task}", self.pretrained.weights)
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
+        aged = [record for part in self.subjects.of_age() for record in part]
+        require_grid(aged, "the age probe", self.pretrained.weights)
+
+    @cached_property
+    def pools(self) -> list[Pool]:
+        """The subjects of every task."""
+        return self.subjects.pools()
+
+    def run(self) -> None:
+        """Embed, probe, and write tables and figures; the subjects have been checked."""
+        pools = self.pools
         encoders = self._encoders()
         embedded: dict[str, list[Embedded]] = {method: [] for method in encoders}
         scores = []
@@ -106,16 +120,17 @@ class ProbeStudy:
         if self.subjects.age_datalist is None:
             return pd.DataFrame(columns=["method", "mae", "low", "high", "n_test"])
         train, test = self.subjects.of_age()
-        ages, test_ages = ([r["age"] for r in records] for records in (train, test))
         extractors = {**encoders, VOXELS: voxels}
         known, new = (self.images.features(extractors, records) for records in (train, test))
         rows = []
         for method in extractors:
             logger.info(f"age: probing {method}")
-            rows.append(probing.probe_age(method, known.pop(method), ages, new[method], test_ages))
+            aged = Aged.of(known.pop(method), train), Aged.of(new[method], test)
+            rows.append(probing.probe_age(method, *aged))
         for method, parts in embedded.items():
             parts.append((ids_of(test, "age"), new[method]))
-        mean_age = probing.probe_age("mean age", np.zeros((len(train), 1)), ages, np.zeros((len(test), 1)), test_ages)
+        nothing = (Aged.of(np.zeros((len(records), 1)), records) for records in (train, test))
+        mean_age = probing.probe_age("mean age", *nothing)
         return pd.DataFrame([*rows, mean_age])
 
     def _write_embedding(self, method: str, parts: Sequence[Embedded]) -> None:

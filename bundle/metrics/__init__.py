@@ -24,16 +24,18 @@ from bundle.metrics.representation import (
     age_errors,
     alignment,
     effective_rank,
+    large_sites,
     openbhb_score,
     ridge,
     site_balanced_accuracy,
     uniformity,
 )
-from bundle.metrics.resampling import bootstrap_auc, bootstrap_mean, holm, interval
+from bundle.metrics.resampling import Resamples, bootstrap_auc, bootstrap_mean, holm, interval
 
 __all__ = [
     "Association",
     "OverallScaler",
+    "Resamples",
     "age_errors",
     "alignment",
     "bootstrap_auc",
@@ -49,6 +51,7 @@ __all__ = [
     "enough",
     "holm",
     "interval",
+    "large_sites",
     "openbhb_score",
     "operating_point",
     "platt",

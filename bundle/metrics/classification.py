@@ -12,6 +12,8 @@ from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
+NOBODY = float(np.nextafter(1.0, 2.0))  # a threshold that no probability reaches
+
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
     """Area under the ROC curve by ranks (ties count half), along the last axis.
@@ -51,7 +53,7 @@ def operating_point(labels: ArrayLike, probabilities: ArrayLike, rule: str = "yo
     """The probability from which on a subject is called a patient.
 
     Candidates lie half-way between neighbouring probabilities, so that rounding cannot change a decision; of equally
-    good ones the nearest to 0.5 is taken.
+    good ones the nearest to 0.5 is taken. Where a rule can only be kept by calling nobody a patient, it is `NOBODY`.
 
     Args:
         labels: 0 control, 1 patient; both there.
@@ -77,7 +79,10 @@ def operating_point(labels: ArrayLike, probabilities: ArrayLike, rule: str = "yo
         return wanted
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     values = np.unique(probabilities)
-    candidates = np.concatenate([[values[0] / 2], (values[:-1] + values[1:]) / 2, [(values[-1] + 1) / 2]])
+    between = values[:-1] + (values[1:] - values[:-1]) / 2
+    between = np.where(between > values[:-1], between, values[1:])  # neighbours that no number lies between
+    beyond = (values[-1] + 1) / 2 if values[-1] < 1 else NOBODY
+    candidates = np.concatenate([[values[0] / 2], between, [beyond]])
     positive = probabilities >= candidates[:, None]
     sensitivity, specificity = positive[:, labels == 1].mean(1), 1 - positive[:, labels == 0].mean(1)
     worth = sensitivity + specificity
@@ -95,7 +100,8 @@ def _rule(rule: str) -> tuple[str, float]:
     except ValueError:
         wanted = math.inf
     if (name == "youden" and not number) or (
-        name in ("sensitivity", "specificity", "probability") and 0 <= wanted <= 1
+        name in ("sensitivity", "specificity", "probability")
+        and 0 <= wanted <= (NOBODY if name == "probability" else 1)
     ):
         return name, wanted
     raise ValueError(

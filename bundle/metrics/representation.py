@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
 
+from bundle.people import mean_of_each
+
 RIDGE_PENALTIES = np.logspace(-1, 5, 13)
+LEAST_OF_A_SITE = 5  # people
 
 
 def alignment(view_1: Tensor, view_2: Tensor) -> Tensor:
@@ -86,43 +90,83 @@ def site_classifier() -> Pipeline:
     return make_pipeline(OverallScaler(), LogisticRegression(C=0.1, max_iter=200))
 
 
-def age_errors(embedding: ArrayLike, ages: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
-    """Absolute errors (years) of a cross-validated ridge probe of age; subjects of unknown age are left out.
+def age_errors(
+    embedding: ArrayLike, ages: ArrayLike, people: NDArray[np.intp] | None = None, seed: int = 0
+) -> NDArray[np.float64]:
+    """Absolute errors (years) of a cross-validated ridge probe of age; scans of unknown age are left out.
+
+    A person is in one fold with all scans, is fitted with their mean, and counts once, with their scans' mean error.
+
+    Args:
+        embedding: of scans.
+        ages: years, NaN = unknown.
+        people: of `people.person_codes`; None: a scan each.
+        seed: of the folds.
 
     Shape:
-        embedding (N, E), ages (N,), output (number of known ages,).
+        embedding (N, E), ages (N,), people (N,), output (number of people of known age,).
     """
-    embedding, ages = np.asarray(embedding, dtype=np.float64), np.asarray(ages, dtype=np.float64)
-    known = ~np.isnan(ages)
-    folds = KFold(5, shuffle=True, random_state=seed)
-    predicted = cross_val_predict(ridge(), embedding[known], ages[known], cv=folds)
-    return np.abs(predicted - ages[known])
+    everything, years = np.asarray(embedding, dtype=np.float64), np.asarray(ages, dtype=np.float64)
+    known = ~np.isnan(years)
+    features, years = everything[known], years[known]
+    people = _renumbered(people, known)
+    means, mean_ages = mean_of_each(features, people), mean_of_each(years, people)
+    predicted = np.empty(len(years))
+    for rest, held_out in KFold(5, shuffle=True, random_state=seed).split(means):
+        rows = np.isin(people, held_out)
+        predicted[rows] = ridge().fit(means[rest], mean_ages[rest]).predict(features[rows])
+    return mean_of_each(np.abs(predicted - years), people)
 
 
-def site_balanced_accuracy(embedding: ArrayLike, sites: ArrayLike, seed: int = 0) -> float:
+def site_balanced_accuracy(
+    embedding: ArrayLike, sites: ArrayLike, people: NDArray[np.intp] | None = None, seed: int = 0
+) -> float:
     """Balanced accuracy with which a cross-validated linear model reads the site; chance is 1 / number of sites.
 
-    Sites with fewer than 5 subjects are left out.
+    Sites with fewer than 5 people are left out. A person is in one fold with all scans, also those of other sites.
+
+    Args:
+        embedding: of scans.
+        sites: their names.
+        people: of `people.person_codes`; None: a scan each.
+        seed: of the folds.
 
     Shape:
-        embedding (N, E), sites (N,) names.
+        embedding (N, E), sites (N,), people (N,).
 
     Raises:
-        ValueError: when fewer than two sites have 5 subjects.
+        ValueError: when fewer than two sites have 5 people.
     """
-    embedding, sites = np.asarray(embedding, dtype=np.float64), np.asarray(sites)
-    names, counts = np.unique(sites, return_counts=True)
-    large = np.isin(sites, names[counts >= 5])
-    if len(np.unique(sites[large])) < 2:
-        raise ValueError(
-            f"Reading the site needs two sites with 5 subjects; found {dict(zip(names, counts, strict=True))}."
-        )
-    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    return float(
-        balanced_accuracy_score(
-            sites[large], cross_val_predict(site_classifier(), embedding[large], sites[large], cv=folds)
-        )
-    )
+    everything, names = np.asarray(embedding, dtype=np.float64), np.asarray(sites)
+    large = np.isin(names, large_sites(names, people))
+    if len(np.unique(names[large])) < 2:
+        counts = dict(zip(*np.unique(names, return_counts=True), strict=True))
+        raise ValueError(f"Reading the site needs two sites with {LEAST_OF_A_SITE} people; found scans {counts}.")
+    features, names, people = everything[large], names[large], _renumbered(people, large)
+    first_site = names[np.unique(people, return_index=True)[1]]
+    predicted = np.empty_like(names)
+    for _, held_out in StratifiedKFold(5, shuffle=True, random_state=seed).split(first_site, first_site):
+        rows = np.isin(people, held_out)
+        predicted[rows] = site_classifier().fit(features[~rows], names[~rows]).predict(features[rows])
+    return float(balanced_accuracy_score(names, predicted))
+
+
+def large_sites(sites: ArrayLike, people: NDArray[np.intp] | None = None) -> list[str]:
+    """Sites with at least `LEAST_OF_A_SITE` people.
+
+    Args:
+        sites: of scans.
+        people: of `people.person_codes`; None: a scan each.
+    """
+    names = np.asarray(sites)
+    people = np.arange(len(names)) if people is None else people
+    return [name for name in np.unique(names) if len(np.unique(people[names == name])) >= LEAST_OF_A_SITE]
+
+
+def _renumbered(people: NDArray[np.intp] | None, kept: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Persons of the rows that are kept, numbered from 0 in the order of their first rows."""
+    people = np.arange(len(kept)) if people is None else np.asarray(people)
+    return pd.factorize(people[kept])[0]
 
 
 def openbhb_score(site_accuracy: float, age_error: float) -> float:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student_t
 
 from bundle.metrics.classification import require_both
+
+SHARE = (0.0, 1.0)  # limits of a ROC-AUC
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -31,7 +35,56 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return corrected
 
 
-def bootstrap_auc(labels: ArrayLike, scores: ArrayLike, resamples: int = 1000, seed: int = 0) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class Resamples:
+    """Bootstrap resamples of a mean over training draws, in their two parts.
+
+    A bootstrap over few draws is too narrow: its variance is (D − 1)/D of what it should be, and it does not know that
+    a variance estimated from D values is uncertain itself. Therefore the part of the draws is multiplied by
+    √(D/(D − 1)), and in `samples` also by the factor that makes a normal number one of Student's t with D − 1 degrees
+    of freedom.
+
+    Attributes:
+        subjects: mean over all draws in resamples of the test subjects.
+        draws: what resampling the draws adds, multiplied by √(D/(D − 1)); 0 where there is one draw.
+        tails: the factor of Student's t, drawn for each resample; 1 where there is one draw.
+        freedom: D − 1.
+
+    Shape:
+        subjects, draws, tails (R,).
+
+    Source:
+        Efron & Tibshirani, An Introduction to the Bootstrap, 1993; Welch, Biometrika 34 (1947), 28–35.
+    """
+
+    subjects: NDArray[np.float64]
+    draws: NDArray[np.float64]
+    tails: NDArray[np.float64]
+    freedom: int
+
+    def __sub__(self, other: Resamples) -> Resamples:
+        """Of the difference of two means, whose resamples are those of the same subjects and draws."""
+        return replace(self, subjects=self.subjects - other.subjects, draws=self.draws - other.draws)
+
+    @property
+    def samples(self) -> NDArray[np.float64]:
+        """Resampled means (R,), whose percentiles are an interval."""
+        return self.subjects + self.tails * self.draws
+
+    def p_value(self, mean: float) -> float:
+        """Two-sided p value of a mean that would be 0, by Student's t with Welch's degrees of freedom.
+
+        Args:
+            mean: over all draws, of all subjects.
+        """
+        between, within = float(self.subjects.var(ddof=1)), float(self.draws.var(ddof=1))
+        if between + within == 0:
+            return 1.0 if mean == 0 else 0.0
+        freedom = np.inf if within == 0 else self.freedom * ((between + within) / within) ** 2
+        return float(2 * student_t.sf(abs(mean) / np.sqrt(between + within), freedom))
+
+
+def bootstrap_auc(labels: ArrayLike, scores: ArrayLike, resamples: int = 1000, seed: int = 0) -> Resamples:
     """ROC-AUC, averaged over training draws, in bootstrap resamples of test subjects and of draws.
 
     Subjects are resampled within their class, and the draws of the training set with them, so that an interval
@@ -45,31 +98,30 @@ def bootstrap_auc(labels: ArrayLike, scores: ArrayLike, resamples: int = 1000, s
         seed: of the resampling.
 
     Shape:
-        labels (N,), scores (draws, N), output (R,).
+        labels (N,), scores (D, N).
 
     Raises:
         ValueError: when a class is missing.
-
-    Source:
-        Efron & Tibshirani, An Introduction to the Bootstrap, 1993.
     """
     labels, scores = np.asarray(labels), np.atleast_2d(np.asarray(scores, dtype=np.float64))
     controls, patients = scores[:, labels == 0], scores[:, labels == 1]
     sizes = controls.shape[1], patients.shape[1]
     require_both(*sizes)
-    of_controls, of_patients, drawn = _resampled(*sizes, len(scores), resamples, seed)
+    of_controls, of_patients, drawn, tails = _resampled(*sizes, len(scores), resamples, seed)
     aucs = np.empty((resamples, len(scores)))
     for draw, (low, high) in enumerate(zip(controls, patients, strict=True)):
         won = (low[:, None] < high) + 0.5 * (low[:, None] == high)  # pairs in which the patient has the higher score
         aucs[:, draw] = ((of_controls @ won) * of_patients).sum(1) / (sizes[0] * sizes[1])
-    return np.take_along_axis(aucs, drawn, axis=1).mean(1)
+    mean, freedom = aucs.mean(1), len(scores) - 1
+    added = np.take_along_axis(aucs, drawn, axis=1).mean(1) - mean
+    return Resamples(mean, added * np.sqrt(len(scores) / max(1, freedom)), tails, freedom)
 
 
 @lru_cache(maxsize=8)
 def _resampled(
     controls: int, patients: int, draws: int, resamples: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """How often each control and each patient is in a resample, and which draws are; a row per resample."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """How often each control and patient is in a resample, which draws are, and the tails; a row per resample."""
     rng = np.random.default_rng(seed)
     counts = np.zeros((resamples, controls)), np.zeros((resamples, patients))
     drawn = np.empty((resamples, draws), dtype=np.int64)
@@ -77,13 +129,22 @@ def _resampled(
         for count in counts:
             count[r] = np.bincount(rng.integers(count.shape[1], size=count.shape[1]), minlength=count.shape[1])
         drawn[r] = rng.integers(draws, size=draws)
-    return *counts, drawn
+    freedom = draws - 1
+    tails = np.sqrt(freedom / rng.chisquare(freedom, resamples)) if freedom else np.ones(resamples)
+    return *counts, drawn, tails
 
 
-def interval(samples: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of bootstrap samples."""
+def interval(samples: ArrayLike, level: float = 0.95, limits: tuple[float, float] | None = None) -> tuple[float, float]:
+    """Percentile interval of bootstrap samples.
+
+    Args:
+        samples: such as `Resamples.samples`.
+        level: of confidence.
+        limits: lowest and highest possible value; None: there is none.
+    """
     low, high = np.quantile(np.asarray(samples), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    least, most = limits or (-np.inf, np.inf)
+    return float(max(low, least)), float(min(high, most))
 
 
 def bootstrap_mean(values: ArrayLike, resamples: int = 1000, seed: int = 0) -> NDArray[np.float64]:

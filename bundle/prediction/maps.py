@@ -22,6 +22,16 @@ METHODS = ("occlusion", "gradcam++", "smoothgrad")
 TARGETS = ("class", "similarity")
 WINDOWS = 6  # occluding windows along the longest side of a volume
 OVERLAP = 0.25
+ASKED = {
+    "class": "the network's own probability of {name}",
+    "similarity": "the similarity to the training subjects that are {name}",
+}
+SENTENCES = {
+    "occlusion": "Warm: {what} falls when a place is replaced by that of the average healthy training subject. "
+    "Cold: it rises. A place is a cube of about {extent:.0f} mm, and the map shows nothing smaller.",
+    "gradcam++": "Where features that raise {what} are found (GradCAM++). The map is coarse and has no sign.",
+    "smoothgrad": "Where small changes of the scan change {what} most (SmoothGrad). The map has no sign.",
+}
 SAMPLES = 25  # noisy copies of SmoothGrad
 NOISE = 0.1  # their noise, of the range of the values
 logger = logging.getLogger(__name__)
@@ -73,6 +83,39 @@ class Question:
     index: int = 1
     probability: bool = True
     reference: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How a map is read.
+
+    Attributes:
+        sentence: What high and low values are.
+        unit: Of the values that are shown, in words.
+        factor: From the values of a map to the unit; None where the strongest value is 100.
+    """
+
+    sentence: str
+    unit: str
+    factor: float | None
+
+
+def meaning(method: str, target: str, name: str, extent: float) -> Meaning:
+    """How a map of this kind is read.
+
+    Args:
+        method: One of `METHODS`.
+        target: One of `TARGETS`.
+        name: Of the class that is explained.
+        extent: Longest side of the network's input, mm.
+    """
+    what = ASKED[target].format(name=name)
+    sentence = SENTENCES[method].format(what=what, extent=extent / WINDOWS)
+    if method != "occlusion":
+        return Meaning(sentence, "arbitrary units; the strongest value in the brain is 100", None)
+    if target == "similarity":
+        return Meaning(sentence, "change of the similarity, a cosine from −1 to 1", 1.0)
+    return Meaning(sentence, "change of the network's own probability, percentage points", 100.0)
 
 
 def explain(question: Question, volume: Tensor, batch_size: int = 8, seed: int = 0) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,23 +20,15 @@ from tqdm import tqdm
 from bundle.files import replacing, write_text
 from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
-from bundle.prediction import pictures
+from bundle.prediction import slices
 from bundle.prediction.answer import answer_of, decimals, model_facts, probability
-from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, last_map
+from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, last_map, meaning
 from bundle.prediction.table import CheckedDataset, Model, PredictionTable
-from bundle.scans.contract import REFUSE, Examination
+from bundle.scans.contract import REFUSE, VERDICTS, Examination
 from bundle.scans.grid import Grid, to_grid
 
 TEMPLATES = Path(__file__).parent / "templates"
-ASKED = {
-    "class": "the probability of {name}",
-    "similarity": "the likeness to the training subjects that are {name}",
-}
-MEANING = {
-    "occlusion": "By how much {what} falls (warm) or rises (cold) when a place looks as in the average healthy brain.",
-    "gradcam++": "Where features that raise {what} are found (GradCAM++; coarse, without sign).",
-    "smoothgrad": "Where small changes would change {what} most (SmoothGrad; without sign).",
-}
+SCRIPTS = {"index.html": "index.js", "scan.html": "viewer.js"}
 logger = logging.getLogger(__name__)
 
 
@@ -74,9 +68,18 @@ def write_pages(
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
-    """Fill a template; everything that is not a template's own is escaped."""
+    """Fill a template; everything that is not a template's own is escaped, and no other script or style may run."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    return environment.get_template(template).render(**content)
+    script = SCRIPTS[template]
+    allowed = {name: _digest(environment.get_template(name).render()) for name in ("style.css", script)}
+    policy = f"style-src '{allowed['style.css']}'; script-src '{allowed[script]}'"
+    own = {"script": script, "policy": f"default-src 'none'; img-src data:; {policy}; base-uri 'none'"}
+    return environment.get_template(template).render(**content, **own)
+
+
+def _digest(text: str) -> str:
+    """How a Content-Security-Policy names an inline text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def check_choices(method: str, target: str, model: Model) -> None:
@@ -107,21 +110,24 @@ def _answered(
 ) -> dict[str, Any]:
     """Map, pictures and numbers of a scan that was not refused."""
     seen = dataset.contract.examine(record["image"])
-    assert seen.volume is not None
-    name, found = "", None
+    assert seen.scan is not None
+    shown: dict[str, Any] = {"method": "" if method == "none" else method}
+    overlay = None
     if method != "none":
-        found = _map(row, model, dataset, seen, method, target)
+        found, grid = _map(row, model, dataset, seen, method, target), dataset.contract.grid
         suffix = method.replace("+", "p") + ("" if target == "class" else f"_{target}")
-        _save_map(found, dataset.contract.grid, seen, folder / "maps" / f"{record['name']}_{suffix}.nii.gz")
-        name = MEANING[method].format(what=ASKED[target].format(name=row["predicted"]))
-    grid = dataset.contract.grid
-    drawn = {
-        "slices": pictures.slices(seen.volume, grid, found),
-        "explanation": name,
-        "method": "" if found is None else method,
-    }
-    drawn["viewer"] = pictures.viewer(seen.volume, grid, found, "")
-    return {**drawn, "answer": answer_of(row, record, model)}
+        name = f"{record['name']}_{suffix}.nii.gz"
+        _save_map(found, grid, seen, folder / "maps" / name)
+        read = meaning(method, target, row["predicted"], _extent(grid))
+        overlay = slices.Overlay.of(found, grid, read.unit, read.factor)
+        shown |= {"explanation": read.sentence, "map_file": f"maps/{name}"}
+    shown["brain"] = slices.drawn(seen.scan.volume, seen.scan.affine, overlay)
+    return {**shown, "answer": answer_of(row, record, model)}
+
+
+def _extent(grid: Grid) -> float:
+    """The longest side of a grid, mm."""
+    return float((np.array(grid.shape) * np.linalg.norm(grid.matrix[:3, :3], axis=0)).max())
 
 
 def _map(
@@ -169,7 +175,16 @@ def _write_index(
     scans = list(_index_rows(rows, names))
     write_text(
         folder / "index.html",
-        render("index.html", {"title": "Predictions", "counts": counts, "scans": scans, "model": facts}),
+        render(
+            "index.html",
+            {
+                "title": "Predictions",
+                "counts": counts,
+                "scans": scans,
+                "model": facts,
+                "verdicts": list(verdicts.index),
+            },
+        ),
     )
 
 
@@ -185,4 +200,5 @@ def _index_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iter
         texts["reason"], _, more = str(row["reasons"]).partition(" | ")
         texts["reason"] += " …" if more else ""
         texts["predicted"] = "" if row["verdict"] == REFUSE else row["predicted"]
-        yield {**texts, **shown, "page": f"scans/{name}.html"}
+        order = {"severity": VERDICTS.index(row["verdict"]), "probability": decimals(row["calibrated_probability"], 6)}
+        yield {**texts, **shown, **order, "page": f"scans/{name}.html"}

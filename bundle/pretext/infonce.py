@@ -322,9 +322,14 @@ class InfoNCE(nn.Module):
     Raises:
         ValueError: for an implausible temperature, or an odd number of views.
 
+    Attributes:
+        reads_metadata: no.
+
     Source:
         Chen et al., ICML 2020, equation 1.
     """
+
+    reads_metadata = False
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()

@@ -260,9 +260,11 @@ class ReconstructionLoss(nn.Module):
 
     Attributes:
         separable: the loss of a batch is the mean of its subjects', so that several processes need exchange no volumes.
+        reads_metadata: no.
     """
 
     separable = True
+    reads_metadata = False
 
     def forward(self, reconstruction: Tensor, volumes: Tensor) -> Tensor:
         """Loss of reconstructions given the volumes before corruption."""

@@ -4,6 +4,7 @@ from bundle.scans.contract import Check, Contract, Examination, Limit, profile
 from bundle.scans.grid import Grid, templates, to_grid
 from bundle.scans.nifti import UnreadableError, VolumeError
 from bundle.scans.npy import open_array, read_arrays
+from bundle.scans.placement import grid_of, grids_of, in_words
 from bundle.scans.scan import Scan, ScanError, find_scans
 from bundle.scans.volumes import checked_volume, read_volume, volume_faults, within_limits
 
@@ -19,6 +20,9 @@ __all__ = [
     "VolumeError",
     "checked_volume",
     "find_scans",
+    "grid_of",
+    "grids_of",
+    "in_words",
     "open_array",
     "profile",
     "read_arrays",

@@ -87,6 +87,11 @@ class Grid:
 # CAT12's and SPM's grid of 1.5 mm, which the paper and OpenBHB use; x decreases with the index.
 REFERENCE = Grid.of((121, 145, 121), [[-1.5, 0, 0, 90], [0, 1.5, 0, -126], [0, 0, 1.5, -72], [0, 0, 0, 1]])
 
+# The smaller box of the same voxels that newer CAT12, CAT26 and deepmriprep write: 4 voxels less on each side of the
+# first two axes, 8 less at the upper end of the third.
+NEWER = Grid.of((113, 137, 113), [[-1.5, 0, 0, 84], [0, 1.5, 0, -120], [0, 0, 1.5, -72], [0, 0, 0, 1]])
+KNOWN_GRIDS = (REFERENCE, NEWER)  # where an array of their shape, which has no affine, is taken to lie
+
 
 def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
     """Bring a volume onto a grid by its affine: linear, zero outside, averaged where voxels become larger.
@@ -99,7 +104,8 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
         grid: the target.
 
     Shape:
-        volume (D, H, W), output `grid.shape`, float32. A volume that lies on the grid is returned as it is.
+        volume (D, H, W), output `grid.shape`, float32. A volume that lies on the grid is returned as it is, and one
+        that differs by its axes, whole voxels and its extent keeps every value.
 
     Example:
         >>> to_grid(np.ones((121, 145, 121), np.float32), REFERENCE.matrix, REFERENCE).shape
@@ -107,6 +113,8 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
     """
     if grid.is_same(volume.shape, affine):
         return np.asarray(volume, dtype=np.float32)
+    if (turned := _moved_by_whole_voxels(volume, affine, grid)) is not None:
+        return turned
     step = np.linalg.norm((np.linalg.inv(affine) @ grid.matrix)[:3, :3], axis=0)  # of the target, in source voxels
     most = max(1, int((FINEST / np.prod(grid.shape)) ** (1 / 3)))
     parts = np.floor(step + 0.45).clip(1, most).astype(int)  # up to 1.5, linear interpolation suffices
@@ -120,6 +128,28 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
     size = [n * k for n, k in zip(grid.shape, parts.tolist(), strict=True)]
     moved = resample(source, dst_affine=torch.as_tensor(fine), spatial_size=size)
     return F.avg_pool3d(torch.as_tensor(np.asarray(moved)), tuple(parts.tolist()))[0].numpy()
+
+
+def _moved_by_whole_voxels(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array | None:
+    """The volume with axes exchanged and flipped, cropped and padded with zeros; None where that does not suffice."""
+    matrix = np.linalg.inv(grid.matrix) @ affine  # index of the volume → index of the grid
+    whole = matrix.round()
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
+    corners[:, :3] *= np.array(volume.shape) - 1
+    off = np.abs(corners @ (matrix - whole).T).max()
+    if off * np.linalg.norm(grid.matrix[:3, 0]) > SAME_MM or (np.abs(whole[:3, :3]).sum(0) != 1).any():
+        return None
+    axes = np.abs(whole[:3, :3]).argmax(1)  # of the volume, for each of the grid
+    turned = np.transpose(volume, axes)
+    signs = whole[np.arange(3), axes]
+    turned = turned[tuple(slice(None, None, int(sign)) for sign in signs)]
+    starts = np.where(signs > 0, whole[:3, 3], whole[:3, 3] - (np.array(volume.shape)[axes] - 1)).astype(int)
+    moved = np.zeros(grid.shape, np.float32)
+    ends = [min(n, start + size) for n, start, size in zip(grid.shape, starts, turned.shape, strict=True)]
+    there = tuple(slice(max(0, start), max(0, end)) for start, end in zip(starts, ends, strict=True))
+    here = tuple(slice(max(0, -start), max(0, end - start)) for start, end in zip(starts, ends, strict=True))
+    moved[there] = turned[here]
+    return moved
 
 
 @lru_cache(maxsize=4)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
 
 MOST_VOXELS = 512**3  # a whole head at 0.5 mm has a third of them
 MOST_BYTES = 8 * MOST_VOXELS
@@ -71,6 +73,27 @@ def require_limits(path: Path) -> None:
     """
     with refusing():
         _described(path)
+
+
+def read_header(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Shape and affine of an image; of it the header alone is read.
+
+    Args:
+        path: NIfTI (`.nii`, `.nii.gz`, or a pair) or MGH (`.mgh`, `.mgz`).
+
+    Raises:
+        VolumeError: as of `open_image`.
+    """
+    with refusing():
+        name = path.name.lower()
+        if name.endswith((".img", ".hdr")):
+            image = _open_pair(path)
+            return image.shape, np.asarray(image.affine, dtype=float)
+        kind, *_ = _described(path)
+        head = _head(path, name.endswith((".gz", ".mgz")))
+        header = kind.header_class(head[: kind.header_class.template_dtype.itemsize], check=False)
+        affine = header.get_affine() if kind is nib.MGHImage else header.get_best_affine()
+        return tuple(int(n) for n in header.get_data_shape()), np.asarray(affine, dtype=float)
 
 
 def _described(path: Path) -> tuple[Any, int, bool]:

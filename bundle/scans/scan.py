@@ -11,7 +11,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from numpy.typing import NDArray
 
-from bundle.scans.grid import REFERENCE, Grid
+from bundle.scans.grid import KNOWN_GRIDS, Grid
 from bundle.scans.nifti import UnreadableError, VolumeError, open_image, refusing
 from bundle.scans.volumes import read_volume, values_of
 
@@ -47,7 +47,7 @@ def read_scan(path: Path, grid: Grid) -> Scan:
 
     Args:
         path: NIfTI (`.nii`, `.nii.gz`, or a pair), MGH (`.mgz`) or `.npy`. An array has no affine: it must have the
-            shape of the model's grid or of the 1.5 mm reference grid, and is taken to lie there.
+            shape of the model's grid or of a known one (`grid.KNOWN_GRIDS`), and is taken to lie there.
         grid: of the model.
 
     Raises:
@@ -88,12 +88,13 @@ def _require_file(path: Path) -> None:
 
 def _read_npy(path: Path, grid: Grid) -> Scan:
     volume = read_volume(path)
-    known = [g for g in (grid, REFERENCE) if g.shape == volume.shape]
+    places = list(dict.fromkeys([grid, *KNOWN_GRIDS]))
+    known = [g for g in places if g.shape == volume.shape]
     if not known:
         raise ScanError(
             "orientation",
             f"The array has {'×'.join(map(str, volume.shape))} voxels and no affine, so where it lies cannot be known; "
-            f"expected {' or '.join('×'.join(map(str, g.shape)) for g in (grid, REFERENCE))}, or give a NIfTI file.",
+            f"expected {' or '.join('×'.join(map(str, g.shape)) for g in places)}, or give a NIfTI file.",
         )
     return Scan(np.array(volume, dtype=np.float32), known[0].matrix, (f"An array, taken to be {known[0]}.",))
 

@@ -42,11 +42,11 @@ def values_of(image: Any) -> np.ndarray:
 
 def _values(opened: Opened, expected_shape: Sequence[int] | None) -> np.ndarray:
     shape, dtype, read = opened
-    squeezed = _squeezed(shape)
-    _require_shape(shape, squeezed, expected_shape)
+    plain = squeezed(shape)
+    _require_shape(shape, plain, expected_shape)
     if not np.issubdtype(dtype, np.integer) and not np.issubdtype(dtype, np.floating):
         raise VolumeError(f"holds values of type {dtype}, expected real numbers; convert it")
-    return read().reshape(squeezed)
+    return read().reshape(plain)
 
 
 def within_limits(path: str) -> str:
@@ -65,7 +65,7 @@ def within_limits(path: str) -> str:
     try:
         with refusing():
             if file.name.endswith(".npy"):
-                _require_shape(shape := open_array(file).shape, _squeezed(shape), None)
+                _require_shape(shape := open_array(file).shape, squeezed(shape), None)
             elif file.name.endswith((".nii", ".nii.gz")):
                 require_limits(file)
     except VolumeError as error:
@@ -149,21 +149,22 @@ def _opened(image: Any) -> Opened:
     return image.shape, image.get_data_dtype(), lambda: np.asarray(image.dataobj)
 
 
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without axes of length one, where it has more than three; OpenBHB stores (1, 1, 121, 145, 121)."""
     return tuple(n for n in shape if n != 1) if len(shape) > 3 else shape
 
 
-def _require_shape(stored: tuple[int, ...], squeezed: tuple[int, ...], expected: Sequence[int] | None) -> None:
-    if len(squeezed) > 3:
+def _require_shape(stored: tuple[int, ...], plain: tuple[int, ...], expected: Sequence[int] | None) -> None:
+    if len(plain) > 3:
         raise VolumeError(f"holds several volumes (shape {_size(stored)}); give one 3D map a scan")
-    if len(squeezed) < 3 or math.prod(squeezed) == 0:
+    if len(plain) < 3 or math.prod(plain) == 0:
         raise VolumeError(f"has shape {_size(stored)}, expected a 3D map")
-    if math.prod(squeezed) > MOST_VOXELS:
-        raise VolumeError(f"has {_size(squeezed)} voxels, expected at most {MOST_VOXELS:,}")
-    if expected is not None and squeezed != tuple(expected):
+    if math.prod(plain) > MOST_VOXELS:
+        raise VolumeError(f"has {_size(plain)} voxels, expected at most {MOST_VOXELS:,}")
+    if expected is not None and plain != tuple(expected):
         raise VolumeError(
-            f"has {_size(squeezed)} voxels, expected {_size(expected)}; resample it onto that grid "
-            "by its affine (never pad or crop blindly) or change expected_shape"
+            f"has {_size(plain)} voxels, expected {_size(expected)}; bring it onto that grid by its affine "
+            "(`cohort --regrid FOLDER`), never pad or crop blindly, or expect another --shape"
         )
 
 

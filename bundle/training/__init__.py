@@ -13,8 +13,10 @@ from bundle.training.engines import (
     run_remaining,
 )
 from bundle.training.handlers import BestWeights, PredictionWriter, SameBuffers, ViewEpoch, mlflow_store
-from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, RepresentationMonitor
+from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, ParticipantAUC, RepresentationMonitor
+from bundle.training.readiness import require_metadata, require_network, require_sections
 from bundle.training.resume import EpochSampler, RandomState, Resume, scalars
+from bundle.training.same_run import require_same_run
 
 __all__ = [
     "BestWeights",
@@ -26,6 +28,7 @@ __all__ = [
     "GlobalLoss",
     "GradientCache",
     "OperatingPoint",
+    "ParticipantAUC",
     "PrecisionInferer",
     "PredictionWriter",
     "RandomState",
@@ -39,6 +42,10 @@ __all__ = [
     "mlflow_store",
     "parallel",
     "report_training",
+    "require_metadata",
+    "require_network",
+    "require_same_run",
+    "require_sections",
     "run_remaining",
     "scalars",
     "share_of",

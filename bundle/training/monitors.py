@@ -9,20 +9,32 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from ignite.metrics import Metric
-from monai.handlers import from_engine
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
-from bundle.metrics.classification import calibration_error, decisions, operating_point
-from bundle.metrics.representation import age_errors, alignment, effective_rank, site_balanced_accuracy, uniformity
+from bundle.metrics.classification import calibration_error, decisions, operating_point, roc_auc
+from bundle.metrics.representation import (
+    age_errors,
+    alignment,
+    effective_rank,
+    large_sites,
+    site_balanced_accuracy,
+    uniformity,
+)
+from bundle.people import mean_of_each, person_codes
 from bundle.training.distributed import in_order
+
+LEAST_OF_KNOWN_AGE = 25  # people, below whom no age is probed
 
 
 class RepresentationMonitor(Metric):
     """Measures loss and representation on the validation subjects; attach to a `RepresentationInferer` evaluator.
 
-    Sets `val_loss` (mean over subjects), `val_effective_rank`, and, where at least 25 subjects have a known age,
-    `val_age_mae` (years, cross-validated ridge probe), and, where two sites have 5 subjects,
-    `val_site_accuracy` (balanced, cross-validated). Embeddings are those of the volumes themselves.
+    Sets `val_loss` (mean over subjects), `val_effective_rank`, and, where the age of at least 25 people is known,
+    `val_age_mae` (years, cross-validated ridge probe), and, where two sites have 5 people,
+    `val_site_accuracy` (balanced, cross-validated); folds never divide a participant. Embeddings are those of the
+    volumes themselves.
 
     Args:
         loss_function: of the network's output and the target, the one that training uses.
@@ -48,7 +60,7 @@ class RepresentationMonitor(Metric):
         predictions, batch = output
         seen = self.observe(predictions["pred"]["output"], predictions["label"])
         seen |= {"embedding": predictions["pred"]["embedding"], "age": torch.as_tensor(batch["age"])}
-        self._kept.append({**seen, "site": list(batch["site"])})
+        self._kept.append({**seen, "site": list(batch["site"]), "participant_id": list(batch["participant_id"])})
 
     def everybody(self, name: str) -> Any:
         """Something of all validation subjects, of whatever process, in the datalist's order."""
@@ -78,12 +90,12 @@ class RepresentationMonitor(Metric):
     def _probes(self, embedding: Tensor) -> dict[str, float]:
         features = embedding.double().cpu().numpy()
         ages = self.everybody("age").numpy()
-        sites = np.array(self.everybody("site"))
+        sites, people = np.array(self.everybody("site")), person_codes(self.everybody("participant_id"))
         probes = {}
-        if np.isfinite(ages).sum() >= 25:
-            probes["val_age_mae"] = float(age_errors(features, ages).mean())
-        if (np.unique(sites, return_counts=True)[1] >= 5).sum() >= 2:
-            probes["val_site_accuracy"] = site_balanced_accuracy(features, sites)
+        if len(np.unique(people[np.isfinite(ages)])) >= LEAST_OF_KNOWN_AGE:
+            probes["val_age_mae"] = float(age_errors(features, ages, people).mean())
+        if len(large_sites(sites, people)) > 1:
+            probes["val_site_accuracy"] = site_balanced_accuracy(features, sites, people)
         return probes
 
     def completed(self, engine: Engine, name: str) -> None:  # noqa: ARG002
@@ -113,42 +125,75 @@ class ContrastiveMonitor(RepresentationMonitor):
         }
 
 
-class OperatingPoint(Metric):
-    """Judges a classifier's decisions and probabilities on all subjects of a run.
+class _PerParticipant(Metric):
+    """What a classifier says of each participant: the mean probability over all their scans."""
 
-    Sets `val_threshold` (the probability from which on a subject is called a patient, chosen by the rule on these very
-    subjects), `val_sensitivity`, `val_specificity` and `val_balanced_accuracy` there, and `val_calibration_error`.
+    _state_dict_all_req_keys = ()
+
+    def reset(self) -> None:
+        """Forget the last run."""
+        self._kept: list[tuple[str, int, Tensor]] = []
+
+    def iteration_completed(self, engine: Any) -> None:
+        """Keep what one decollated batch showed."""
+        self.update((engine.state.output, engine.state.batch))
+
+    def update(self, output: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]) -> None:
+        """Keep participant, label and probabilities (2,) of each scan of a batch."""
+        for found, record in zip(*output, strict=True):
+            self._kept.append((record["participant_id"], int(record["label"]), found["pred"][1].detach()))
+
+    def people(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Label and probability of each participant; patient if ever.
+
+        Raises:
+            ValueError: when a probability is not finite.
+        """
+        ids, labels, probabilities = zip(*self._kept, strict=True)
+        found = torch.stack(probabilities).double().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise ValueError("Training has diverged: probabilities are not finite; lower `learning_rate`.")
+        people = person_codes(ids)
+        truth = np.zeros(people.max() + 1, dtype=np.intp)
+        np.maximum.at(truth, people, np.array(labels, dtype=np.intp))
+        return truth, mean_of_each(found, people)
+
+
+class ParticipantAUC(_PerParticipant):
+    """ROC-AUC over participants, each with the mean probability over all their scans; a key metric for MONAI.
+
+    Args:
+        device: of ignite's metric; results are kept on the CPU.
+    """
+
+    def compute(self) -> float:
+        """The ROC-AUC."""
+        return float(roc_auc(*self.people()))
+
+
+class OperatingPoint(_PerParticipant):
+    """Judges a classifier's decisions and probabilities on all participants of a run.
+
+    A participant counts once, with the mean probability over all scans. Sets `val_threshold` (the probability from
+    which on somebody is called a patient, chosen by the rule on these very participants), `val_sensitivity`,
+    `val_specificity` and `val_balanced_accuracy` there, `val_average_precision`, and `val_calibration_error`.
 
     Args:
         rule: see `metrics.operating_point`; `probability=…` applies a threshold chosen elsewhere.
         device: of ignite's metric; results are kept on the CPU.
     """
 
-    _state_dict_all_req_keys = ()
-
     def __init__(self, rule: str = "youden", device: str | torch.device = "cpu") -> None:
         operating_point([0, 1], [0.0, 1.0], rule)  # refuse another rule before training, not after
         self.rule = rule
-        super().__init__(output_transform=from_engine(["pred", "label"]), device=device)
-
-    def reset(self) -> None:
-        """Forget the last run."""
-        self._labels: list[Tensor] = []
-        self._probabilities: list[Tensor] = []
-
-    def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
-        """Keep the probabilities (2,) and one-hot labels (2,) of one batch."""
-        self._probabilities += [p[1].detach() for p in output[0]]
-        self._labels += [label[1] for label in output[1]]
+        super().__init__(device=device)
 
     def compute(self) -> dict[str, float]:
         """All quantities."""
-        labels = torch.stack(self._labels).cpu().numpy().astype(int)
-        probabilities = torch.stack(self._probabilities).double().cpu().numpy()
-        if not np.isfinite(probabilities).all():
-            raise ValueError("Training has diverged: probabilities are not finite; lower `learning_rate`.")
+        labels, probabilities = self.people()
         threshold = operating_point(labels, probabilities, self.rule)
         quality = {"threshold": threshold, **decisions(labels, probabilities, threshold)}
+        quality["average_precision"] = float(average_precision_score(labels, probabilities))
         quality["calibration_error"] = calibration_error(labels, probabilities)
         return {f"val_{name}": value for name, value in quality.items()}
 

@@ -97,6 +97,7 @@ class Resume:
         resume: load the newest checkpoint first; else those of a former run are moved to the folder `earlier`.
         metrics: of the trainer, whose sums go on within an epoch.
         scalars: TensorBoard's writer, flushed before each checkpoint: what a run is resumed after has been written.
+        settings: of the run, by their ids, kept in each checkpoint; `same_run.require_same_run` compares them.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Resume:
         resume: bool = False,
         metrics: Mapping[str, Metric] | None = None,
         scalars: SummaryWriter | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder, self.trainer, self.resume, self.interval = Path(folder), trainer, resume, interval
         evaluator.state_dict_user_keys.extend(["best_metric", "best_metric_epoch"])
@@ -116,7 +118,7 @@ class Resume:
         if trainer.scaler is not None:
             self.objects["scaler"] = trainer.scaler
         self.metrics = {name: metric for name, metric in (metrics or {}).items() if hasattr(metric, "state_dict")}
-        self.scalars = scalars
+        self.scalars, self.settings = scalars, dict(settings or {})
         self._asked: int | None = None  # the signal that came
 
     def attach(self) -> None:
@@ -152,7 +154,7 @@ class Resume:
     def _content(self, steps: int) -> dict[str, Any]:
         metrics = {name: metric.state_dict() for name, metric in self.metrics.items()} if steps else {}
         states = {name: _plain(_bare(item).state_dict()) for name, item in self.objects.items()}
-        return {"format": FORMAT, "metrics": metrics, **states}
+        return {"format": FORMAT, "metrics": metrics, "settings": self.settings, **states}
 
     def _steps(self) -> int:
         """Steps done of an epoch that is not."""
@@ -175,13 +177,7 @@ class Resume:
     # Loading
 
     def _load(self) -> None:
-        newest = _newest_first(self.folder)
-        saved = next((content for path in newest if (content := self._readable(path))), None)
-        if saved is None and newest:
-            raise ValueError(
-                f"None of the checkpoints in {self.folder} can be read ({', '.join(p.name for p in newest)}); "
-                "restore one from a copy, or start anew without --resume."
-            )
+        saved = newest_content(self.folder)
         if saved is None:
             logger.info(f"No checkpoint in {self.folder}: starting from epoch 0.")
             return
@@ -195,13 +191,6 @@ class Resume:
             self._go_on_within_the_epoch(steps, saved)
         done = f"{self.trainer.state.epoch} of {planned} epochs" + (f" and {steps} steps" if steps else "")
         logger.info(f"Resumed from {self.folder}: {done} are done.")
-
-    def _readable(self, path: Path) -> dict[str, Any] | None:
-        try:
-            return _read(path)
-        except ValueError as error:
-            logger.warning(f"{error} The checkpoint before it is taken.")
-            return None
 
     def _go_on_within_the_epoch(self, steps: int, saved: Mapping[str, Any]) -> None:
         """Skip what has been seen; sums and random numbers go on where they were, not where an epoch begins."""
@@ -291,6 +280,33 @@ def _place(checkpoint: Path) -> tuple[int, int]:
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob("checkpoint_*.pt") if _NAME.fullmatch(p.name)), key=_place, reverse=True)
+
+
+def newest_content(folder: Path) -> dict[str, Any] | None:
+    """What the newest checkpoint that can be read holds; None where there is no checkpoint.
+
+    Args:
+        folder: of the checkpoints.
+
+    Raises:
+        ValueError: none of them can be read.
+    """
+    newest = _newest_first(folder)
+    found = next((content for path in newest if (content := _readable(path))), None)
+    if found is None and newest:
+        raise ValueError(
+            f"None of the checkpoints in {folder} can be read ({', '.join(p.name for p in newest)}); "
+            "restore one from a copy, or start anew without --resume."
+        )
+    return found
+
+
+def _readable(path: Path) -> dict[str, Any] | None:
+    try:
+        return _read(path)
+    except ValueError as error:
+        logger.warning(f"{error} The checkpoint before it is taken.")
+        return None
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -8,9 +8,9 @@ import pytest
 
 from bundle.cli.main import main
 from bundle.cohort.audit import audit
-from bundle.cohort.duplicates import folded
 from bundle.cohort.overlap import fingerprints
 from bundle.cohort.participants import CohortError
+from bundle.people import folded
 
 SECTIONS = {"training": 40, "validation": 20, "test": 20}
 

@@ -375,9 +375,11 @@ def test_a_phantoms_cache_says_that_it_is_one(tiny_phantom, cohort, tmp_path):
 # Pretraining
 
 
-def pretrain(folder, output, *overlays):
+def pretrain(folder, output, *overlays, batch=16):
     places = ["--dataset_dir", str(folder), "--output_dir", str(output), "--weights", str(output / "best.pt")]
-    return main(["pretrain", "--config", "configs/phantom.yaml", *overlays, *places, *SMALL])
+    return main(
+        ["pretrain", "--config", "configs/phantom.yaml", *overlays, *places, *SMALL, "--batch_size", str(batch)]
+    )
 
 
 @pytest.mark.long
@@ -398,5 +400,8 @@ def test_a_cache_and_its_overlay_belong_together(cohort, tmp_path, capsys, caplo
     assert "a volume of a cache; these are for `pretrain --config configs/cached.yaml`" in capsys.readouterr().err
     assert pretrain(cohort.parent, tmp_path / "out", "configs/cached.yaml") == 1
     assert "is no volume of a cache; give --dataset_dir the folder" in capsys.readouterr().err
-    assert pretrain(tmp_path / "cache", tmp_path / "out", "configs/cached.yaml", "configs/resolution_4mm.yaml") == 1
+    assert (
+        pretrain(tmp_path / "cache", tmp_path / "out", "configs/cached.yaml", "configs/resolution_4mm.yaml", batch=6)
+        == 1
+    )
     assert "another preprocessing than that of configs/cached.yaml; give this overlay last" in capsys.readouterr().err

@@ -1,105 +1,20 @@
 """Tables of participants: what is read from them and what is refused, in sentences."""
 
-import doctest
-
 import pandas as pd
 import pytest
 
-from bundle.cohort import participants
-from bundle.cohort.participants import CohortError, Problem, id_faults, labels, name_columns, numbers, read_table, sexes
-
-
-def table(tmp_path, text, name="participants.tsv", encoding="utf-8"):
-    path = tmp_path / name
-    path.write_bytes(text.encode(encoding))
-    return path
+from bundle.cohort.participants import (
+    CohortError,
+    Problem,
+    id_faults,
+    labels,
+    refuse_ids_of_several_sites,
+    sexes,
+)
 
 
 def column(*values):
     return pd.Series(list(values), dtype=object)
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(participants).failed == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("participant_id\tage\n007\t25\nNaN\tN/A\n", "a.tsv"),
-        ("participant_id,age\r\n 007 ,25\r\n\r\nnull,n/a\r\nnan,5\r\n", "a.csv"),
-        ("\ufeff" + "participant_id;age\n007;25\n", "a.csv"),
-    ],
-)
-def test_ids_keep_their_zeros_and_missing_values_are_empty(tmp_path, text, name):
-    cells = read_table(table(tmp_path, text, name))
-    assert list(cells.columns) == ["participant_id", "age"]
-    assert cells.iloc[0].tolist() == ["007", "25"]
-    assert set(cells["participant_id"][1:]) <= {""}
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"", "cannot be read"),
-        (b"participant_id,age\n", "has no rows below its header"),
-        (b"participant_id,age\n,\n", "has no rows below its header"),
-        (b"participant_id,age\n1,25,5\n", "cannot be read .*Expected 2 fields.*; save it again"),
-        (b"participant_id,age,age\n1,2,3\n", "several columns 'age'; rename them"),
-        (b"participant_id,site\n1,K\xf6ln\n", "cannot be read .*utf-8"),
-    ],
-)
-def test_damaged_tables_are_refused(tmp_path, content, sentence):
-    path = tmp_path / "a.csv"
-    path.write_bytes(content)
-    with pytest.raises(CohortError, match=sentence):
-        read_table(path)
-
-
-def test_a_table_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(CohortError, match=r"b\.tsv does not exist; give a \.tsv or \.csv"):
-        read_table(tmp_path / "b.tsv")
-
-
-def named(columns, mapping=None):
-    cells = pd.DataFrame([dict.fromkeys(columns, "x")])
-    return name_columns(cells, mapping or {}, "t.tsv")
-
-
-def test_common_names_are_found_whatever_their_case():
-    found = ["Participant_ID", "AGE", "gender", "siteXacq", "site", "eTIV", "DX", "session"]
-    assert named(found)[1] == {
-        "participant_id": "Participant_ID",
-        "session_id": "session",
-        "site": "siteXacq",
-        "age": "AGE",
-        "sex": "gender",
-        "tiv": "eTIV",
-        "label": "DX",
-    }
-
-
-def test_mapped_names_win_and_absent_columns_are_empty(caplog):
-    caplog.set_level("INFO")
-    texts, used = named(["id", "age", "Age at scan"], {"participant_id": "id", "age": "Age at scan"})
-    assert used["age"] == "Age at scan"
-    assert texts["tiv"].tolist() == [""]
-    assert "split" not in texts
-    assert "no column for session_id, site, sex, tiv, label" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("columns", "mapping", "sentence"),
-    [
-        (["id"], {}, "no column of participant ids, only 'id'"),
-        (["participant_id", "gender"], {"sex": "gendre"}, "no column 'gendre' for sex; did you mean 'gender'"),
-        (["participant_id"], {"agee": "participant_id"}, "'agee', which is none of ours; did you mean 'age'"),
-        (["participant_id"], {"age": "xyz"}, "no column 'xyz' for age; there is 'participant_id'"),
-    ],
-)  # fmt: skip
-def test_columns_that_are_not_there_are_refused(columns, mapping, sentence):
-    with pytest.raises(CohortError, match=sentence):
-        named(columns, mapping)
 
 
 def test_ids_are_checked():
@@ -116,31 +31,69 @@ def test_ids_are_checked():
     assert sorted(faults) == list(range(10))
 
 
-def test_ages_are_numbers_in_a_range():
-    values, faults = numbers(
-        "age", column("25.5", "", "25,5", "25y", "130", "-1", "inf", "1e1"), (0, 120), "years", "help"
-    )
-    assert values.dropna().to_dict() == {0: 25.5, 4: 130, 5: -1, 7: 10}
-    assert dict(faults) == {
-        2: "age '25,5' is not a number; help",
-        3: "age '25y' is not a number; help",
-        4: "age 130 is outside 0–120 years; help",
-        5: "age -1 is outside 0–120 years; help",
-        6: "age 'inf' is not a number; help",
-    }
+def test_ids_that_sites_have_numbered_alike_are_refused_once():
+    people, sites = column("sub-01", "sub-02", "1", "01"), column("A", "A", "A", "B")
+    with pytest.raises(CohortError, match=r"1 participant_id.s. stand at .*'sub-01' at 'A', 'B'.* such as 'A_sub-01'"):
+        refuse_ids_of_several_sites(people, column("", "", "", ""), sites)
+    refuse_ids_of_several_sites(people, column("1", "", "", "2"), sites)  # a traveller with two sessions
+    refuse_ids_of_several_sites(people, column("", "", "", ""), column("A", "A", "A", ""))
+
+
+def read_sexes(*texts, sex_values=None):
+    values, faults = sexes(column(*texts), sex_values)
+    return [None if pd.isna(value) else value for value in values], faults
 
 
 def test_sex_is_a_word_and_codes_need_a_mapping():
-    text = column("F", "m", "Female", "MALE", "", "1", "2.0", "x")
-    values, faults = sexes(text, None)
-    assert values[:4].tolist() == ["F", "M", "F", "M"]
+    text = ("F", "m", "Female", "MALE", "", "1", "2.0", "x1")
+    values, faults = read_sexes(*text)
+    assert values[:4] == ["F", "M", "F", "M"]
     assert [row for row, _ in faults] == [5, 6, 7]
-    assert "sex '1' is not understood; write F, M or n/a, or say what it means with sex_v" in faults[0][1]
-    values, faults = sexes(text, {"1": "M", 2: "female"})
-    assert values[5:7].tolist() == ["M", "F"]
+    assert faults[0][1].endswith("write F, M or n/a, or say what it means: --sex-values 1=?, where ? is F, M or n/a")
+    values, faults = read_sexes(*text, sex_values={"1": "M", 2: "female"})
+    assert values[5:7] == ["M", "F"]
     assert [row for row, _ in faults] == [7]
     with pytest.raises(CohortError, match="must lead to 'F' or 'M'"):
-        sexes(text, {"1": "boy"})
+        read_sexes("1", sex_values={"1": "child"})
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("O", "F", "unknown", "-4", "999", "divers", "?"), [None, "F", None, None, None, None, None]),
+        (("m", "w", "W"), ["M", "F", "F"]),
+        (("männlich", "Weiblich", "maennlich"), ["M", "F", "M"]),
+        (("H", "F", "homme", "FEMME", "féminin"), ["M", "F", "M", "F", "F"]),
+        (("hombre", "mujer", "varón"), ["M", "F", "M"]),
+        (("Maschio", "femmina", "M", "F"), ["M", "F", "M", "F"]),
+    ],
+)
+def test_sexes_of_five_languages_are_understood_and_other_is_unknown(texts, expected):
+    assert read_sexes(*texts) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("texts", "name", "sentence"),
+    [
+        (("H", "M"), "sex", "holds H and M: hombre and mujer, .* --sex-values H=M M=F, or H=M M=M"),
+        (("M", "M"), "Sexo", "holds M, and no F: mujer, or masculino"),
+        (("U", "D"), "sesso", "holds U and D: uomo and donna"),
+    ],
+)
+def test_letters_that_mean_both_are_refused_until_somebody_says_which(texts, name, sentence):
+    with pytest.raises(CohortError, match=sentence):
+        sexes(column(*texts), None, name)
+    assert sexes(column("M", "F"), None, "sexo")[0].tolist() == ["M", "F"]
+    assert read_sexes("H", "M", sex_values={"H": "M", "M": "F"}) == (["M", "F"], [])
+
+
+def test_a_code_of_sex_can_be_said_to_be_unknown():
+    assert read_sexes("1", "2", "3", sex_values={"1": "M", "2": "F", "3": None}) == (["M", "F", None], [])
+
+
+def read_labels(*texts, label_values=None, name="dx"):
+    values, faults = labels(column(*texts), label_values, name)
+    return [None if pd.isna(v) else v for v in values], faults
 
 
 @pytest.mark.parametrize(
@@ -149,33 +102,95 @@ def test_sex_is_a_word_and_codes_need_a_mapping():
         (("0", "1", "1.0", ""), None, [0, 1, 1, None]),
         (("control", "Depression", ""), None, [0, 1, None]),
         (("HC", "cn", "healthy"), None, [0, 0, 0]),
-        (("schizophrenia",), None, [1]),
-        (("AD", "CN", "MCI"), {"ad": 1, "CN": 0, "mci": 1}, [1, 0, 1]),
+        (("AD", "CN", "MCI"), {"ad": 1, "CN": 0, "mci": None}, [1, 0, None]),
         (("1", "2.0"), {1: 1, 2: 0}, [1, 0]),
+        (("-4", "CN", "AD", "-9", "Unknown", "-", "?", "N.A."), None, [None, 0, 1, None, None, None, None, None]),
+        (("excluded", "NC", "MCI", "#N/A", "."), None, [None, 0, 1, None, None]),
+        (("-4", "AD"), {"-4": 0, "AD": 1}, [0, 1]),
+        (("-4", "n/a"), None, [None, None]),
+        (("No_Known_Disorder", "Schizophrenia_Strict"), None, [0, 1]),
     ],
 )
 def test_diagnoses_become_labels(texts, label_values, expected):
-    values, faults = labels(column(*texts), label_values, "dx")
-    assert [None if pd.isna(v) else v for v in values] == expected
-    assert faults == []
+    assert read_labels(*texts, label_values=label_values) == (expected, [])
 
 
-@pytest.mark.parametrize("texts", [("CN", "AD", "MCI"), ("a", "b"), ("1", "2"), ("none",), ("0", "9")])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(
+            "Healthy_Control",
+            "healthy-control",
+            "NC",
+            "Normal",
+            "TD",
+            "Typically Developing",
+            "No_Known_Disorder",
+            "CN",
+        ),
+        *(
+            "Kontrolle",
+            "gesund",
+            "témoin",
+            "Témoins sains",
+            "sain",
+            "control sano",
+            "Sano",
+            "controllo",
+            "controlli_sani",
+        ),
+    ],
+)
+def test_words_for_controls_are_known_alone_and_beside_another(word):
+    assert read_labels(word, word) == ([0, 0], [])
+    assert read_labels(word, "Schizophrenie") == ([0, 1], [])
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [("CN", "AD", "MCI"), ("a", "b"), ("1", "2"), ("none",), ("0", "2"), ("schizophrenia",), ("CN", "none"),
+     ("1", "-1"), ("1", "1"), ("1", "CN"), ("CN", "sibling"), ("patient", "unknown")],
+)  # fmt: skip
 def test_diagnoses_that_could_mean_anything_are_refused(texts):
-    with pytest.raises(CohortError, match=r"The column 'dx' holds .* say it with label_values"):
-        labels(column(*texts), None, "dx")
+    with pytest.raises(CohortError, match=r"The column 'dx' holds .* say it with --label-values .*=\?"):
+        read_labels(*texts)
+
+
+def test_the_advice_is_the_right_way_round():
+    """Known controls are 0; of the others nothing is said."""
+    with pytest.raises(
+        CohortError, match=r"--label-values 'AD=\?' CN=0 'Late MCI=\?', where \? is 0 .control., 1 .pat"
+    ):
+        read_labels("CN", "AD", "Late MCI")
+
+
+def test_a_column_named_label_may_hold_patients_alone_as_ours_do():
+    assert read_labels("1", "1", "", name="label") == ([1, 1, None], [])
+    with pytest.raises(CohortError, match="cannot be told"):
+        read_labels("1", "-1", name="label")
+
+
+def test_counts_say_what_each_word_became(caplog):
+    caplog.set_level("INFO")
+    read_labels("CN", "CN", "AD", "-4", "cn")
+    assert "'CN' in 3 row(s): 0 (control); 'AD' in 1 row(s): 1 (patient); '-4' in 1 row(s): unknown" in caplog.text
 
 
 def test_a_diagnosis_outside_the_mapping_is_a_fault():
-    values, faults = labels(column("AD", "CN", "MCI"), {"AD": 1, "CN": 0}, "dx")
-    assert values[:2].tolist() == [1, 0]
-    assert faults == [(2, "diagnosis 'MCI' is not among 'ad', 'cn'; add it to label_values or leave the row out")]
+    values, faults = read_labels("AD", "CN", "MCI", label_values={"AD": 1, "CN": 0})
+    assert values[:2] == [1, 0]
+    assert faults == [(2, "diagnosis 'MCI' is not among 'ad', 'cn'; add it to --label-values, or leave these rows out")]
 
 
 @pytest.mark.parametrize(("label_values", "name"), [({"AD": 2}, "dx"), ({"AD": 1}, "")])
 def test_a_mapping_of_diagnoses_to_nowhere_is_refused(label_values, name):
     with pytest.raises(CohortError, match=r"must lead a column of diagnoses to 0 .* and 1"):
         labels(column("AD"), label_values, name)
+
+
+def test_a_mapping_that_contradicts_itself_is_refused():
+    with pytest.raises(CohortError, match="label_values leads 'ad' to 1 and to 0"):
+        read_labels("AD", label_values={"AD": 1, "ad": 0})
 
 
 def test_the_error_lists_problems_by_subject_and_keeps_all():

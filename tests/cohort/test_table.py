@@ -92,9 +92,9 @@ def bad_cohort(tmp_path):
     save(tmp_path / "sub-04.nii.gz", np.ones(SHAPE, np.float32))
     save(tmp_path / "sub-05.nii.gz", noise(shape=(6, 5, 4)))
     (tmp_path / "sub-06.nii.gz").write_bytes(gzip.compress(b"no header"))
-    rows[7]["age"] = "25,5"
+    rows[7]["age"] = "25;5"
     rows[8]["participant_id"] = "../sub-08"
-    rows[9] |= {"age": 999, "sex": "1"}
+    rows[9] |= {"age": 150, "sex": "1"}
     return write_table(tmp_path, rows)
 
 
@@ -109,10 +109,10 @@ def test_all_problems_are_reported_together(bad_cohort, caplog):
         ("sub-04", "is constant (every voxel is 1)"),
         ("sub-05", "has 6×5×4 voxels, expected 4×5×6"),
         ("sub-06", "cannot be read"),
-        ("sub-07", "age '25,5' is not a number; write years as a plain number such as 25.5"),
+        ("sub-07", "age '25;5' is not a number; write years as a number such as 25.5"),
         ("../sub-08", "contains a path separator"),
         ("../sub-08", "no image matches"),
-        ("sub-09", "age 999 is outside 0–120 years"),
+        ("sub-09", "age 150 is outside 0–120 years"),
         ("sub-09", "sex '1' is not understood"),
     ]
     assert [name for name, _ in reasons] == [name for name, _ in expected]
@@ -305,11 +305,11 @@ def test_metadata_is_stacked_in_the_order_asked_for(datalist):
 def test_ids_that_are_also_paths_stay_ids(tmp_path):
     (tmp_path / "sub-00").mkdir()
     save(tmp_path / "sub-00" / "gm.npy", noise())
-    table = write_table(tmp_path, [{"participant_id": "sub-00", "site": "."}])
+    table = write_table(tmp_path, [{"participant_id": "sub-00", "site": "sub-00"}])
     records, _ = read(table, "{participant_id}/gm.npy")
     write_datalist(tmp_path / "d.json", {"training": records}, description="")
     (item,) = load_section(tmp_path / "d.json", "training")
-    assert (item["participant_id"], item["site"], item["sex"]) == ("sub-00", ".", "")
+    assert (item["participant_id"], item["site"], item["sex"]) == ("sub-00", "sub-00", "")
     assert item["image"] == str(tmp_path / "sub-00" / "gm.npy")
 
 

@@ -67,6 +67,31 @@ def test_a_method_is_set_against_each_other_in_its_own_direction():
     assert len(text.splitlines()) == 4
 
 
+LONG = "y-Aware with age, sex and site, whose kernel is a Gaussian of 5 years, fine-tuned on schizophrenia"
+
+
+@pytest.mark.parametrize("kind", ["curves", "calibration", "maps"])
+def test_nothing_is_cut_however_long_names_are(kind, summary, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "Figure", lambda **k: drawn.append(Figure(**k)) or drawn[-1])
+    many = summary[summary["task"] == "bipolar"].assign(task=LONG)
+    many = pd.concat([many[many["method"] == "y-Aware"].assign(method=f"{i} {LONG}") for i in range(7)])
+    curve = pd.DataFrame({"predicted": [0.2, 0.7], "observed": [0.3, 0.6], "n": [40, 60]})
+    table = pd.DataFrame(
+        {"x": [0, 1], "y": [2, 0], "age": [20.0, 50.0], "site": ["a", "b"], "diagnosis": [LONG, "$a$"]}
+    )
+    if kind == "curves":
+        figures.learning_curves(tmp_path / "x.png", many, {}, LONG)
+    elif kind == "calibration":
+        figures.calibration_curves(tmp_path / "x.png", {LONG: {f"{i} {LONG}": curve for i in range(7)}}, LONG)
+    else:
+        figures.embedding_maps(tmp_path / "x.png", {LONG: table, f"other {LONG}": table}, LONG)
+    picture = imread(tmp_path / "x.png")[..., :3]
+    edges = [picture[:2], picture[-2:], picture[:, :2], picture[:, -2:]]
+    assert all((edge == 1).all() for edge in edges), "something reaches the edge of the picture"
+    assert all(axes.get_position().height > 0.25 for axes in drawn[0].axes), "the legend leaves no room for the panels"
+
+
 def test_calibration_and_maps_are_drawn(tmp_path):
     curve = pd.DataFrame({"predicted": [0.2, 0.7], "observed": [0.3, 0.6], "n": [40, 60]})
     panels = {"schizophrenia": {"y-Aware": curve, "SimCLR": curve}, "bipolar": {"y-Aware": curve}}

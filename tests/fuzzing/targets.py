@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import openpyxl
 import torch
 
 from bundle.cli.options import check_overlay, check_overrides, parse_overrides, read_config
@@ -128,6 +129,17 @@ PHANTOM = b'{"warning": "a", "best_auc": {"x": 0.9}}'
 ENTRY = {"name": "0" * 32, "source": "x", "intensity": [1, 0], "image_digest": "a", "shape": [1, 2, 2, 2], "bytes": 9}
 TABLE = "participant_id\tage\tsex\tsite\ttiv\tdiagnosis\tfile\n"
 TABLE += "sub-1\t20.5\tF\ta\t1400\tcontrol\tx\n2\tn/a\tmale\tb\t\tsz\ty\n"
+
+
+def workbook():
+    book = openpyxl.Workbook()
+    for line in TABLE.splitlines():
+        book.active.append(line.split("\t"))
+    buffer = io.BytesIO()
+    book.save(buffer)
+    return buffer.getvalue()
+
+
 OVERLAY = (
     b"# Overlay\nepochs: 3\nsigma: 2.5\nblock_config: [1, 2]\ntrain#trainer#max_epochs: 3\nloss: {_target_: a.B}\n"
 )
@@ -203,6 +215,7 @@ TARGETS = {
     "mgz": Target("x.mgz", lambda: [nifti(nib.MGHImage, "x.mgz")], examine),
     "pair": Target("x.hdr", lambda: [pair_part(".hdr")], examine, {"x.img": lambda: pair_part(".img")}),
     "table": Target("x.tsv", lambda: [TABLE.encode(), TABLE.replace("\t", ",").encode()], read_table_fully),
+    "workbook": Target("x.xlsx", lambda: [workbook()], read_table_fully),
     "datalist": Target("x.json", lambda: [DATALIST.encode(), BARE], read_datalist),
     "cached datalist": Target("cache.json", lambda: [CACHE.encode()], read_datalist),
     "ledger": Target("volumes.jsonl", lambda: [json.dumps(ENTRY).encode() + b"\n"], read_ledger),

@@ -156,6 +156,9 @@ def test_all_is_checked_before_any_work(compared, tiny_phantom, tmp_path, capsys
     first.unlink()
     assert main(command) == 1
     assert "alzheimer_20 was made with other settings (size 21 → 20)" in capsys.readouterr().err
+    path.write_text(json.dumps({**json.loads(kept), "code": "0123456789abcdef"}))
+    assert main(command) == 1
+    assert "was made with other settings (code 0123456789abcdef → " in capsys.readouterr().err
     assert not first.exists()
     path.write_text(kept)
     first.write_text(before)

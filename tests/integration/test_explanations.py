@@ -90,11 +90,11 @@ def test_maps_find_what_the_disease_changed(model):
             other = explain(replace(question, network=randomised(question.network)), volume)
             hit, auc = scores(found, changed, brain)
             rows.append((question.method, target, hit, auc, correlation(np.abs(found), np.abs(other))))
-    columns = ["method", "explained", "pointing game", "ROC-AUC of voxels", " to maps of random weights"]
+    columns = ["method", "explained", "pointing game", "ROC-AUC of voxels", "likeness to maps of random weights"]
     table = pd.DataFrame(rows, columns=columns).groupby(columns[:2], sort=False).mean()
     assert len(table) == len(METHODS) * len(TARGETS) + 1
     assert table["ROC-AUC of voxels"].between(0, 1).all()
     chance = pd.DataFrame([[changed[brain].mean(), 0.5, np.nan]], columns=columns[2:], index=[("chance", "")])
-    text = pd.concat([table, chance]).round(2).reset_index(names=columns[:2]).to_markdown(index=False)
+    text = pd.concat([table, chance]).round(2).reset_index(names=columns[:2]).to_markdown(index=False, missingval="–")
     (ROOT / "eval").mkdir(exist_ok=True)
     (ROOT / "eval" / "explanations.md").write_text(text + "\n")

@@ -175,6 +175,23 @@ def test_ages_of_a_table_reach_the_answer(scans, trained, tmp_path):
     assert {"brain_age", "brain_age_gap", "nearest_training_ages"} <= set(table)
 
 
+def test_participants_with_a_pattern_and_a_datalist_are_predicted(scans, trained, tmp_path, capsys):
+    good = next(scans.glob("*turned*"))
+    image = f"sub-ann{''.join(good.suffixes)}"
+    shutil.copy(good, tmp_path / image)
+    (tmp_path / "p.tsv").write_text("participant_id\tAge\nann\t71,5\n")
+    (tmp_path / "d.json").write_text(json.dumps({"test": [{"image": image, "participant_id": "ann", "age": 71.5}]}))
+    pattern = ["--images", f"{{participant_id}}{''.join(good.suffixes)}"]
+    assert predict(tmp_path / "p.tsv", tmp_path / "a", trained, *pattern, *PLAIN) == 0
+    assert predict(tmp_path / "d.json", tmp_path / "b", trained, *PLAIN) == 0
+    first, second = (pd.read_csv(tmp_path / name / "predictions.csv") for name in "ab")
+    pd.testing.assert_frame_equal(first, second)
+    assert first["participant_id"].tolist() == ["ann"]
+    (tmp_path / "p.tsv").write_text("participant_id\tAge\nann\t864\n")
+    assert predict(tmp_path / "p.tsv", tmp_path / "c", trained, *pattern, *PLAIN) == 1
+    assert "ann: row 1: age 864 is outside 0–120 years" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

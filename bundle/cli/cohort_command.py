@@ -1,0 +1,156 @@
+"""The command that makes a datalist from a table and images; nothing heavy is imported before it has to run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bundle.cli.options import OptionError, number
+
+logger = logging.getLogger("bundle")
+COLUMNS = ("participant", "session", "age", "sex", "site", "tiv", "label", "split", "study")
+_UNKNOWN = ("n/a", "na", "unknown", "null")  # to what a word of the table may lead
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `cohort`."""
+    parser.add_argument("--table", type=Path, required=True, help="participants.tsv, .csv or .xlsx")
+    parser.add_argument(
+        "--images",
+        required=True,
+        help="pattern of the images from the table's folder, such as 'mri/mwp1{participant_id}.nii'",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the datalist to write (.json)")
+    _add_reading(parser)
+    _add_sections(parser)
+    parser.add_argument("--workers", type=int, default=2, help="readers (default: %(default)s)")
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    for name in COLUMNS:
+        words = f"column of the table that holds the {name}" + (", or none" if name not in ("split", "study") else "")
+        parser.add_argument(f"--{name}-column", metavar="NAME", help=words)
+    parser.add_argument("--age-unit", metavar="UNIT", default="", help="years, months or days (default: years)")
+    parser.add_argument(
+        "--label-values", nargs="+", default=[], metavar="NAME=0|1|n/a", help="diagnosis → 0 control, 1 patient"
+    )
+    parser.add_argument("--sex-values", nargs="+", default=[], metavar="CODE=F|M|n/a", help="sex codes of the table")
+    parser.add_argument(
+        "--shape", type=int, nargs=3, default=[121, 145, 121], help="expected voxels (default: 121 145 121)"
+    )
+    parser.add_argument(
+        "--regrid",
+        type=Path,
+        metavar="FOLDER",
+        help="bring images whose axes, offset or extent differ from most onto one grid, and keep them there",
+    )
+    parser.add_argument(
+        "--skip-invalid", action="store_true", help="leave bad subjects out and list them in excluded.tsv"
+    )
+
+
+def _add_sections(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fractions",
+        nargs="+",
+        default=["training=0.8", "validation=0.2"],
+        metavar="SECTION=SHARE",
+        help="random split by participant (default: training=0.8 validation=0.2)",
+    )
+    parser.add_argument(
+        "--test-sites", nargs="+", default=[], metavar="SITE", help="sites held out as the test section"
+    )
+    parser.add_argument("--exclude-studies", nargs="+", default=[], metavar="STUDY", help="left out, such as abide1")
+    parser.add_argument(
+        "--hold-out",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DATALIST",
+        help="leave out whom these datalists test on",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")
+
+
+def run(options: argparse.Namespace, _: Sequence[str]) -> None:
+    """Read, check and split a cohort, write the datalist, and say last what is unknown in it."""
+    from bundle.cohort.datalist import write_datalist
+    from bundle.cohort.participants import CohortError
+    from bundle.cohort.table import read_cohort, unknown_sentences, write_excluded
+
+    names = {"participant": "participant_id", "session": "session_id"}
+    columns = {names.get(name, name): value for name in COLUMNS if (value := getattr(options, f"{name}_column"))}
+    records, problems = read_cohort(
+        options.table,
+        options.images,
+        columns=columns,
+        label_values={k: _label(v) for k, v in _pairs(options.label_values).items()} or None,
+        sex_values={k: _or_unknown(v) for k, v in _pairs(options.sex_values).items()} or None,
+        expected_shape=options.shape,
+        age_unit=options.age_unit,
+        regrid=options.regrid,
+        workers=options.workers,
+    )
+    if problems and not options.skip_invalid:
+        raise CohortError(problems)
+    excluded = options.output.with_name("excluded.tsv")
+    write_excluded(excluded, problems)
+    sections = _sections(records, options)
+    write_datalist(options.output, sections, description=f"made from {options.table.name}")
+    counts = ", ".join(f"{len(items)} {name}" for name, items in sections.items())
+    logger.info(f"Wrote {options.output}: {counts}; {len(problems)} problem(s) of scans left out are in {excluded}.")
+    for sentence in unknown_sentences(records):
+        logger.warning(sentence)
+
+
+def _sections(records: list[dict], options: argparse.Namespace) -> dict[str, list[dict]]:
+    from bundle.cohort import splits
+
+    if options.exclude_studies:
+        records, _ = splits.hold_out_sites(records, options.exclude_studies, column="study")
+    if options.hold_out:
+        records = _without_tested(records, options.hold_out)
+    if options.split_column:
+        return splits.split_by_column(records)
+    fractions = {name: number("fractions", value) for name, value in _pairs(options.fractions).items()}
+    if not options.test_sites:
+        return splits.split_by_participant(records, fractions, seed=options.seed)
+    if "test" in fractions:
+        raise OptionError("The test section is either --test-sites or a share in --fractions, but both were given.")
+    rest, held_out = splits.hold_out_sites(records, options.test_sites)
+    return {**splits.split_by_participant(rest, fractions, seed=options.seed), "test": held_out}
+
+
+def _without_tested(records: list[dict], datalists: Sequence[Path]) -> list[dict]:
+    from bundle.cohort.datalist import load_section
+    from bundle.cohort.splits import hold_out_people
+
+    for path in datalists:
+        records = hold_out_people(records, load_section(path, "test", cached=None), str(path))
+    return records
+
+
+def _pairs(items: Sequence[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for item in items:
+        name, sign, value = item.rpartition("=")
+        if not sign:
+            raise OptionError(f"Expected NAME=VALUE, but found '{item}'.")
+        if pairs.setdefault(name, value) != value:
+            raise OptionError(f"'{name}' was given twice, as {pairs[name]} and as {value}.")
+    return pairs
+
+
+def _label(text: str) -> int | None:
+    if _or_unknown(text) is None:
+        return None
+    if text not in ("0", "1"):
+        raise OptionError(f"A label is 0 (control), 1 (patient) or n/a (unknown), but '{text}' was given.")
+    return int(text)
+
+
+def _or_unknown(text: str) -> Any:
+    return None if text.lower() in _UNKNOWN else text

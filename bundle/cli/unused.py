@@ -1,0 +1,81 @@
+"""Options that a run would not read, though somebody gave them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bundle.cli.options import OptionError, entries, steps
+
+ROOTS = ("initialize", "run", "finalize", "training", "evaluating", "checks")  # what a run evaluates
+SAYING = ("validate#card",)  # says what was done, and does nothing
+# Options that others make up for, or that a card says.
+NEVER_REFUSED = frozenset({"bundle_root", "dataset_dir", "imports", "method", "class_names"})
+# The component that reads an option, in whose place an overlay may have put another.
+BELONGS_TO = {"sigma": "loss", "temperature": "loss", "lr_step": "lr_scheduler", "lr_factor": "lr_scheduler"}
+_REFERENCE = re.compile(r"[@%]([\w#:]+)")
+
+
+def refuse_unused(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse options of a command line that nothing of the run reads, such as a sigma beside a loss without kernel.
+
+    Args:
+        config: everything together, as written, with what was given.
+        given: the options by their ids.
+
+    Raises:
+        OptionError: names the option and what has taken its place.
+    """
+    if not any(root in config for root in ROOTS):
+        return
+    read = set(_read(config))
+    for key in given:
+        name = steps(key)[0]
+        if name not in read and name not in NEVER_REFUSED and name not in ROOTS:
+            raise OptionError(
+                f"--{key} was given, but nothing of this run reads it{_instead(config, name)}. Leave the option out, "
+                "or the overlay that put something else in the place of what reads it."
+            )
+
+
+def _read(config: Mapping[str, Any]) -> Iterator[str]:
+    """Top-level names that a run comes to, from what it evaluates, by references."""
+    todo, seen = [root for root in ROOTS if root in config], set()
+    while todo:
+        key = todo.pop()
+        if key in seen:
+            continue
+        seen.add(key)
+        yield steps(key)[0]
+        todo += [found for text in _texts(_at(config, key), key) for found in _references(text)]
+
+
+def _references(text: str) -> Iterator[str]:
+    for found in _REFERENCE.findall(text):
+        yield "#".join(steps(found.rstrip("#:")))
+
+
+def _at(config: Any, key: str) -> Any:
+    """What lies at an id; nothing where there is nothing."""
+    for step in steps(key):
+        config = entries(config).get(step)
+    return config
+
+
+def _texts(content: Any, place: str) -> Iterator[str]:
+    """Every text within, but for what only says what was done."""
+    if place in SAYING:
+        return
+    if isinstance(content, str):
+        yield content
+    for name, item in entries(content).items():
+        if name != "_desc_":
+            yield from _texts(item, f"{place}#{name}")
+
+
+def _instead(config: Mapping[str, Any], name: str) -> str:
+    """The component that reads no such option, where it can be told."""
+    place = BELONGS_TO.get(name, "")
+    component = config.get(place)
+    return f" (here the {place} is {component['_target_']})" if isinstance(component, Mapping) else ""

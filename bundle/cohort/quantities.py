@@ -1,0 +1,159 @@
+"""Numbers of a table, ages in years and head sizes, as people and scanners write them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bundle.cohort.participants import CohortError, Faults
+from bundle.cohort.words import canonical, is_missing, is_missing_code, unit_of
+from bundle.hints import quoted
+
+logger = logging.getLogger(__name__)
+
+AGE_UNITS = {"years": 1.0, "months": 12.0, "days": 365.25}  # so many make a year
+AGE_RANGE = (0.0, 120.0)  # years
+ANOTHER_UNIT = 0.1  # share of ages beyond the range from which on the column is taken to be in another unit
+YEARS = "write years as a number such as 25.5, DICOM's 025Y, 89+, or n/a"
+_NUMBER = r"[+-]?(?:[0-9]{1,300}[.,]?[0-9]{0,300}|[.,][0-9]{1,300})(?:[eE][+-]?[0-9]{1,9})?"
+_DICOM = re.compile(r"([0-9]{1,4})([YMWD])", re.IGNORECASE)
+_PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
+_TOP_CODED = re.compile(r"(?:[>≥]=?\s*([0-9]{1,3})|([0-9]{1,3})\s*\+)")
+
+
+def numbers(
+    name: str, texts: pd.Series, limits: tuple[float, float], unit: str, advice: str
+) -> tuple[pd.Series, Faults]:
+    """Read a column of numbers, with a point or a comma before the decimals; empty means unknown.
+
+    Args:
+        name: what the numbers are, for messages.
+        texts: the column.
+        limits: lowest and highest plausible value.
+        unit: unit of the values and limits.
+        advice: what to do about a value that is refused.
+
+    Returns:
+        Values (NaN = unknown or refused) and faults.
+    """
+    values, unread = _read(_known(name, texts, unit))
+    return _within(name, texts, values, unread, limits, f"{limits[0]:g}–{limits[1]:g} {unit}", advice)
+
+
+def ages(
+    texts: pd.Series,
+    limits: tuple[float, float] = AGE_RANGE,
+    unit: str = "",
+    column: str = "age",
+    advice: str = YEARS,
+    other_unit: str = "give the unit with --age-unit",
+) -> tuple[pd.Series, Faults]:
+    """Read a column of ages as years.
+
+    Numbers, DICOM's ages (`072Y`, `006M`), and ages that are coded at the top (`89+`, which is read as 89, with a
+    warning). Missing codes such as -4 and 999 are unknown.
+
+    Args:
+        texts: the column.
+        limits: lowest and highest plausible age, years.
+        unit: of plain numbers, of `AGE_UNITS`; empty: years, and a column that speaks of others is refused.
+        column: its name in the table.
+        advice: what to do about an age that is refused.
+        other_unit: what to do about a column in another unit than years.
+
+    Returns:
+        Years (NaN = unknown or refused) and faults.
+
+    Raises:
+        CohortError: the unit is unknown, or the column is not in years and nobody said in what.
+    """
+    if unit not in ("", *AGE_UNITS):
+        raise CohortError(f"An age is in {', '.join(AGE_UNITS)}, but '{unit}' was given.")
+    if not unit and unit_of(column):
+        raise CohortError(f"The name of the column '{column}' speaks of {unit_of(column)}, not of years; {other_unit}.")
+    known = _known("age", texts, unit or "years")
+    plain, unread = _read(known.map(_without_mark))
+    values = plain / AGE_UNITS[unit or "years"]
+    dicom = known.map(_of_dicom)
+    values = values.where(dicom.isna(), dicom)
+    unread = [row for row in unread if pd.isna(dicom[row])]
+    _require_years(values[values.notna()], unit, column, limits, other_unit)
+    if unit in ("months", "days"):  # three decimals, or thousands
+        unread += _rows(known.str.fullmatch(r"[0-9]+,[0-9]{3}"))
+        values[unread] = float("nan")
+    _say_top_coded(known, column)
+    return _within("age", texts, values, unread, limits, f"{limits[0]:g}–{limits[1]:g} years", advice)
+
+
+def _known(name: str, texts: pd.Series, unit: str) -> pd.Series:
+    """The column without what stands for unknown, with a warning that counts codes."""
+    words = texts.map(canonical)
+    codes = words.map(is_missing_code)
+    if unit != "years":  # 999 months is an age, and 999 mL a head
+        codes &= words.str.startswith("-")
+    if codes.any():
+        counts = Counter(words[codes])
+        stated = ", ".join(f"{word} in {count} row(s)" for word, count in counts.items())
+        logger.warning("%s %s: taken as a code for unknown", name, stated)
+    return texts.mask(codes | words.map(is_missing), "")
+
+
+def _read(texts: pd.Series) -> tuple[pd.Series, list[int]]:
+    numeric = texts.str.fullmatch(_NUMBER).astype(bool)
+    values = pd.to_numeric(texts.where(numeric, None).str.replace(",", ".")).astype(float)
+    return values, _rows(~numeric & (texts != ""))
+
+
+def _within(
+    name: str,
+    texts: pd.Series,
+    values: pd.Series,
+    unread: Sequence[int],
+    limits: tuple[float, float],
+    span: str,
+    advice: str,
+) -> tuple[pd.Series, Faults]:
+    faults = [(i, f"{name} '{texts[i]}' is not a number; {advice}") for i in unread]
+    outside = _rows(values.notna() & ~values.between(*limits))
+    return values, faults + [(i, f"{name} {texts[i]} is outside {span}; {advice}") for i in outside]
+
+
+def _of_dicom(text: str) -> float:
+    found = _DICOM.fullmatch(text)
+    return int(found[1]) / _PER_YEAR[found[2].lower()] if found else float("nan")
+
+
+def _without_mark(text: str) -> str:
+    found = _TOP_CODED.fullmatch(text)
+    return (found[1] or found[2]) if found else text
+
+
+def _say_top_coded(known: pd.Series, column: str) -> None:
+    words = known[known.map(lambda text: bool(_TOP_CODED.fullmatch(text)))]
+    if len(words):
+        stated = quoted(sorted(set(words)))
+        logger.warning("%d age(s) in '%s' are coded at the top, %s: the number is taken", len(words), column, stated)
+
+
+def _require_years(values: pd.Series, unit: str, column: str, limits: tuple[float, float], advice: str) -> None:
+    """Refuse a column of which too much is beyond a human age: the rest would be wrong, too."""
+    beyond = values[values > limits[1]]
+    if unit == "years" or len(beyond) <= ANOTHER_UNIT * len(values) or len(beyond) < 2:
+        return
+    meant = "months" if beyond.median() <= limits[1] * AGE_UNITS["months"] else "days"
+    if unit:
+        raise CohortError(
+            f"The ages in '{column}' are not in {unit}: {len(beyond)} of {len(values)} are above {limits[1]:g} years."
+        )
+    raise CohortError(
+        f"{len(beyond)} of {len(values)} ages in '{column}' are above {limits[1]:g}, the highest {beyond.max():g}: "
+        f"they look like {meant}, not years; {advice} {meant}."
+    )
+
+
+def _rows(mask: pd.Series) -> list[int]:
+    return [int(row) for row in mask.index[mask.astype(bool)]]

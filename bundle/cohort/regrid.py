@@ -1,0 +1,200 @@
+"""One grid for a cohort: which images lie elsewhere, whether they can be moved, and the moved images."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, LoadImaged
+
+from bundle.cohort.finding import Finding
+from bundle.cohort.participants import Faults
+from bundle.metrics.associations import cramers_v
+from bundle.networks.weights import SCRATCH, read_card
+from bundle.scans.grid import KNOWN_GRIDS, Grid
+from bundle.scans.placement import (
+    difference,
+    grids_of,
+    grouped,
+    in_words,
+    is_only_moved,
+    regridded,
+    require_one_grid,
+    told,
+    write_regridded,
+)
+
+NOTABLE_P = 0.05
+logger = logging.getLogger(__name__)
+
+
+def usual_grid(grids: Sequence[Grid | None], shape: Sequence[int] | None = None) -> Grid | None:
+    """The grid that a cohort is to lie on: of most images, or of most that have the expected shape.
+
+    Args:
+        grids: of `grids_of`.
+        shape: expected voxels along each axis; a known grid of this shape is taken where no image has it.
+    """
+    wanted = None if shape is None else tuple(shape)
+    groups = [grid for grid in grouped(grids) if wanted is None or grid.shape == wanted]
+    return next(iter([*groups, *(grid for grid in KNOWN_GRIDS if grid.shape == wanted)]), None)
+
+
+def on_one_grid(
+    paths: Mapping[int, str], shape: Sequence[int] | None, folder: Path | None, workers: int
+) -> tuple[dict[int, str], Faults]:
+    """Images of a table on one grid: those elsewhere are refused, or moved into a folder.
+
+    Args:
+        paths: row → image that can be read.
+        shape: expected voxels along each axis.
+        folder: receives images that were moved; None: images elsewhere are faults.
+        workers: threads.
+
+    Returns:
+        Row → image on the grid, and what is wrong with the others.
+    """
+    rows, images = list(paths), [{"image": path} for path in paths.values()]
+    grids = dict(zip(rows, grids_of(images, workers), strict=True))
+    usual = usual_grid(list(grids.values()), shape)
+    if usual is None:
+        return dict(paths), []
+    away = {row: grid for row, grid in grids.items() if grid and not usual.is_same(grid.shape, grid.matrix)}
+    fixed = [row for row, grid in away.items() if folder is None or not is_only_moved(grid, usual)]
+    faults = [(row, _fault(away[row], usual)) for row in fixed]
+    moved = {row: _target(Path(paths[row]), folder) for row in away if folder is not None and row not in fixed}
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        list(pool.map(lambda row: write_regridded(paths[row], usual, moved[row]), moved))
+    if moved:
+        logger.warning(f"{len(moved)} image(s) were brought onto {in_words(usual)}, and lie in {folder}.")
+    return {**paths, **{row: str(path) for row, path in moved.items()}}, faults
+
+
+def _fault(grid: Grid, usual: Grid) -> str:
+    advice = (
+        "bring it there with --regrid FOLDER"
+        if is_only_moved(grid, usual)
+        else "its voxels have another size or are turned, so preprocess it as the others"
+    )
+    return f"the image lies on another grid than most: {difference(grid, usual)}; {advice}"
+
+
+def _target(path: Path, folder: Path) -> Path:
+    digest = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:8]
+    return folder / f"{path.name.split('.')[0]}_{digest}.nii.gz"
+
+
+def preprocessed(record: Mapping[str, Any], preprocessing: Callable[..., Any], target: Grid | None) -> Any:
+    """A record's preprocessed image, from its own grid or moved onto another one after it was loaded.
+
+    Args:
+        record: with the path `image`.
+        preprocessing: record → record.
+        target: the grid; None: the image stays where it lies.
+
+    Raises:
+        ValueError: the preprocessing does not load the image in a step of its own.
+    """
+    if target is None:
+        return preprocessing(dict(record))["image"]
+    steps = preprocessing.transforms if isinstance(preprocessing, Compose) else ()
+    loaded = [number for number, step in enumerate(steps) if isinstance(step, LoadImaged)]
+    if not loaded:
+        raise ValueError("the image lies on another grid, and the preprocessing has no LoadImaged to take its place")
+    image = MetaTensor(torch.as_tensor(regridded(record["image"], target)), affine=torch.as_tensor(target.matrix))
+    return preprocessing({**record, "image": image}, start=loaded[-1] + 1)["image"]
+
+
+def targets_of(records: Sequence[Mapping[str, Any]], workers: int = 8) -> list[Grid | None]:
+    """Onto which grid each image has to be brought, so that all lie on that of most; None for those that do.
+
+    Args:
+        records: of a datalist.
+        workers: threads that read headers.
+
+    Raises:
+        ValueError: an image has voxels of another size than most, or is turned.
+    """
+    grids = grids_of(records, workers)
+    usual = usual_grid(grids)
+    targets: list[Grid | None] = []
+    for record, grid in zip(records, grids, strict=True):
+        away = grid is not None and usual is not None and not usual.is_same(grid.shape, grid.matrix)
+        if grid is not None and usual is not None and away and not is_only_moved(grid, usual):
+            raise ValueError(f"{record['image']}: {_fault(grid, usual)}.")
+        targets.append(usual if away else None)
+    if moved := sum(target is not None for target in targets):
+        logger.warning(f"{moved} of {len(records)} image(s) lie elsewhere than most and are brought onto their grid.")
+    return targets
+
+
+def grid_findings(sections: Mapping[str, Sequence[Mapping[str, Any]]], workers: int) -> Iterator[Finding]:
+    """Images that lie on several grids; an error where patients and controls do not lie on the same.
+
+    Args:
+        sections: of `cohort.load_sections`.
+        workers: threads that read headers.
+    """
+    records = [record for found in sections.values() for record in found]
+    groups = grouped(grids_of(records, workers))
+    if len(groups) < 2:
+        return
+    what = f"Images lie on {len(groups)} grids, and a network sees which: {told(groups, records)}."
+    advice = "Bring all onto one grid (`cohort --regrid FOLDER`, or `cache`), or preprocess them in one way."
+    rows = [(number, row) for number, members in enumerate(groups.values()) for row in members]
+    known = [(number, int(records[row]["label"])) for number, row in rows if records[row]["label"] in (0, 1)]
+    codes, labels = [number for number, _ in known], [label for _, label in known]
+    if len(set(labels)) == 2 and len(set(codes)) > 1 and _differ(codes, labels):
+        fact = "Patients and controls do not lie on the same grids, so that the grid tells the diagnosis."
+        yield Finding("error", "grids", f"{fact} {what} {advice}", p=cramers_v(codes, labels)[1])
+        return
+    yield Finding("warning", "grids", f"{what} {advice}")
+
+
+def _differ(codes: Sequence[int], labels: Sequence[int]) -> bool:
+    by_label = [{code for code, label in zip(codes, labels, strict=True) if label == wanted} for wanted in (0, 1)]
+    return not (by_label[0] & by_label[1]) or cramers_v(codes, labels)[1] < NOTABLE_P
+
+
+def grid_of_cohort(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The grid of a cohort for a card; None where its images are arrays, or those of a cache.
+
+    Args:
+        records: of a training, on one grid.
+    """
+    grids = grids_of(records[:1])
+    return grids[0].card if grids and grids[0] is not None else None
+
+
+def require_grid(records: Sequence[Mapping[str, Any]], what: str, weights: str | Path = SCRATCH) -> None:
+    """Refuse images on several grids, or on another one than those that weights were trained on: left may be right.
+
+    Headers alone are read.
+
+    Args:
+        records: that are to be used together.
+        what: whose they are, for the message.
+        weights: whose card says the grid, if it does; `scratch`: of nobody.
+
+    Raises:
+        ValueError: describes the grids, and how to bring the images onto one.
+    """
+    require_one_grid(records, what)
+    card = {} if str(weights) == SCRATCH else read_card(weights)
+    stated = card.get("grid") or card.get("contract", {}).get("grid")
+    found = grids_of(records[:1])
+    if not stated or not found or found[0] is None:
+        return
+    trained = Grid.from_card(stated)
+    if not trained.is_same(found[0].shape, found[0].matrix):
+        raise ValueError(
+            f"The images of {what} lie on another grid than those that {weights} was trained on: "
+            f"{difference(found[0], trained, 'the training images')}. Bring them onto {in_words(trained)} "
+            "(`cohort --regrid FOLDER`)."
+        )

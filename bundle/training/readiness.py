@@ -1,0 +1,150 @@
+"""What is refused before the first step: a training that could not end, or would be another method than it says."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bundle.people import person_codes
+
+LEAST = 2  # people in a section: a loss that compares needs two, and so do the measures of a representation
+COMPARED = 1024  # records whose similarity is looked at
+NEAR = 1e-6  # a weight so near to 0 or 1 is the same as 0 or 1
+logger = logging.getLogger(__name__)
+
+
+def require_sections(
+    sections: Mapping[str, Sequence[Mapping[str, Any]]],
+    batch_size: int,
+    epochs: int,
+    val_interval: int,
+    datalist: str | Path,
+) -> None:
+    """Refuse sections that no training can use.
+
+    Args:
+        sections: records of `training` and `validation`.
+        batch_size: subjects of a step; the loss of a smaller batch is another one.
+        epochs: of the training.
+        val_interval: epochs between two validations; a validation writes the weights.
+        datalist: that holds the sections, for messages.
+
+    Raises:
+        ValueError: a section has fewer than `LEAST` people, a batch is larger than the training section, or no
+            validation would come.
+    """
+    for name, records in sections.items():
+        people = len(np.unique(person_codes([r.get("participant_id", "") for r in records])))
+        if people < LEAST:
+            held = "is empty" if not records else f"has {len(records)} image(s) of {people} person"
+            raise ValueError(
+                f"The section '{name}' of {datalist} {held}, but at least {LEAST} people are needed there. Build the "
+                "datalist with more people, or with other shares: `cohort --fractions training=0.8 validation=0.2`."
+            )
+    images = len(sections["training"])
+    if batch_size > images:
+        raise ValueError(
+            f"`batch_size` is {batch_size}, but 'training' of {datalist} has {images} images: no step would see so "
+            f"many. Give --batch_size {images} or less."
+        )
+    if val_interval > epochs:
+        raise ValueError(
+            f"`val_interval` is {val_interval}, but there are {epochs} epochs: no validation would write weights. "
+            f"Give --val_interval {epochs} or less."
+        )
+
+
+def require_metadata(
+    loss: nn.Module, records: Sequence[Mapping[str, Any]], columns: Sequence[str], datalist: str | Path
+) -> None:
+    """Refuse metadata that would make the loss another one, such as SimCLR where no age is known.
+
+    A loss that does not read metadata says so by `reads_metadata = False`.
+
+    Args:
+        loss: of the training.
+        records: of the training, each with `metadata` (M,), NaN = unknown.
+        columns: names of the metadata.
+        datalist: that holds the records, for messages.
+
+    Raises:
+        ValueError: a column is known of fewer than two people or the same for all; or the loss's kernel calls no two,
+            or all, of them similar.
+    """
+    if not getattr(loss, "reads_metadata", True):
+        return
+    table = np.stack([r["metadata"] for r in records])
+    for name, values in zip(columns, table.T, strict=True):
+        _require_spread(name, values[~np.isnan(values)], len(values), datalist)
+    if (kernel := getattr(loss, "kernel", None)) is not None:
+        chosen = np.unique(np.linspace(0, len(table) - 1, min(len(table), COMPARED)).round().astype(int))
+        _require_graded(kernel, torch.as_tensor(table[chosen]))
+
+
+def _require_spread(name: str, known: np.ndarray, people: int, datalist: str | Path) -> None:
+    if len(np.unique(known)) > 1:
+        if 2 * len(known) < people:
+            logger.warning(
+                f"`{name}` is known of {len(known)} of {people} training images only. The others are compared with "
+                "nobody but themselves, as in SimCLR."
+            )
+        return
+    same = f"the same wherever it is known, {known[0]:g} in {len(known)} of {people} images" if len(known) else ""
+    raise ValueError(
+        f"In 'training' of {datalist} the metadata column `{name}` is {same or 'known of nobody'}. The loss would "
+        "compare nobody by it, and train another method than it says. Fill the column in, leave it out of "
+        "`metadata_columns`, or take a method without metadata (--config configs/pretext_simclr.yaml)."
+    )
+
+
+def _require_graded(kernel: nn.Module, metadata: torch.Tensor) -> None:
+    weights = kernel(metadata)
+    others = weights[~torch.eye(len(weights), dtype=torch.bool)]
+    if float(others.max()) < NEAR:
+        raise ValueError(
+            f"The kernel {_text(kernel)} calls no two of {len(weights)} training images similar (largest weight "
+            f"{float(others.max()):.2g}): the loss would be SimCLR. Give a larger bandwidth, such as --sigma 5, or "
+            "--config configs/pretext_simclr.yaml."
+        )
+    if float(others.min()) > 1 - NEAR:
+        raise ValueError(
+            f"The kernel {_text(kernel)} calls all of {len(weights)} training images equal (smallest weight "
+            f"{float(others.min()):.6f}): there would be nobody to be told apart. Give a smaller bandwidth, such as "
+            "--sigma 5."
+        )
+
+
+def _text(module: nn.Module) -> str:
+    return " ".join(str(module).split())
+
+
+def require_network(network: nn.Module, images: Sequence[Mapping[str, Any]], smallest_batch: int) -> None:
+    """Refuse a network that halves a volume more often than it can be halved, before anything is trained.
+
+    One image is read, and the network is run by shapes alone.
+
+    Args:
+        network: that will be trained.
+        images: the training data set; each item has `image` (C, D, H, W).
+        smallest_batch: volumes of the smallest batch of an epoch; batch norm needs two values of each channel.
+
+    Raises:
+        ValueError: with the shape, and what to do.
+    """
+    shape = tuple(images[0]["image"].shape)
+    copied = copy.deepcopy(network).to("meta").train()
+    try:
+        copied(torch.empty((smallest_batch, *shape), device="meta"))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{type(network).__name__} cannot be trained on {smallest_batch} volume(s) of "
+            f"{'×'.join(map(str, shape[1:]))} voxels ({str(error).splitlines()[0]}). Give fewer blocks (--block_config "
+            "[6,12,24]), images of a higher resolution, or a larger --batch_size."
+        ) from error

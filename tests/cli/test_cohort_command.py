@@ -1,0 +1,126 @@
+"""What a user of `cohort` and `positives` is told, and whom `--hold-out` leaves out."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bundle.cli.main import main
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(8):
+        np.save(tmp_path / f"mwp1sub-{i}.npy", np.random.default_rng(i).random((4, 5, 4)).astype(np.float32))
+    return tmp_path
+
+
+def cohort(folder, header, rows, *more):
+    lines = [header, *(";".join(map(str, row)) for row in rows)]
+    (folder / "p.csv").write_text("\n".join(lines), encoding="cp1252")
+    arguments = ["cohort", "--table", str(folder / "p.csv"), "--images", "mwp1{participant_id}.npy"]
+    arguments += ["--output", str(folder / "out.json"), "--shape", "4", "5", "4", "--workers", "1", *more]
+    return main(arguments)
+
+
+def people(folder):
+    content = json.loads((folder / "out.json").read_text())
+    return {r["participant_id"]: r for name in ("training", "validation", "test") for r in content[name]}
+
+
+def test_a_german_table_is_understood(folder):
+    rows = [(f"sub-{i}", f"{20 + i},5", "mw"[i % 2], ("gesund", "Psychose für immer")[i % 2]) for i in range(8)]
+    assert cohort(folder, "Proband;Alter;Geschlecht;Diagnose", rows) == 0
+    records = people(folder)
+    assert [(r["age"], r["sex"], r["label"]) for r in (records["sub-0"], records["sub-1"])] == [
+        (20.5, "M", 0), (21.5, "F", 1),
+    ]  # fmt: skip
+
+
+def test_what_is_unknown_in_every_row_is_said_last_and_loud(folder, caplog):
+    caplog.set_level("INFO")
+    rows = [(f"sub-{i}", 20 + i, "k") for i in range(8)]
+    assert cohort(folder, "subject;wiek;diagnoza", rows) == 0
+    loud = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    assert [message.partition(".")[0] for message in loud] == ["NO SCAN HAS AN AGE", "NO SCAN HAS A DIAGNOSIS"]
+    assert "--age-column NAME" in loud[0]
+    assert [r.message for r in caplog.records][-2:] == loud
+    assert "Columns not used: 'wiek', 'diagnoza'" in caplog.text
+
+
+def test_some_unknown_ages_are_counted(folder, caplog):
+    assert cohort(folder, "subject;age", [(f"sub-{i}", "?" if i < 3 else 20 + i) for i in range(8)]) == 0
+    assert "3 of 8 scans do not have an age." in caplog.text
+
+
+def test_codes_may_be_said_to_be_unknown_and_ages_to_be_months(folder):
+    rows = [(f"sub-{i}", 240 + 12 * i, i % 3, ("AD", "CN", "MCI")[i % 3]) for i in range(8)]
+    more = ["--sex-values", "0=n/a", "1=M", "2=F", "--label-values", "AD=1", "cn=0", "MCI=n/a", "--age-unit", "months"]
+    assert cohort(folder, "participant_id;age_months;sex;diagnosis", rows, "--age-column", "age_months", *more) == 0
+    records = people(folder)
+    assert [(records[f"sub-{i}"]["sex"], records[f"sub-{i}"]["label"]) for i in range(3)] == [
+        (None, 1), ("M", 0), ("F", None),
+    ]  # fmt: skip
+    assert records["sub-2"]["age"] == 22
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--label-values", "AD=?"], "A label is 0 (control), 1 (patient) or n/a (unknown), but '?' was given"),
+        (["--label-values", "AD=1", "AD=0"], "'AD' was given twice, as 1 and as 0"),
+        (["--label-values", "AD"], "Expected NAME=VALUE, but found 'AD'"),
+    ],
+)
+def test_options_that_say_nothing_are_refused(folder, more, sentence, capsys):
+    assert cohort(folder, "participant_id;dx", [("sub-1", "AD")], *more) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def held_out(folder, *tested):
+    for number, names in enumerate(tested):
+        records = [{"image": f"{name}.npy", "participant_id": name} for name in names]
+        (folder / f"other{number}.json").write_text(json.dumps({"training": [], "test": records}))
+    rows = [(f"sub-{i}", 20 + i) for i in range(8)]
+    others = [str(folder / f"other{number}.json") for number in range(len(tested))]
+    return cohort(folder, "participant_id;age", rows, "--hold-out", *others)
+
+
+def test_whom_other_datalists_test_on_is_left_out(folder, caplog):
+    """By person, with or without the prefix of BIDS; their images may have other names."""
+    caplog.set_level("INFO")
+    assert held_out(folder, ["sub-0", "1", "sub-99"], ["2"]) == 0
+    assert set(people(folder)) == {f"sub-{i}" for i in range(3, 8)}
+    assert "2 scans of 2 participants left out: they are among the 3 whom" in caplog.text
+    assert "1 scans of 1 participants left out: they are among the 1 whom" in caplog.text
+
+
+def test_hold_out_says_when_it_did_nothing_or_ids_look_alike(folder, caplog):
+    assert held_out(folder, ["sub-004", "x"]) == 0
+    assert len(people(folder)) == 8
+    assert "Nobody of the test section of" in caplog.text
+    assert "1 participant(s) stay, whose ids differ from those that" in caplog.text
+    assert "4 = 004" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("tested", "sentence"),
+    [([], "is empty, so nobody can be held out"), (list(map(str, range(8))), "nobody is left")],
+)
+def test_hold_out_of_nobody_or_everybody_is_refused(folder, tested, sentence, capsys):
+    assert held_out(folder, tested) == 1
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sigma", ["scott", "5"])
+def test_positives_of_subjects_without_ages_are_refused(tmp_path, sigma, capsys):
+    (tmp_path / "d.json").write_text(json.dumps({"training": [{"image": "a.npy", "age": None}] * 3}))
+    assert main(["positives", "--datalist", str(tmp_path / "d.json"), "--sigma", sigma]) == 1
+    assert "No age is known of the 3 training subjects" in capsys.readouterr().err
+
+
+def test_positives_count_unknown_ages(tmp_path, capsys):
+    records = [{"image": "a.npy", "age": age} for age in (20, 30, 40, None)]
+    (tmp_path / "d.json").write_text(json.dumps({"training": records}))
+    assert main(["positives", "--datalist", str(tmp_path / "d.json"), "--sigma", "5", "--batch-size", "4"]) == 0
+    assert "of 4 training subjects (1 of unknown age)" in capsys.readouterr().out

@@ -1,0 +1,108 @@
+"""Which scans are predicted: the same reader as of a cohort, and a refusal that names every row that is not certain."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bundle.cli.main import main
+from bundle.cohort.participants import CohortError
+from bundle.prediction.listing import list_scans
+
+
+def listed(folder, text, name="t.tsv", images=None):
+    (folder / name).write_text(text)
+    return [(r["participant_id"], r["age"]) for r in list_scans(folder / name, images)]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("file\tparticipant_id\tage\na.nii\tann\t71,5\nb.nii\tbob\t089Y\nc.nii\tcid\t-4\n", "t.tsv"),
+        ("Datei;Proband;Alter\na.nii;ann;71,5\nb.nii;bob;89+\nc.nii;cid;999\n", "t.csv"),
+        ("sep=;\nPath;SUBJECT;Age\na.nii;ann;71.5\nb.nii;bob;1068M\nc.nii;cid;unknown\n", "t.txt"),
+    ],
+)
+def test_a_table_of_files_is_read_as_a_cohort_is(tmp_path, text, name):
+    people = listed(tmp_path, text, name)
+    assert people[:2] == [("ann", 71.5), ("bob", 89.0)]
+    assert people[2][0] == "cid"
+    assert np.isnan(people[2][1])
+
+
+def test_an_excel_file_is_a_table_too(tmp_path):
+    pd.DataFrame({"file": ["a.nii"], "age": [71]}).to_excel(tmp_path / "t.xlsx", index=False)
+    assert [(r["participant_id"], r["age"]) for r in list_scans(tmp_path / "t.xlsx")] == [("a", 71.0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("file\tage\na.nii\t864\nb.nii\t71\n", "row 1: age 864 is outside 0–120 years"),
+        ("file\tage\na.nii\t864\nb.nii\t852\n", "look like months, not years; divide them"),
+        ("file\tage\na.nii\tinf\nb.nii\told\n", r"2 problem\(s\)(.|\n)*row 1: age 'inf'(.|\n)*row 2: age 'old'"),
+        ("file\tage\n\t71\n", "row 1: names no file"),
+        ("file\tage_months\tAge\na.nii\t864\t72\n", ""),
+        ("participant_id\tage\nann\t71\n", "has no column 'file'.* --images 'mri/mwp1{participant_id}.nii'"),
+    ],
+)
+def test_rows_that_are_not_certain_are_refused_by_number(tmp_path, text, sentence):
+    if not sentence:
+        assert listed(tmp_path, text) == [("a", 72.0)]
+        return
+    with pytest.raises(ValueError, match=sentence):
+        listed(tmp_path, text)
+
+
+@pytest.fixture
+def maps(tmp_path):
+    (tmp_path / "mri").mkdir()
+    for name in ("01", "02"):
+        np.save(tmp_path / f"mri/mwp1sub-{name}.npy", np.ones((2, 2, 2), np.float32))
+    return tmp_path
+
+
+PATTERN = "mri/mwp1{participant_id}.npy"
+
+
+def test_a_table_of_participants_goes_with_a_pattern(maps):
+    (maps / "p.tsv").write_text("participant_id\tage\n01\t40\nsub-02\t41\n")
+    found = list_scans(maps / "p.tsv", PATTERN)
+    assert [r["image"] for r in found] == [str(maps / f"mri/mwp1sub-{name}.npy") for name in ("01", "02")]
+    assert [(r["participant_id"], r["age"], r["name"]) for r in found] == [
+        ("01", 40.0, "01"),
+        ("sub-02", 41.0, "sub-02"),
+    ]
+
+
+def test_participants_without_an_image_are_named(maps):
+    with pytest.raises(CohortError, match=r"ann: row 2: no image matches 'mri/mwp1ann.npy'"):
+        listed(maps, "participant_id\tage\n01\t40\nann\t41\n", images=PATTERN)
+    with pytest.raises(CohortError, match=r"names a field \{participant\}; did you mean 'participant_id'"):
+        listed(maps, "participant_id\tage\n01\t40\n", images="mri/{participant}.npy")
+    with pytest.raises(ValueError, match="--images goes with a table of participants"):
+        list_scans(maps, PATTERN)
+
+
+def test_all_sections_of_a_datalist_are_predicted(maps):
+    records = [
+        {"image": f"mri/mwp1sub-{n}.npy", "participant_id": n, "age": a} for n, a in (("01", 40.5), ("02", None))
+    ]
+    (maps / "d.json").write_text(json.dumps({"training": records[:1], "validation": [], "test": records[1:]}))
+    found = list_scans(maps / "d.json")
+    assert [(r["participant_id"], r["image"]) for r in found] == [
+        (r["participant_id"], str(maps / r["image"])) for r in records
+    ]
+    assert found[0]["age"] == 40.5
+    assert np.isnan(found[1]["age"])
+    records[0]["age"] = 864
+    (maps / "d.json").write_text(json.dumps({"test": records}))
+    with pytest.raises(CohortError, match=r"01: row 1: age 864\.0 is outside 0–120 years"):
+        list_scans(maps / "d.json")
+
+
+def test_check_takes_a_pattern(maps, capsys):
+    (maps / "p.tsv").write_text("participant_id\n01\n")
+    main(["check", str(maps / "p.tsv"), "--images", PATTERN])
+    assert "mwp1sub-01.npy: refuse" in capsys.readouterr().out
