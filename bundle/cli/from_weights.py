@@ -30,10 +30,13 @@ def stated_by_weights(command: str, files: Sequence[Path], read: Mapping[str, Pa
     path = read.get(_OPTION.get(command, ""))
     if path is None:
         return {}
+    own = [*given, *(key for file in files[1:] if file.suffix != ".json" for key in read_config(file))]
     stated: dict[str, Any] = {}
-    if command == "train":
+    if command == "probe" or "network_def" in own:
+        pass  # the probe's own config asks the weights; an overlay may make a network that no card may state
+    elif command == "train":
         stated = architecture_of(path)
-    elif command != "probe":
+    else:
         stated = network_of(path)
     if steps := read_card(path).get("preprocessing_steps"):
         if any("preprocessing" in read_config(file) for file in files[1:] if file.suffix != ".json"):

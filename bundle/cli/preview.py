@@ -19,7 +19,7 @@ from bundle.cli.run_record import RECORD, merged_as_written
 from bundle.cohort.datalist import load_section
 from bundle.evaluation.comparison import Comparison
 from bundle.files import SECTIONS
-from bundle.networks.encoders import checkpointed_units
+from bundle.networks.encoders import checkpointed_units, set_checkpointing
 from bundle.people import person_of
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid
@@ -203,7 +203,7 @@ def _network(parser: ConfigParser) -> nn.Module:
     with torch.device("meta"):
         network = parser.get_parsed_content("network_def")
     if "checkpointing" in parser:
-        network.encoder.checkpointing = parser.get_parsed_content("checkpointing")
+        set_checkpointing(network.encoder, parser.get_parsed_content("checkpointing"))
     return network
 
 

@@ -23,7 +23,7 @@ from bundle.evaluation.plan import CALIBRATED, KNOWN, REFERENCES, SCRATCH, VOXEL
 from bundle.evaluation.subjects import Pool, draw_pool, read_sections
 from bundle.files import sha256, write_json, write_text
 from bundle.metrics.representation import openbhb_score
-from bundle.networks.weights import load_encoder
+from bundle.networks.weights import architecture_of, load_encoder, network_of
 from bundle.provenance import code_digest
 
 Run = Callable[[Sequence[Path], Mapping[str, Any], str], None]
@@ -122,8 +122,10 @@ class Comparison:
         common = {"task": task, "model": str(folder / "model.pt"), "seed": seed, **self.plan.fine_tuning}
         weights = SCRATCH if start == SCRATCH else str(encoder)
         data = {"weights": weights, "size": size, "draw": draw, "output_dir": str(folder)}
-        self._run([], {**common, **data}, "train")
-        self._run([], {**common, "output_dir": str(folder / "test")}, "evaluate")
+        own = start == SCRATCH or "network_def" in self.plan.fine_tuning
+        self._run([], {**({} if own else architecture_of(encoder)), **common, **data}, "train")
+        stated = {} if own else network_of(folder / "model.pt")
+        self._run([], {**stated, **common, "output_dir": str(folder / "test")}, "evaluate")
 
     def _run(self, overlays: Sequence[str], options: Mapping[str, Any], command: str) -> None:
         runnable = [self.plan.configs["train"]] if command == "evaluate" else []

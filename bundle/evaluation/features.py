@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from monai.data import DataLoader, Dataset
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bundle.files import replacing
-from bundle.networks.encoders import Encoder
+from bundle.networks.encoders import check_encoder
 from bundle.training.engines import PrecisionInferer
 
 Extractor = Callable[[Tensor], Tensor]  # volumes (N, C, D, H, W) to features (N, p)
 AT_ONCE = 2  # batches computed side by side on a CPU; each needs its own memory
 COVARIATES = ("age", "sex", "tiv")
+logger = logging.getLogger(__name__)
 IDS = ("participant_id", "session_id", "site", "age", "label", "section")
 
 
@@ -34,7 +38,7 @@ class Images:
     Args:
         preprocessing: transform of a record, the one of pretraining.
         pool: cells per side to which an encoder's last feature map is averaged; 2 gives the paper's 8,192 features of
-            DenseNet121.
+            DenseNet121. Of an encoder whose forward pass takes no `pool`, the features are its embedding.
         precision: of the embedding; see `training.PrecisionInferer`.
         batch_size: volumes per forward pass.
         num_workers: of the data loader.
@@ -53,12 +57,15 @@ class Images:
         dataset = Dataset(list(records), self.preprocessing)
         return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
 
-    def encoder(self, encoder: Encoder) -> Extractor:
+    def encoder(self, encoder: nn.Module) -> Extractor:
         """Features of a frozen encoder, (N, E · pool³); it is put in evaluation mode."""
-        frozen = encoder.to(self.device).eval()
-        return partial(PrecisionInferer(self.precision), network=frozen, pool=self.pool)
+        frozen = check_encoder(encoder).to(self.device).eval()
+        pooled: dict[str, Any] = {"pool": self.pool} if "pool" in inspect.signature(frozen.forward).parameters else {}
+        if not pooled and self.pool > 1:
+            logger.info(f"{type(frozen).__name__} takes no `pool`: the features are its embedding.")
+        return partial(PrecisionInferer(self.precision), network=frozen, **pooled)
 
-    def calibrate(self, encoder: Encoder, records: Sequence[Mapping]) -> Encoder:
+    def calibrate(self, encoder: nn.Module, records: Sequence[Mapping]) -> nn.Module:
         """Estimate an encoder's batch-norm statistics on the images of records; see `calibrate`."""
         return calibrate(encoder, self.batches(records), self.device)
 
@@ -131,7 +138,7 @@ def voxels(volumes: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def calibrate(encoder: Encoder, batches: Iterable[Mapping], device: str | torch.device) -> Encoder:
+def calibrate(encoder: nn.Module, batches: Iterable[Mapping], device: str | torch.device) -> nn.Module:
     """Estimate an untrained encoder's batch-norm statistics on volumes, as training would; learn nothing.
 
     An encoder as initialised has never seen data: its batch norm does nothing. What training adds is seen best

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from bundle.cohort.datalist import phantom_of
 from bundle.cohort.overlap import refuse_overlap
@@ -23,7 +24,6 @@ from bundle.evaluation.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
 from bundle.evaluation.probing import Aged
 from bundle.evaluation.subjects import Pool, Subjects
 from bundle.files import write_json, write_text
-from bundle.networks.encoders import Encoder
 from bundle.networks.weights import load_encoder
 from bundle.provenance import provenance
 
@@ -44,8 +44,8 @@ class Pretrained:
         allow_overlap: go on, with a warning, when test subjects were in the pretraining.
     """
 
-    encoder: Encoder
-    random_encoder: Encoder
+    encoder: nn.Module
+    random_encoder: nn.Module
     weights: str | Path
     method: str = "y-Aware"
     allow_overlap: bool = False

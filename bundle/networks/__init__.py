@@ -1,21 +1,25 @@
 """Encoders and classifiers, their weights and cards, and how they go to and from other software."""
 
+from bundle.networks.architecture import described
+from bundle.networks.classifiers import Classifier, EncoderClassifier
 from bundle.networks.conversion import convert_weights
 from bundle.networks.devices import chosen_device
 from bundle.networks.encoders import (
     AveragePool,
-    Classifier,
     ContrastiveNetwork,
     DenseNetEncoder,
     Encoder,
     MaxPool,
     Projector,
     ResNetEncoder,
+    check_encoder,
     checkpointed_units,
+    set_checkpointing,
     statistics_kept,
 )
 from bundle.networks.export import export_classifier, load_onnx
 from bundle.networks.preprocessing import as_config, steps_of
+from bundle.networks.transformers import SwinEncoder, ViTEncoder
 from bundle.networks.weights import (
     LoadReport,
     architecture_of,
@@ -38,16 +42,21 @@ __all__ = [
     "ContrastiveNetwork",
     "DenseNetEncoder",
     "Encoder",
+    "EncoderClassifier",
     "LoadReport",
     "MaxPool",
     "Projector",
     "ResNetEncoder",
+    "SwinEncoder",
+    "ViTEncoder",
     "architecture_of",
     "as_config",
+    "check_encoder",
     "checkpointed_units",
     "chosen_device",
     "classifier_card",
     "convert_weights",
+    "described",
     "encoder_like",
     "export_classifier",
     "load_encoder",
@@ -59,6 +68,7 @@ __all__ = [
     "read_card",
     "refuse_other_preprocessing",
     "save_weights",
+    "set_checkpointing",
     "start_from",
     "statistics_kept",
     "steps_of",

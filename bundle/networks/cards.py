@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from bundle.networks.preprocessing import are_steps
 CARD_FORMAT = 1  # a card without one is of this format, too
 LARGEST = 4096  # filters of a layer
 NETWORK = ("init_features", "growth_rate", "block_config")
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")  # of a class, with its module where it is not ours
 Rule = tuple[Callable[[Any], bool], str]  # whether a value is possible, and what was expected
 
 
@@ -54,11 +56,31 @@ def _is_metrics(value: Any) -> bool:
 
 def _is_network(value: Any) -> bool:
     """These become options of a config, where a text could be an expression."""
+    if isinstance(value, dict) and "encoder" in value:
+        return _is_encoder(value)
     if not isinstance(value, dict) or not set(value) <= set(NETWORK):
         return False
     blocks = value.get("block_config", [1])
     layers = isinstance(blocks, list) and 0 < len(blocks) <= 8 and all(_is_count(n) and n <= 256 for n in blocks)
     return layers and all(_is_count(v) for name, v in value.items() if name != "block_config")
+
+
+def _is_encoder(value: dict[str, Any]) -> bool:
+    """The name of a class, and plain numbers by the names of its arguments."""
+    name, arguments = value["encoder"], value.get("arguments", {})
+    if set(value) - {"encoder", "arguments"} or not isinstance(name, str) or not _NAME.fullmatch(name):
+        return False
+    return isinstance(arguments, dict) and all(
+        argument.isidentifier() and not argument.startswith("_") and _is_size(size)
+        for argument, size in arguments.items()
+    )
+
+
+def _is_size(value: Any) -> bool:
+    """A number of filters, heads or voxels, several of them, or the name of a norm."""
+    if isinstance(value, list):
+        return 0 < len(value) <= 8 and all(map(_is_count, value))
+    return _is_count(value) or value in ("batch", "group")
 
 
 def _is_digests(value: Any) -> bool:
@@ -80,7 +102,7 @@ _EVERY: dict[str, Rule] = {
     "kind": (_is_text, "a text"),
     "warning": (_is_text, "a text"),
     "validation": (_is_metrics, "numbers by name"),
-    "network": (_is_network, f"{', '.join(NETWORK)} as whole numbers"),
+    "network": (_is_network, f"{', '.join(NETWORK)} as whole numbers, or encoder and its arguments"),
     "fingerprints": (_is_digests, "lists of digests"),
     "contract": (_is_mapping, "the profile of the training scans"),
     "made_by": (_is_mapping, "entries by name"),

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bundle.files import sha256
+from bundle.networks.architecture import described
 from bundle.networks.weights import load_encoder, read_state_dict, save_weights
 
 KINDS = {  # the first tensor whose name is in a file says what the file holds
@@ -84,7 +85,7 @@ def convert_weights(path: Path, output: Path) -> Conversion:
         left_out=report.ignored,
         weights=target,
     )
-    save_weights(target, report.encoder, _card(path, conversion, content))
+    save_weights(target, report.encoder, _card(path, conversion, content, report.encoder))
     logger.info(str(conversion))
     return conversion
 
@@ -100,9 +101,10 @@ def _kind(names: list[str]) -> str:
     return f"{found} with a final norm" if NORM in names else found
 
 
-def _card(path: Path, conversion: Conversion, content: Mapping[str, Tensor]) -> dict[str, object]:
+def _card(path: Path, conversion: Conversion, content: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, object]:
     return {
         "kind": "encoder",
+        "network": described(encoder),
         "converted_from": {
             "file": path.name,
             "sha256": sha256(path),

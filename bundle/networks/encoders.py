@@ -20,17 +20,26 @@ RESNET_PARTS = ("conv1", "bn1", "act", "maxpool", "layer1", "layer2", "layer3", 
 
 
 class Encoder(nn.Module):
-    """A volume becomes an embedding; the base of all encoders, which set `features` and `embedding_size`.
+    """A volume becomes an embedding; the base of our own encoders.
+
+    Any other module can take its place: all that is needed is `embedding_size` and a forward pass from volumes
+    (N, C, D, H, W) to embeddings (N, embedding_size); see `check_encoder`.
 
     Attributes:
-        features: volumes (N, C, D, H, W) to the last feature map (N, E, d, h, w).
+        features: volumes (N, C, D, H, W) to the last feature map (N, E, d, h, w), of convolutional encoders.
         embedding_size: E.
+        arguments: what the encoder was made with, for its card: plain values by name.
         checkpointing: compute activations again in the backward pass rather than keep them.
     """
 
     features: nn.Sequential
     embedding_size: int
+    arguments: dict[str, Any]
     checkpointing: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_map = nn.Identity()  # where maps of a network find its last feature map
 
     def forward(self, volumes: Tensor, pool: int = 1) -> Tensor:
         """Embed volumes.
@@ -42,14 +51,83 @@ class Encoder(nn.Module):
         Shape:
             volumes (N, C, D, H, W), output (N, E · pool³).
         """
-        return F.adaptive_avg_pool3d(F.relu(self._feature_map(volumes)), pool).flatten(1)
+        return F.adaptive_avg_pool3d(self.last_map(self.feature_map(volumes)), pool).flatten(1)
 
-    def _feature_map(self, volumes: Tensor) -> Tensor:
+    def feature_map(self, volumes: Tensor) -> Tensor:
+        """The last feature map (N, E, d, h, w) of volumes (N, C, D, H, W)."""
+        return F.relu(self._features(volumes))
+
+    def _features(self, volumes: Tensor) -> Tensor:
         if not (self.checkpointing and torch.is_grad_enabled()):
             return self.features(volumes)
         for unit in checkpointed_units(self.features):
             volumes = _checkpointed(unit, volumes)
         return volumes
+
+
+def check_encoder(encoder: object) -> nn.Module:
+    """Refuse what can be no encoder, before anything is trained on top of it.
+
+    Args:
+        encoder: a module with `embedding_size`.
+
+    Raises:
+        ValueError: says what is missing, and how to add it.
+    """
+    size = getattr(encoder, "embedding_size", None)
+    if not isinstance(encoder, nn.Module) or type(size) is not int or size < 1:
+        raise ValueError(
+            f"The encoder {type(encoder).__name__} has embedding_size {size!r}, but an encoder is a module with a "
+            "whole number `embedding_size`, whose forward pass makes embeddings (N, embedding_size) of volumes "
+            "(N, C, D, H, W); set the attribute, or wrap the network in a module that has it."
+        )
+    return encoder
+
+
+def embed(encoder: nn.Module, volumes: Tensor) -> Tensor:
+    """An encoder's embedding of volumes, refused where it has another shape than the encoder says.
+
+    Args:
+        encoder: see `check_encoder`.
+        volumes: preprocessed volumes.
+
+    Shape:
+        volumes (N, C, D, H, W), output (N, E) with E = `embedding_size`.
+
+    Raises:
+        ValueError: with the shape that was found.
+    """
+    embedding = encoder(volumes)
+    expected = (len(volumes), encoder.embedding_size)
+    if not isinstance(embedding, Tensor) or embedding.shape != expected:
+        found = tuple(embedding.shape) if isinstance(embedding, Tensor) else f"a {type(embedding).__name__}"
+        raise ValueError(
+            f"The encoder {type(encoder).__name__} makes {found} of {len(volumes)} volumes, expected {expected}, "
+            "as its embedding_size says; pool its output to a vector for each volume."
+        )
+    return embedding
+
+
+def set_checkpointing(encoder: nn.Module, on: bool) -> None:
+    """Have an encoder compute its activations again in the backward pass, in place of keeping them.
+
+    Args:
+        encoder: a DenseNet, ResNet or Swin encoder; changed in place.
+        on: false leaves any encoder as it is.
+
+    Raises:
+        ValueError: for an encoder that cannot.
+    """
+    if not on:
+        return
+    if isinstance(encoder, Encoder) and hasattr(encoder, "features"):
+        encoder.checkpointing = True
+        return
+    stages = [module for module in encoder.modules() if hasattr(module, "use_checkpoint")]
+    if not stages:
+        raise ValueError(f"`checkpointing` is of DenseNet, ResNet and Swin encoders, not of {type(encoder).__name__}.")
+    for module in stages:
+        module.use_checkpoint = True  # type: ignore[assignment]  # as MONAI's Swin Transformer calls it
 
 
 def checkpointed_units(features: nn.Sequential) -> Iterator[nn.Module]:
@@ -142,6 +220,8 @@ class DenseNetEncoder(Encoder):
     ) -> None:
         super().__init__()
         _check_norm(norm, init_features, growth_rate, block_config)
+        sizes = {"in_channels": in_channels, "init_features": init_features, "growth_rate": growth_rate}
+        self.arguments = {**sizes, "block_config": list(block_config), "norm": norm}
         densenet = DenseNet(
             spatial_dims=3,
             in_channels=in_channels,
@@ -191,6 +271,7 @@ class ResNetEncoder(Encoder):
 
     def __init__(self, in_channels: int = 1, width: int = 64) -> None:
         super().__init__()
+        self.arguments = {"in_channels": in_channels, "width": width}
         resnet = ResNet(
             block="basic",
             layers=[2, 2, 2, 2],
@@ -290,7 +371,7 @@ class ContrastiveNetwork(nn.Module):
     """An encoder and the projector on top of it.
 
     Args:
-        encoder: has `embedding_size`.
+        encoder: any module with `embedding_size`; see `check_encoder`.
         hidden_size: of the projector.
         projection_size: of the projector.
 
@@ -298,58 +379,11 @@ class ContrastiveNetwork(nn.Module):
         volumes (N, C, D, H, W), output (N, projection_size).
     """
 
-    def __init__(self, encoder: Encoder, hidden_size: int = 512, projection_size: int = 128) -> None:
+    def __init__(self, encoder: nn.Module, hidden_size: int = 512, projection_size: int = 128) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.projector = Projector(encoder.embedding_size, hidden_size, projection_size)
+        self.encoder = check_encoder(encoder)
+        self.projector = Projector(encoder.embedding_size, hidden_size, projection_size)  # type: ignore[arg-type]
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Project volumes."""
-        return self.projector(self.encoder(volumes))
-
-
-class Classifier(nn.Module):
-    """A DenseNet classifier that also gives the embedding its decision is made from, see `both`.
-
-    Args:
-        network: MONAI's DenseNet; its tensors stay where they are.
-
-    Shape:
-        volumes (N, C, D, H, W), output (N, classes).
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def both(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, classes) and embedding (N, E)."""
-        head = self.network.get_submodule("class_layers")
-        assert isinstance(head, nn.Sequential)
-        embedding = head[:-1](self.network.get_submodule("features")(volumes))
-        return head[-1](embedding), embedding
-
-    def forward(self, volumes: Tensor) -> Tensor:
-        """Logits alone."""
-        return self.both(volumes)[0]
-
-
-def freeze(network: nn.Module, trained: Sequence[str]) -> None:
-    """Freeze a network but for some parts: no gradients, and batch norm keeps the statistics it has.
-
-    A network in training mode would still let batch norm follow the batches; here the frozen ones stay in evaluation
-    mode whatever mode the network is put in.
-
-    Args:
-        network: changed in place.
-        trained: beginnings of the names of the parts that go on learning.
-    """
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(tuple(trained)))
-    for name, module in network.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not f"{name}.".startswith(tuple(trained)):
-            module.register_forward_pre_hook(_stay_in_evaluation)
-
-
-def _stay_in_evaluation(module: nn.Module, _: object) -> None:
-    module.eval()
+        return self.projector(embed(self.encoder, volumes))

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.nets import DenseNet
 from torch import Tensor, nn
 
 from bundle.files import replacing, sha256
 from bundle.hints import nearest
+from bundle.networks.architecture import made_classifier
+from bundle.networks.classifiers import Classifier
 from bundle.networks.weights import classifier_card, load_network
 
 FORMATS = {"torchscript": ".ts", "onnx": ".onnx", "torch.export": ".pt2"}
@@ -28,19 +29,15 @@ class _Both(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
-        head = network.get_submodule("class_layers")
-        assert isinstance(head, nn.Sequential)
-        self.pool, self.out = head[:-1], head[-1]
+        self.classifier = Classifier(network)
 
     def forward(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, classes) and embedding (N, E)."""
-        embedding = self.pool(self.network.features(volumes))  # type: ignore[operator]
-        return self.out(embedding), embedding
+        return self.classifier.both(volumes)
 
 
 class OnnxClassifier(nn.Module):
-    """A classifier that onnxruntime computes on the CPU; see `networks.encoders.Classifier`.
+    """A classifier that onnxruntime computes on the CPU; see `networks.Classifier`.
 
     Args:
         path: the `.onnx` file.
@@ -89,7 +86,7 @@ def export(network: nn.Module, model: Path, formats: list[str], shape: tuple[int
     Every file has one input `image` (N, 1, D, H, W) with N free, and two outputs: `logits` (N, 2), `embedding` (N, E).
 
     Args:
-        network: MONAI's DenseNet with its weights.
+        network: MONAI's DenseNet, or an `EncoderClassifier`, with its weights.
         model: the `.pt` file whose name the others get.
         formats: of `FORMATS`.
         shape: voxels of a volume, (D, H, W).
@@ -176,7 +173,7 @@ def export_classifier(model: Path, formats: list[str]) -> dict[str, float]:
     """
     card = classifier_card(model)
     try:
-        network = DenseNet(spatial_dims=3, in_channels=1, out_channels=2, **card["network"])
+        network = made_classifier(model, card["network"])
         shape = card["contract"]["grid"]["shape"]
     except KeyError as error:
         raise ValueError(f"The card of {model} does not say its {error}; train the classifier again.") from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from bundle.files import read_json, replacing, sha256, without_nan, write_json
+from bundle.networks.architecture import as_options, described, made_encoder
 from bundle.networks.cards import CARD_FORMAT, NETWORK, check_card
-from bundle.networks.encoders import Encoder, densenet_options, encoder_of, freeze
+from bundle.networks.classifiers import Classifier, EncoderClassifier, freeze
+from bundle.networks.encoders import Encoder, encoder_of
 from bundle.networks.names import HEAD, listed, prefix_of, refuse_mismatch, split
 from bundle.networks.preprocessing import Steps, require_preprocessing
 
@@ -35,7 +38,7 @@ class LoadReport:
         prefix: what stands before the encoder's names in the file, such as `encoder.`.
     """
 
-    encoder: Encoder
+    encoder: nn.Module
     path: Path
     loaded: tuple[str, ...]
     ignored: tuple[str, ...]
@@ -138,7 +141,7 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport:
+def load_encoder(path: str | Path, encoder: nn.Module | None = None) -> LoadReport:
     """Load an encoder from pretrained weights: every one of its tensors, or none.
 
     Accepts an encoder's weights (`features.…`), those of a whole network (`encoder.features.…`, the projector is
@@ -148,7 +151,8 @@ def load_encoder(path: str | Path, encoder: Encoder | None = None) -> LoadReport
 
     Args:
         path: file written by pretraining, or released by the paper's authors.
-        encoder: filled in place; None makes one of the architecture that the weights show.
+        encoder: any module, filled in place; None makes one of the architecture that the weights, or else their card,
+            show.
 
     Returns:
         The encoder and what matched, which is also logged.
@@ -186,13 +190,24 @@ def encoder_like(weights: str | Path) -> Encoder:
 
 
 def architecture_of(weights: str | Path) -> dict[str, Any]:
-    """The architecture of a DenseNet that a file of weights shows, as options of `train.json`; of another one none.
+    """The architecture that a file of weights shows, as options of `train.json`.
 
     Args:
         weights: see `load_encoder`.
+
+    Returns:
+        Options of MONAI's DenseNet where that has the encoder's layers; else `network_def`, a classifier on an encoder.
+
+    Raises:
+        ValueError: when the weights are of no known encoder.
     """
-    options = densenet_options(split(Path(weights), read_state_dict(Path(weights)))[0])
-    return {name: options[name] for name in NETWORK if name in options}
+    path = Path(weights)
+    with torch.device("meta"):
+        stated = described(_new_encoder(path, read_state_dict(path)))
+    arguments = stated["arguments"]
+    if stated["encoder"] == "DenseNetEncoder" and (arguments["norm"], arguments["in_channels"]) == ("batch", 1):
+        return {name: arguments[name] for name in NETWORK}
+    return as_options(path, stated)
 
 
 def method_of(weights: str | Path, name: str | None = None) -> str:
@@ -220,16 +235,22 @@ def refuse_other_preprocessing(weights: str | Path, recipe: Steps | None) -> Non
 
 
 def _new_encoder(path: Path, content: Mapping[str, Tensor]) -> Encoder:
-    found, _ = split(path, content)
-    refuse_mismatch(path, _shown(path, found or content).state_dict(), found)
-    return encoder_of(found)
+    """A new encoder as the card states it, or, where it says nothing, as names and shapes show a DenseNet or ResNet."""
+    stated = read_card(path).get("network", {})
+    if "encoder" in stated:
+        make = functools.partial(made_encoder, path, stated)
+    else:
+        make = functools.partial(encoder_of, split(path, content)[0] or content)
+    expected = _shown(path, make).state_dict()
+    refuse_mismatch(path, expected, split(path, content, expected)[0])
+    return make()
 
 
-def _shown(path: Path, content: Mapping[str, Tensor]) -> Encoder:
-    """The encoder that names and shapes show, without memory for its weights: they may show any number."""
+def _shown(path: Path, make: Callable[[], Encoder]) -> Encoder:
+    """An encoder without memory for its weights: a file, or a card, may show any number."""
     try:
         with torch.device("meta"):
-            return encoder_of(content)
+            return make()
     except ValueError:
         raise
     except Exception as error:  # of MONAI's and torch's layers
@@ -240,25 +261,31 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
     """Start a classifier from a pretrained encoder: every tensor of its trunk is loaded, or none.
 
     Args:
-        network: MONAI's DenseNet; final norm and classifier stay as initialised.
+        network: MONAI's DenseNet, or an `EncoderClassifier`; final norm and classifier stay as initialised.
         weights: of an encoder (see `load_encoder`), or `scratch`: the whole network stays as initialised.
         freeze_trunk: train the head alone; see `networks.encoders.freeze`.
 
     Raises:
-        ValueError: when the weights match the trunk in part or not at all, or random weights are to be frozen.
+        ValueError: when the weights match the trunk in part or not at all, random weights are to be frozen, or the
+            network is no classifier whose embedding is known.
     """
+    Classifier(network)  # refuses before training what nothing could be predicted with after it
     if str(weights) == SCRATCH:
         if freeze_trunk:
             raise ValueError("Freezing a trunk of random weights trains nothing; give pretrained weights.")
         logger.info("From scratch: the network starts from random weights.")
         return
     path = Path(weights)
-    found, _ = split(path, read_state_dict(path))
-    trunk = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(HEAD)}
-    refuse_mismatch(path, trunk, found)
-    network.load_state_dict(found, strict=False)
-    logger.info(f"{path}: {len(found)} tensors of the trunk loaded; {', '.join(HEAD)} start from random weights.")
-    _warn_of(path)
+    if isinstance(network, EncoderClassifier):
+        load_encoder(path, network.encoder)
+        logger.info(f"{HEAD[0]} starts from random weights.")
+    else:
+        found, _ = split(path, read_state_dict(path))
+        trunk = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(HEAD)}
+        refuse_mismatch(path, trunk, found)
+        network.load_state_dict(found, strict=False)
+        logger.info(f"{path}: {len(found)} tensors of the trunk loaded; {', '.join(HEAD)} start from random weights.")
+        _warn_of(path)
     if freeze_trunk:
         freeze(network, HEAD)
 
@@ -315,8 +342,12 @@ def classifier_card(weights: str | Path) -> dict[str, Any]:
 
 
 def network_of(model: str | Path) -> dict[str, Any]:
-    """What a card says of its network, as options of a config."""
-    return dict(classifier_card(model).get("network", {}))
+    """What a card says of its network, as options of a config.
+
+    Raises:
+        ValueError: for an encoder that is not ours.
+    """
+    return as_options(Path(model), classifier_card(model).get("network", {}))
 
 
 def origin(weights: str | Path) -> dict[str, str] | str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bundle.hints import nearest
-from bundle.networks.encoders import Classifier
+from bundle.networks.classifiers import Classifier
 
 METHODS = ("occlusion", "gradcam++", "smoothgrad")
 TARGETS = ("class", "similarity")
@@ -186,9 +186,30 @@ class _FromReference(nn.Module):
 
 
 def _gradcam(question: Question, volume: Tensor, batch_size: int) -> Tensor:  # noqa: ARG001
-    names = [name for name, _ in question.network.named_modules() if re.search(r"(^|\.)denseblock\d+$", name)]
-    found = GradCAMpp(copy.deepcopy(question.network), target_layers=names[-1], postprocessing=lambda m: m)
+    found = GradCAMpp(
+        copy.deepcopy(question.network), target_layers=last_map(question.network), postprocessing=lambda m: m
+    )
     return torch.as_tensor(found(volume, class_idx=question.index))[0, 0]
+
+
+def last_map(network: nn.Module) -> str:
+    """The name of the module whose output is the last feature map of a network.
+
+    Args:
+        network: a classifier of MONAI's DenseNet or on top of an encoder.
+
+    Raises:
+        ValueError: when nothing is known of the network's feature maps.
+    """
+    names = [name for name, _ in network.named_modules()]
+    dense = [name for name in names if re.search(r"(^|\.)denseblock\d+$", name)]
+    found = [name for name in names if re.search(r"(^|\.)last_map$", name)] or dense
+    if not found:
+        raise ValueError(
+            "gradcam++ needs the last feature map of a network, and this encoder does not say which it is (a module "
+            "`last_map`, through which it passes); take --explain occlusion, which needs none."
+        )
+    return found[-1]
 
 
 def _smoothgrad(question: Question, volume: Tensor, batch_size: int) -> Tensor:  # noqa: ARG001

@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from bundle.files import replacing, write_text
 from bundle.hints import nearest
-from bundle.networks.encoders import Classifier
+from bundle.networks.classifiers import Classifier
 from bundle.prediction import slices
 from bundle.prediction.answer import answer_of, decimals, headline, model_facts
 from bundle.prediction.judgement import CANNOT, Scale
-from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, meaning
+from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, last_map, meaning
 from bundle.prediction.table import CheckedDataset, Model, PredictionTable
 from bundle.scans.contract import REFUSE, VERDICTS, Examination
 from bundle.scans.grid import Grid, to_grid
@@ -87,7 +87,8 @@ def check_choices(method: str, target: str, model: Model) -> None:
     """Refuse what `write_pages` cannot do before anything is computed.
 
     Raises:
-        ValueError: for another method or target, or for maps of a network that only onnxruntime computes.
+        ValueError: for another method or target, for maps of a network that only onnxruntime computes, or for GradCAM++
+            of an encoder whose last feature map is not known.
     """
     if method not in (*METHODS, "none"):
         raise ValueError(f"No method is named '{method}'{nearest(method, [*METHODS, 'none'])}")
@@ -95,6 +96,8 @@ def check_choices(method: str, target: str, model: Model) -> None:
         raise ValueError(f"No target is named '{target}'{nearest(target, TARGETS)}")
     if method != "none" and not isinstance(model.classifier, Classifier):
         raise ValueError("Maps need torch: use --backend torch, or --explain none.")
+    if method == "gradcam++":
+        last_map(model.classifier)
 
 
 def _answered(

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bundle.cohort.overlap import id_digest, voxel_digest
 from bundle.files import sha256, write_text
 from bundle.hints import nearest
-from bundle.networks.encoders import Classifier
+from bundle.networks.classifiers import Classifier
 from bundle.networks.export import load_onnx
 from bundle.networks.weights import classifier_card, load_network
 from bundle.prediction.judgement import CANNOT, FAR, GIVEN, NOT_CALIBRATED, REASONS, Scale

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from bundle.files import check_format, replacing
 from bundle.metrics.classification import platt
 from bundle.metrics.representation import OverallScaler, ridge
-from bundle.networks.encoders import Classifier
+from bundle.networks.classifiers import Classifier
 from bundle.networks.weights import load_network
 from bundle.people import mean_of_each, person_codes
 from bundle.scans.npy import read_arrays

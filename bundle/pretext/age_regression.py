@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bundle.networks.encoders import Encoder
+from bundle.networks.encoders import check_encoder, embed
 
 
 class AgeRegressor(nn.Module):
     """An encoder with a linear head that predicts standardised age.
 
     Args:
-        encoder: has `embedding_size`.
+        encoder: any module with `embedding_size`; see `networks.encoders.check_encoder`.
 
     Shape:
         volumes (N, C, D, H, W), output (N, 1).
@@ -24,14 +24,14 @@ class AgeRegressor(nn.Module):
         The age-regression rival of Dufumier et al., MICCAI 2021.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.projector = nn.Linear(encoder.embedding_size, 1)
+        self.encoder = check_encoder(encoder)
+        self.projector = nn.Linear(encoder.embedding_size, 1)  # type: ignore[arg-type]
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Predict from volumes."""
-        return self.projector(self.encoder(volumes))
+        return self.projector(embed(self.encoder, volumes))
 
 
 class AgeRegressionLoss(nn.Module):

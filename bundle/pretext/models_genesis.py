@@ -207,12 +207,20 @@ class ReconstructionNetwork(nn.Module):
     Shape:
         volumes (N, C, D, H, W), output (N, C, D, H, W).
 
+    Raises:
+        ValueError: for an encoder without `features`.
+
     Source:
         Zhou et al., Models Genesis, MICCAI 2019; there the encoder is a U-Net's.
     """
 
     def __init__(self, encoder: Encoder, in_channels: int = 1, width: int = 16) -> None:
         super().__init__()
+        if not isinstance(getattr(encoder, "features", None), nn.Sequential):
+            raise ValueError(
+                f"Models Genesis reads the feature maps of an encoder's `features`, but {type(encoder).__name__} has "
+                "none; take the DenseNet or the ResNet, or another pretext."
+            )
         self.encoder = encoder
         channels = _stage_channels(encoder, in_channels)
         self.multiple = 2 ** len(channels)  # every stage halves the sides

@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from bundle.cli.from_weights import stated_by_weights
 from bundle.cli.main import main
 from bundle.cli.options import FOLDER, read_config
-from bundle.networks import encoder_like, load_encoder, method_of, steps_of
+from bundle.networks import SwinEncoder, described, encoder_like, load_encoder, method_of, start_from, steps_of
 from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
 from bundle.networks.weights import save_weights
+from tests.networks.foreign import ThreeLayers
 
 TRAIN, OVERLAY = FOLDER / "train.json", FOLDER / "resolution_4mm.yaml"
 COARSE = steps_of(read_config(OVERLAY)["preprocessing"])
@@ -39,10 +41,45 @@ def test_an_overlay_that_says_the_same_is_taken_and_one_that_says_another_is_ref
         stated_by_weights("train", [TRAIN, FOLDER / "published_recipe.yaml"], {"weights": weights}, {})
 
 
+MAKERS = {
+    "ResNet": lambda: ResNetEncoder(width=8),
+    "group norm": lambda: DenseNetEncoder(1, 16, 16, (1, 2), "group"),
+    "Swin": lambda: SwinEncoder(1, 6, (1, 1, 1, 1), (1, 1, 1, 2), 3),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_classifier_stands_on_the_encoder_that_the_weights_or_their_card_show(name, tmp_path):
+    if name == "Swin":
+        pytest.importorskip("einops")
+    path, made = tmp_path / "x.pt", MAKERS[name]()
+    save_weights(path, made, {"network": described(made)})
+    stated = stated_by_weights("train", [TRAIN], {"weights": path}, {})
+    network = ConfigParser(stated).get_parsed_content("network_def")
+    start_from(network, path)
+    assert all(torch.equal(tensor, made.state_dict()[name]) for name, tensor in network.encoder.state_dict().items())
+    card = {"kind": "classifier", "class_names": ["a", "b"], "validation": {"val_threshold": 0.5}}
+    save_weights(path, network, {**card, "network": described(network)})
+    assert stated_by_weights("evaluate", [TRAIN], {"model": path}, {}) == stated
+    assert stated_by_weights("inference", [TRAIN], {"model": path}, {"network_def": {}}) == {}
+
+
+def test_an_encoder_that_is_not_ours_is_made_by_an_overlay_and_never_from_a_card(tmp_path):
+    path, overlay = tmp_path / "x.pt", tmp_path / "own.yaml"
+    made = ThreeLayers()
+    save_weights(path, made, {"network": described(made)})
+    with pytest.raises(ValueError, match=r"holds an encoder tests\.networks\.foreign\.ThreeLayers, none of this"):
+        stated_by_weights("train", [TRAIN], {"weights": path}, {})
+    with pytest.raises(ValueError, match=r"Give an overlay that makes it: `encoder` for the probe"):
+        encoder_like(path)
+    overlay.write_text("network_def: {_target_: bundle.networks.EncoderClassifier}\n")
+    assert stated_by_weights("train", [TRAIN, overlay], {"weights": path}, {}) == {}
+
+
 def test_from_scratch_and_without_a_card_nothing_is_stated(tmp_path):
-    save_weights(tmp_path / "x.pt", ResNetEncoder(width=8), {})
+    save_weights(tmp_path / "x.pt", DenseNetEncoder(1, 16, 8, (1, 2)), {})
     assert stated_by_weights("train", [TRAIN], {"datalist": tmp_path / "d.json"}, {}) == {}
-    assert stated_by_weights("train", [TRAIN], {"weights": tmp_path / "x.pt"}, {}) == {}
+    assert "preprocessing" not in stated_by_weights("train", [TRAIN], {"weights": tmp_path / "x.pt"}, {})
     assert stated_by_weights("pretrain", [FOLDER / "pretrain.yaml"], {"weights": tmp_path / "x.pt"}, {}) == {}
 
 

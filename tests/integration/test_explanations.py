@@ -17,7 +17,7 @@ from monai.networks.nets import DenseNet
 
 from bundle.cohort.datalist import load_section
 from bundle.metrics.classification import roc_auc
-from bundle.networks.encoders import Classifier
+from bundle.networks.classifiers import Classifier
 from bundle.networks.weights import load_network, read_card
 from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, randomised
 from bundle.prediction.training_record import load_record

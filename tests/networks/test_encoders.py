@@ -4,13 +4,13 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet121, resnet18
 
+from bundle.networks.classifiers import freeze
 from bundle.networks.encoders import (
     ContrastiveNetwork,
     DenseNetEncoder,
     Projector,
     ResNetEncoder,
     encoder_of,
-    freeze,
     statistics_kept,
 )
 

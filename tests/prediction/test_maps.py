@@ -6,7 +6,7 @@ import torch
 from monai.networks.nets import DenseNet
 from torch import nn
 
-from bundle.networks.encoders import Classifier
+from bundle.networks.classifiers import Classifier
 from bundle.prediction.maps import METHODS, Question, Similarity, explain, randomised
 from bundle.scans.contract import correlation
 

@@ -1,0 +1,102 @@
+"""What a network is made of, as a card states it: the name of one of our encoders with plain numbers, and no code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.networks.nets import DenseNet
+from torch import nn
+
+from bundle.networks.cards import NETWORK
+from bundle.networks.classifiers import EncoderClassifier
+from bundle.networks.encoders import DenseNetEncoder, Encoder, ResNetEncoder, densenet_options
+from bundle.networks.transformers import SwinEncoder, ViTEncoder
+
+ENCODERS: dict[str, type[Encoder]] = {
+    kind.__name__: kind for kind in (DenseNetEncoder, ResNetEncoder, SwinEncoder, ViTEncoder)
+}
+
+
+def described(network: nn.Module) -> dict[str, Any]:
+    """The entry `network` of a card, from which `as_options` or `made_encoder` make the same network again.
+
+    Args:
+        network: an encoder, a classifier on top of one, or MONAI's DenseNet.
+
+    Returns:
+        The options of a MONAI DenseNet; or `encoder`, the name of the encoder's class, and of our own `arguments`.
+
+    Example:
+        >>> described(ResNetEncoder(width=8))
+        {'encoder': 'ResNetEncoder', 'arguments': {'in_channels': 1, 'width': 8}}
+    """
+    if isinstance(network, EncoderClassifier):
+        return described(network.encoder)
+    kind = type(network)
+    if isinstance(network, Encoder) and ENCODERS.get(kind.__name__) is kind:
+        return {"encoder": kind.__name__, "arguments": network.arguments}
+    if isinstance(network, DenseNet):
+        options = densenet_options(network.state_dict())
+        return {name: options[name] for name in NETWORK}
+    return {"encoder": f"{kind.__module__}.{kind.__qualname__}"}
+
+
+def made_encoder(path: Path, stated: Mapping[str, Any]) -> Encoder:
+    """A new encoder as a card states it.
+
+    Args:
+        path: of the weights, for the message.
+        stated: the card's entry `network`, checked.
+
+    Raises:
+        ValueError: for an encoder that is not ours, or arguments that do not fit it.
+    """
+    _refuse_foreign(path, stated)
+    try:
+        return ENCODERS[stated["encoder"]](**stated.get("arguments", {}))
+    except TypeError as error:
+        raise ValueError(f"The card of {path} states arguments that no {stated['encoder']} has: {error}.") from error
+
+
+def made_classifier(path: Path, stated: Mapping[str, Any]) -> nn.Module:
+    """A new classifier as a card states it.
+
+    Args:
+        path: of the weights, for the message.
+        stated: see `as_options`.
+
+    Raises:
+        ValueError: see `made_encoder`.
+    """
+    if "encoder" in stated:
+        return EncoderClassifier(made_encoder(path, stated))
+    return DenseNet(spatial_dims=3, in_channels=1, out_channels=2, **stated)
+
+
+def as_options(path: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """A classifier of a stated architecture, as options of `train.json` and `inference.json`.
+
+    Args:
+        path: of the weights, for the message.
+        stated: see `made_encoder`, or options of MONAI's DenseNet.
+
+    Raises:
+        ValueError: for an encoder that is not ours.
+    """
+    if "encoder" not in stated:
+        return dict(stated)
+    _refuse_foreign(path, stated)
+    encoder = {"_target_": f"bundle.networks.{stated['encoder']}", **stated.get("arguments", {})}
+    return {"network_def": {"_target_": "bundle.networks.EncoderClassifier", "encoder": encoder}}
+
+
+def _refuse_foreign(path: Path, stated: Mapping[str, Any]) -> None:
+    if stated.get("encoder") not in ENCODERS:
+        raise ValueError(
+            f"{path} holds an encoder {stated.get('encoder')}, none of this bundle's ({', '.join(ENCODERS)}); it "
+            "is not made from a card, since that would run its code. Give an overlay that makes it: `encoder` for the "
+            "probe, or network_def: {_target_: bundle.networks.EncoderClassifier, encoder: {_target_: …}} for a "
+            "classifier (docs/methods.md)."
+        )
