@@ -41,6 +41,8 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
     workflow.parser.set({**copy.deepcopy(config), **stated})
     check_components(config)
     workflow.initialize()
+    if "checks" in config:  # before anything is written; other software initialises a config without data
+        workflow.parser.get_parsed_content("checks")
     write_record(workflow.parser.get_parsed_content("output_dir"), command, config)
     workflow.run()
     workflow.finalize()

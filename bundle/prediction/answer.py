@@ -11,6 +11,7 @@ from bundle.metrics.classification import calibrated, reliability
 from bundle.prediction import pictures
 from bundle.prediction.judgement import CANNOT, GIVEN, NOT_CALIBRATED, Scale, shown
 from bundle.prediction.table import Model
+from bundle.prediction.training_record import TrainingEmbeddings
 from bundle.scans.contract import REFUSE
 from bundle.scans.grid import Grid
 
@@ -109,8 +110,22 @@ def _age(row: Mapping[str, Any], record: Mapping[str, Any], model: Model) -> dic
         "nearest": row["nearest_training_ages"].replace(" ", ", "),
         "age": decimals(own, 0),
         "age_range": f"{known.min():.0f} to {known.max():.0f}",
+        "beyond": not embeddings.covers(row["brain_age"]).item(),
         "gap": f"{row['brain_age_gap']:+.0f}" if np.isfinite(row["brain_age_gap"]) else "",
     }
+
+
+def age_in_words(age: float, embeddings: TrainingEmbeddings) -> str:
+    """An age that a brain looks like; beyond the ages of the training only that it is.
+
+    Args:
+        age: years; NaN = unknown.
+        embeddings: of the training.
+    """
+    if not np.isfinite(age) or embeddings.covers(age):
+        return decimals(age, 0)
+    least, most = embeddings.healthy_ages.min(), embeddings.healthy_ages.max()
+    return f"below {least:.0f}" if age < least else f"above {most:.0f}"
 
 
 def decimals(value: Any, digits: int) -> str:

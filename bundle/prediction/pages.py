@@ -21,7 +21,7 @@ from bundle.files import replacing, write_text
 from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
 from bundle.prediction import slices
-from bundle.prediction.answer import answer_of, decimals, headline, model_facts
+from bundle.prediction.answer import age_in_words, answer_of, decimals, headline, model_facts
 from bundle.prediction.judgement import CANNOT, Scale
 from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, last_map, meaning
 from bundle.prediction.table import CheckedDataset, Model, PredictionTable
@@ -65,7 +65,7 @@ def write_pages(
         if pages:
             write_text(Path(folder) / "scans" / f"{record['name']}.html", render("scan.html", content))
     if pages:
-        _write_index(Path(folder), rows, [record["name"] for record in table.records], facts, table.scale)
+        _write_index(Path(folder), rows, [record["name"] for record in table.records], facts, table)
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
@@ -113,6 +113,8 @@ def _answered(
     """Map, pictures and numbers of a scan that was not refused."""
     seen = dataset.contract.examine(record["image"])
     assert seen.scan is not None
+    if row["answer"] == CANNOT:  # nothing is explained that is not answered
+        method = "none"
     shown: dict[str, Any] = {"method": "" if method == "none" else method}
     overlay = None
     if method != "none":
@@ -177,11 +179,15 @@ def _save_map(found: NDArray[np.float32], grid: Grid, seen: Examination, path: P
 
 
 def _write_index(
-    folder: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str], facts: Mapping[str, Any], scale: Scale
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    facts: Mapping[str, Any],
+    table: PredictionTable,
 ) -> None:
     verdicts = pd.Series([row["verdict"] for row in rows]).value_counts()
     counts = f"{len(rows)} scans: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
-    scans = list(_index_rows(rows, names, scale))
+    scans = list(_index_rows(rows, names, table))
     write_text(
         folder / "index.html",
         render(
@@ -197,19 +203,17 @@ def _write_index(
     )
 
 
-def _index_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], scale: Scale) -> Iterator[dict[str, Any]]:
-    numbers = {
-        "brain_age": ("brain_age", 0),
-        "percentile": ("distance_percentile", 0),
-    }
+def _index_rows(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], table: PredictionTable
+) -> Iterator[dict[str, Any]]:
+    embeddings = table.model.record.embeddings
     for row, name in zip(rows, names, strict=True):
-        shown = {key: decimals(row[column], digits) for key, (column, digits) in numbers.items()}
         texts = {key: row[key] for key in ("participant_id", "verdict")}
-        texts["answer"] = headline(row, scale)
-        if row["answer"] == CANNOT:
-            shown["brain_age"] = ""
+        texts["answer"], texts["percentile"] = headline(row, table.scale), decimals(row["distance_percentile"], 0)
+        texts["brain_age"] = "" if row["answer"] == CANNOT else age_in_words(row["brain_age"], embeddings)
         texts["reason"], _, more = str(row["reasons"]).partition(" | ")
         texts["reason"] += " …" if more else ""
         texts["predicted"] = row["predicted"] if isinstance(row["predicted"], str) else ""
         order = {"severity": VERDICTS.index(row["verdict"]), "probability": decimals(row["calibrated_probability"], 6)}
-        yield {**texts, **shown, **order, "page": f"scans/{name}.html"}
+        order["age"] = decimals(row["brain_age"], 1) if texts["brain_age"] else ""
+        yield {**texts, **order, "page": f"scans/{name}.html"}

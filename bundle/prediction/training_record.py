@@ -94,7 +94,7 @@ class TrainingEmbeddings:
         Shape:
             embedding (M, E), ages (M,); output M rows: `distance`, `distance_percentile`, and, where the ages of 25
             healthy training subjects are known, `brain_age` (years), `brain_age_gap` (years more than expected; NaN
-            beyond the ages of the training) and `nearest_training_ages`.
+            where one of both ages is beyond those of the training) and `nearest_training_ages`.
         """
         features = self.scaler.transform(np.asarray(embedding, dtype=np.float64).reshape(-1, self.embedding.shape[1]))
         distances = np.sqrt(self._covariance.mahalanobis(features))
@@ -106,7 +106,8 @@ class TrainingEmbeddings:
         brain_age, ages = self._age.predict(features), np.asarray(ages, dtype=np.float64)
         nearest = self.healthy_ages[self.neighbours.kneighbors(features, return_distance=False)]
         listed = [" ".join(f"{age:.0f}" for age in row) for row in nearest]
-        gap = np.where(self.covers(ages), brain_age - ages - np.polyval(self._expected_gap, ages), np.nan)
+        within = self.covers(ages) & self.covers(brain_age)
+        gap = np.where(within, brain_age - ages - np.polyval(self._expected_gap, ages), np.nan)
         return table.assign(brain_age=brain_age, brain_age_gap=gap, nearest_training_ages=listed)
 
     def covers(self, ages: ArrayLike) -> NDArray[np.bool_]:

@@ -107,6 +107,7 @@ def test_a_gap_is_given_within_the_ages_of_the_training_alone(cohort):
     found = cohort.compare(brain_of(50, 4), [10.0, 30.0, 79.0, 95.0])
     assert np.isfinite(found["brain_age_gap"]).tolist() == [False, True, True, False]
     assert found["brain_age"].notna().all()
+    assert np.isnan(cohort.compare(brain_of(200, 4), [50.0] * 4)["brain_age_gap"]).all()
 
 
 def test_a_calibration_counts_people():
