@@ -83,12 +83,15 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str], command: str) 
     _run_or_preview(options, files, given, command)
 
 
-def _with_what_is_there(command: str, files: Sequence[Path], given: dict[str, Any]) -> dict[str, Any]:
+def _with_what_is_there(
+    command: str, files: Sequence[Path], given: dict[str, Any], paths: Sequence[Path] = ()
+) -> dict[str, Any]:
     """The options with those that the files to be read imply: weights that come with the package, and what they say."""
     shipped = inputs.shipped_files(command, merged_config(files, given), given)
     given = {**shipped, **given}
     read = inputs.input_files(command, merged_config(files, given))
     inputs.require_files(read)
+    inputs.require_paths(paths)
 
     from bundle.cli.from_weights import stated_by_weights
 
@@ -169,7 +172,7 @@ def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
     given = parse_overrides(rest)
     files = _files(options)
     resolve(files, given, RUNNABLE)
-    given = _with_what_is_there("inference", files, given)
+    given = _with_what_is_there("inference", files, given, [Path(options.source)])
 
     from bundle.prediction import count_refused
 

@@ -76,7 +76,10 @@ def pretrain(processes, phantom, folder, *more):
 
 
 # 56 training subjects: four batches, the rest left out; or one uneven batch, of which each process sees micro-batches
-@pytest.mark.parametrize("options", [["--batch_size", "12"], ["--batch_size", "60", "--micro_batch", "9"]])
+@pytest.mark.parametrize(
+    "options",
+    [["--batch_size", "12"], ["--batch_size", "54", "--train#dataloader#drop_last", "False", "--micro_batch", "9"]],
+)
 def test_two_processes_pretrain_as_one_does(tiny_phantom, tmp_path, options):
     alone, expected = pretrain(1, tiny_phantom, tmp_path / "one", *options)
     together, validation = pretrain(2, tiny_phantom, tmp_path / "two", *options)
