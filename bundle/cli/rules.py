@@ -140,6 +140,7 @@ OPTIONS: dict[str, Rule] = {
     "augmentations": whole(0),
     "explain": one_of("occlusion", "gradcam++", "smoothgrad", "none"),
     "backend": one_of("torch", "onnx"),
+    "existing": one_of("refuse", "append", "overwrite"),
     "grid_shape": each(COUNT, fewest=3),
 }
 # What a command means by a name of its own, or more strictly than others.

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from monai.networks.nets import DenseNet
 from torch import Tensor, nn
 
 from bundle.files import read_json, replacing, sha256, without_nan, write_json
@@ -322,3 +324,20 @@ def network_of(model: str | Path) -> dict[str, Any]:
 def origin(weights: str | Path) -> dict[str, str] | str:
     """What a card says of the weights that training started from."""
     return SCRATCH if str(weights) == SCRATCH else {"path": str(weights), "sha256": sha256(Path(weights))}
+
+
+def stated_network(card: Mapping[str, Any], network: nn.Module) -> nn.Module:
+    """The network whose architecture a card states: the given one, or a new one on its device.
+
+    Args:
+        card: of a classifier.
+        network: MONAI's DenseNet.
+    """
+    stated = card.get("network", {})
+    shown = densenet_options(network.state_dict())
+    if not shown or all(list(np.ravel(shown[name])) == list(np.ravel(value)) for name, value in stated.items()):
+        return network
+    options = {**{name: shown[name] for name in NETWORK}, **stated}
+    made = DenseNet(spatial_dims=3, in_channels=shown["in_channels"], out_channels=2, **options)
+    logger.info(f"The network is that of the card: {', '.join(f'{n} {v}' for n, v in options.items())}.")
+    return made.to(next(network.parameters()).device)
