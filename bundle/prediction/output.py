@@ -26,10 +26,14 @@ from bundle.prediction.maps import METHODS, TARGETS
 EXISTING = ("refuse", "append", "overwrite")
 TABLE, EMBEDDINGS, INDEX = "predictions.csv", "embeddings.tsv", "index.html"
 SCANS, MAPS = "scans", "maps"
+GENERATOR = "brain_mri_yaware_classification"  # by which a page of ours is known
 LOCK, HOLDER = ".lock", ".lock-holder.json"
 LOCK_SECONDS = 120.0  # until a writer gives up; merging a thousand rows takes less than one
 TEXTS = ("participant_id", "file", "name", "predicted", "model", "model_version", "model_sha256")
-_FLAGS = "give --append to add the new answers to them, --overwrite to replace them, or another --output"
+_FLAGS = (
+    "give --append to add the new answers to them, --overwrite to replace them, or another --output "
+    "(with monai.bundle: --existing append, --existing overwrite, or another --output_dir)"
+)
 Index = Callable[[list[dict[str, Any]]], str]
 logger = logging.getLogger(__name__)
 
@@ -67,7 +71,7 @@ class AnswerFolder:
     def held(self) -> list[str]:
         """Files of answers that lie there, as paths from the folder."""
         found = [name for name in (TABLE, EMBEDDINGS, INDEX) if (self.path / name).is_file()]
-        found += [f"{SCANS}/{page.name}" for page in sorted((self.path / SCANS).glob("*.html"))]
+        found += [f"{SCANS}/{page.name}" for page in sorted((self.path / SCANS).glob("*.html")) if _is_ours(page)]
         endings = tuple(map_name("", method, target) for method in METHODS for target in TARGETS)
         return found + [
             f"{MAPS}/{p.name}" for p in sorted((self.path / MAPS).glob("*.nii.gz")) if p.name.endswith(endings)
@@ -176,14 +180,14 @@ class AnswerFolder:
                 held = self.held()
                 gone = set(held) if self._replaces_all else self._outdated(held, table)
                 stay = [name for name in held if name not in gone]
-                self._refuse_clash(stay)
+                self._refuse_clash(gone)
                 rows = self._merged(TABLE, table, stay)
                 write_text(self.stage / TABLE, rows.to_csv(index=False))
                 if EMBEDDINGS in {*wanted, *stay}:
                     found = self._merged(EMBEDDINGS, embeddings, stay, set(_cells_of(table)["file"]))
                     write_text(self.stage / EMBEDDINGS, found.to_csv(index=False, sep="\t"))
                 if index and INDEX in {*wanted, *stay}:
-                    write_text(self.stage / INDEX, index(_with_pages(rows, {*stay, *self._staged()})))
+                    write_text(self.stage / INDEX, index(_with_pages(rows, table, {*stay, *self._staged()})))
                 self._exchange(gone)
                 self._own = True
         finally:
@@ -203,11 +207,12 @@ class AnswerFolder:
         maps = {f"{MAPS}/{map_name(n, method, target)}" for n in names for method in METHODS for target in TARGETS}
         return {*(f"{SCANS}/{name}.html" for name in names), *maps} & set(held)
 
-    def _refuse_clash(self, stay: Sequence[str]) -> None:
-        """A page of another scan is never replaced."""
-        there = {name.casefold() for name in stay}
-        if clash := [name for name in self._staged() if name.casefold() in there]:
-            raise ValueError(f"{self.path / clash[0]} is of another scan; give another --output.")
+    def _refuse_clash(self, gone: Collection[str]) -> None:
+        """A page of another scan is never replaced, nor is a file of somebody else."""
+        there = {f"{part}/{path.name}" for part in (SCANS, MAPS) for path in (self.path / part).glob("*")} - set(gone)
+        lower = {name.casefold() for name in there}
+        if clash := [name for name in self._staged() if name.casefold() in lower]:
+            raise ValueError(f"{self.path / clash[0]} is of another scan, or of somebody else; give another --output.")
 
     def _merged(
         self, name: str, new: pd.DataFrame, stay: Collection[str], again: Collection[str] | None = None
@@ -263,6 +268,12 @@ class AnswerFolder:
             lock.release()
 
 
+def _is_ours(page: Path) -> bool:
+    """Whether we wrote a page: what it says of itself stands at its beginning."""
+    with page.open("rb") as stream:
+        return GENERATOR.encode() in stream.read(2000)
+
+
 def _said_by(holder: Path) -> str:
     """Who holds a lock."""
     try:
@@ -301,9 +312,10 @@ def _require_columns(old: pd.DataFrame, new: pd.DataFrame, path: Path) -> None:
         )
 
 
-def _with_pages(cells: pd.DataFrame, files: Collection[str]) -> list[dict[str, Any]]:
-    """Rows with numbers where the table has numbers, and the page of each scan that has one."""
-    texts = dict.fromkeys(TEXTS, str)
+def _with_pages(cells: pd.DataFrame, new: pd.DataFrame, files: Collection[str]) -> list[dict[str, Any]]:
+    """Rows with texts where the new answers have texts, and the page of each scan that has one."""
+    written = [str(name) for name in new if any(isinstance(value, str) for value in new[name])]
+    texts = dict.fromkeys([*TEXTS, *written], str)
     text = io.StringIO(cells.to_csv(index=False))
     table = pd.read_csv(text, dtype=texts, keep_default_na=False, na_values=[""])
     for name in table:

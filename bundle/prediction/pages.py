@@ -24,7 +24,7 @@ from bundle.prediction import slices
 from bundle.prediction.answer import answer_of, decimals, model_facts, probability
 from bundle.prediction.checking import CheckedDataset
 from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, meaning
-from bundle.prediction.output import INDEX, MAPS, SCANS, map_name
+from bundle.prediction.output import GENERATOR, INDEX, MAPS, SCANS, map_name
 from bundle.prediction.table import Model, PredictionTable
 from bundle.scans.contract import REFUSE, VERDICTS, Examination
 from bundle.scans.grid import Grid, to_grid
@@ -83,7 +83,11 @@ def render(template: str, content: Mapping[str, Any]) -> str:
     script = SCRIPTS[template]
     allowed = {name: _digest(environment.get_template(name).render()) for name in ("style.css", script)}
     policy = f"style-src '{allowed['style.css']}'; script-src '{allowed[script]}'"
-    own = {"script": script, "policy": f"default-src 'none'; img-src data:; {policy}; base-uri 'none'"}
+    own = {
+        "script": script,
+        "generator": GENERATOR,
+        "policy": f"default-src 'none'; img-src data:; {policy}; base-uri 'none'",
+    }
     return environment.get_template(template).render(**content, **own)
 
 
