@@ -12,7 +12,7 @@ from bundle.networks import encoder_like, load_encoder, method_of, steps_of
 from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
 from bundle.networks.weights import save_weights, stated_network
 from bundle.prediction import CheckedDataset
-from bundle.scans import Contract, Examination, Grid
+from bundle.scans import Check, Contract, Examination, Grid
 from bundle.scans.grid import REFERENCE
 
 TRAIN, OVERLAY = FOLDER / "train.json", FOLDER / "resolution_4mm.yaml"
@@ -104,7 +104,7 @@ def test_the_card_suffices_to_preprocess_a_scan(grid, stated, shape, tmp_path):
     contract = Contract({"grid": grid})
     dataset = CheckedDataset([], contract, None, preprocessing_of_card(str(tmp_path / "x.pt")))
     volume = np.random.default_rng(0).random(Grid.from_card(grid).shape, dtype=np.float32)
-    ready = dataset.preprocess(Examination((), volume))
+    ready = dataset.preprocess(Examination((Check("x", "", "", "", "pass"),), volume))
     assert ready.shape == (1, *shape)
     assert ready.mean().abs() < 1e-3, "no step of the card is left out"
     assert ready.std() == pytest.approx(1, abs=1e-3)
