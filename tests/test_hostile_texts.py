@@ -322,7 +322,6 @@ def test_a_file_named_like_an_expression_is_a_file(name, tmp_path, marker):
 def test_predict_runs_no_path(tmp_path, marker, monkeypatch):
     seen = {}
     monkeypatch.setattr("bundle.cli.run.run_config", lambda files, overrides, kind: seen.update(overrides))
-    monkeypatch.setattr("bundle.prediction.count_refused", lambda folder: 0)
     monkeypatch.setattr("bundle.cli.inputs.require_paths", lambda paths: None)  # there is none of that name
     assert main(["predict", touching(marker), "--output", touching(marker)]) == 0
     assert value_of([FOLDER / "inference.json"], seen, "dataset_dir") == f"./{touching(marker)}"

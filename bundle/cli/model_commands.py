@@ -26,6 +26,9 @@ from bundle.places import HOME, found
 
 SOME_REFUSED = 3  # exit status
 _IMAGES = "images of a table of participants that names no files, such as 'mri/mwp1{participant_id}.nii'"
+_ANATOMY = (
+    "The scans were compared with anatomy alone. Whether a model can read them, its own verdict says: --model FILE.\n"
+)
 _COMPARED = {path.stem: path for path in RUNNABLE if path.stem != "inference"}  # command: config, of a comparison
 
 
@@ -110,15 +113,16 @@ def _check_record(options: argparse.Namespace, given: dict[str, Any], command: s
     compare_record(made_by, command, merged, list(given))
 
 
-def _run_or_preview(options: argparse.Namespace, files: Sequence[Path], given: dict[str, Any], command: str) -> None:
+def _run_or_preview(options: argparse.Namespace, files: Sequence[Path], given: dict[str, Any], command: str) -> Any:
+    """The config with what came of it, or nothing where it was only looked at."""
     if options.dry_run:
         from bundle.cli.preview import preview
 
         sys.stdout.write(preview(command, files, given))
-        return
+        return None
     from bundle.cli.run import run_config
 
-    run_config(files, given, command)
+    return run_config(files, given, command)
 
 
 def _pretrain(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -143,45 +147,60 @@ def _evaluate(options: argparse.Namespace, rest: Sequence[str]) -> None:
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scans", nargs="+", metavar="SCAN", help="scans, folders, datalists, or tables")
     parser.add_argument("--images", metavar="PATTERN", help=_IMAGES)
-    parser.add_argument("--model", type=Path, help="classifier whose card says what it was trained on (default: none)")
+    parser.add_argument(
+        "--model", type=Path, help="classifier: the same verdicts as predict's (default: anatomy alone)"
+    )
     parser.add_argument("--output", type=Path, help="also write every check as a table (.tsv)")
+    words = "overlays on configs/inference.json, for a model whose card does not say its preprocessing"
+    parser.add_argument("--config", type=found, nargs="+", default=[], metavar="OVERLAY", help=words)
 
 
 def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from bundle.networks.weights import classifier_card
-    from bundle.prediction.table import check_scans
-    from bundle.scans.contract import Contract
+    if options.config and not options.model:
+        raise OptionError("--config says how a model sees a scan; give the --model, too, or leave it out.")
+    files = [FOLDER / "inference.json", *options.config]
+    resolve(files, {}, RUNNABLE)
 
-    contract = Contract(classifier_card(options.model).get("contract") if options.model else None)
-    scans = options.scans
-    if options.images:
-        from bundle.prediction.listing import list_scans
+    from bundle.prediction import check_scans, list_scans
+    from bundle.scans import Contract
 
-        scans = [record["image"] for source in scans for record in list_scans(source, options.images)]
-    return SOME_REFUSED if check_scans(scans, contract, options.output) else 0
+    records = [record for source in options.scans for record in list_scans(source, options.images)]
+    if not options.model:
+        refused = check_scans(records, Contract(None), options.output)
+        sys.stdout.write(_ANATOMY)
+        return SOME_REFUSED if refused else 0
+
+    from bundle.cli.run import values_of
+
+    given = _with_what_is_there("inference", files, {"model": expressions.plain_path(str(options.model))})
+    model, dataset = values_of(files, {**given, "scans": []}, "classifier", "dataset")
+    return SOME_REFUSED if check_scans(records, dataset.contract, options.output, model, dataset) else 0
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    _add_config(parser, "inference.json", source="SOURCE ", hidden=("dataset_dir", "output_dir", "images"))
+    _add_config(parser, "inference.json", source="SOURCE ", hidden=("dataset_dir", "output_dir", "images", "existing"))
     parser.add_argument("source", metavar="SOURCE", help="a scan, a folder of scans, a datalist, or a table")
     parser.add_argument("--images", metavar="PATTERN", help=_IMAGES)
     parser.add_argument("--output", default="eval/predictions", help="folder (default: %(default)s)")
+    existing = parser.add_mutually_exclusive_group()
+    for name, words in (("append", "add to the answers of --output"), ("overwrite", "replace the answers of --output")):
+        existing.add_argument(f"--{name}", dest="earlier", action="store_const", const=name, help=words)
 
 
 def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
     given = parse_overrides(rest)
+    if options.earlier and given.setdefault("existing", options.earlier) != options.earlier:
+        raise OptionError(f"--{options.earlier} and --existing {given['existing']} contradict each other; give one.")
     files = _files(options)
     resolve(files, given, RUNNABLE)
     given = _with_what_is_there("inference", files, given, [Path(options.source)])
-
-    from bundle.prediction import count_refused
 
     named = {"dataset_dir": options.source, "output_dir": options.output}
     if options.images:
         named["images"] = options.images
     places = {name: expressions.plain_path(path) for name, path in named.items()}
-    _run_or_preview(options, files, {**given, **places}, "inference")
-    return SOME_REFUSED if not options.dry_run and count_refused(options.output) else 0
+    ran = _run_or_preview(options, files, {**given, **places}, "inference")
+    return SOME_REFUSED if ran and ran.get_parsed_content("table").refused else 0
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:

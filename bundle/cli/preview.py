@@ -18,11 +18,14 @@ from bundle.cli.run import stated_by_config
 from bundle.cli.run_record import RECORD, merged_as_written
 from bundle.cohort.datalist import load_section
 from bundle.evaluation.comparison import Comparison
-from bundle.files import SECTIONS
+from bundle.files import SECTIONS, sha256
+from bundle.networks.architecture import stated_network
 from bundle.networks.encoders import checkpointed_units, set_checkpointing
+from bundle.networks.weights import read_card
 from bundle.people import person_of
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid
+from bundle.prediction.output import AnswerFolder
 from bundle.training.engines import PrecisionInferer
 
 Row = tuple[str, str]
@@ -137,9 +140,11 @@ def _prediction(parser: ConfigParser) -> Iterator[Row]:
     yield "scans", f"{len(scans)}, from {get('dataset_dir')}; none was opened"
     yield "model", f"{get('model')}, computed by {get('backend')}"
     yield "map", f"{get('explain')}, of {get('target')}"
-    yield "network", _size(_network(parser))
+    model = Path(get("model"))
+    yield "network", _size(stated_network(model, read_card(model).get("network", {}), _network(parser)))
     yield from _device(parser)
-    yield "output", state_of(Path(get("output_dir")))
+    folder = AnswerFolder(get("output_dir"), get("existing"))
+    yield "output", f"{folder.path}, {folder.check(str(read_card(get('model')).get('sha256') or sha256(get('model'))))}"
 
 
 _PREVIEWS: dict[str, Callable[[ConfigParser], Iterator[Row]]] = {

@@ -141,6 +141,7 @@ OPTIONS: dict[str, Rule] = {
     "prevalence": either(Rule("a share between 0 and 1", lambda v: _is_number(v) and 0 < v < 1), NULL),
     "explain": one_of("occlusion", "gradcam++", "smoothgrad", "none"),
     "backend": one_of("torch", "onnx"),
+    "existing": one_of("refuse", "append", "overwrite"),
     "grid_shape": each(COUNT, fewest=3),
 }
 # What a command means by a name of its own, or more strictly than others.

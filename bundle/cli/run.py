@@ -19,15 +19,19 @@ from bundle.networks import steps_of
 WORKFLOW_TYPES = {"pretrain": "train", "train": "train", "evaluate": "train", "probe": "infer", "inference": "infer"}
 
 
-def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str) -> None:
+def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str) -> ConfigParser:
     """Run a config as `python -m monai.bundle run` does: initialize, run, finalize.
 
-    The record is written once the inputs were accepted; it takes the place of that of an earlier run.
+    The record is written once the inputs were accepted; it takes the place of that of an earlier run. That of answers
+    is written after them: where a run fails, the earlier answers and their record stay.
 
     Args:
         files: a runnable config and its overlays, or the record of a run.
         overrides: id → value, already checked.
         command: see `options.command_of`.
+
+    Returns:
+        The config with what came of it.
     """
     stated = stated_by_config(merged_as_written(files, overrides), command)
     defaults = {"meta_file": str(FOLDER / "metadata.json"), "logging_file": str(FOLDER / "logging.conf")}
@@ -43,9 +47,14 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
     workflow.initialize()
     if "checks" in config:  # before anything is written; other software initialises a config without data
         workflow.parser.get_parsed_content("checks")
-    write_record(workflow.parser.get_parsed_content("output_dir"), command, config)
+    folder = workflow.parser.get_parsed_content("output_dir")
+    if command != "inference":
+        write_record(folder, command, config)
     workflow.run()
     workflow.finalize()
+    if command == "inference":
+        write_record(folder, command, config)
+    return workflow.parser
 
 
 def stated_by_config(config: Mapping[str, Any], command: str) -> dict[str, Any]:
@@ -70,9 +79,14 @@ def _as_text(value: Any) -> dict[str, Any]:
 
 def value_of(files: Sequence[Path], overrides: Mapping[str, Any], name: str) -> Any:
     """What one entry of a config comes to."""
+    return values_of(files, overrides, name)[0]
+
+
+def values_of(files: Sequence[Path], overrides: Mapping[str, Any], *names: str) -> list[Any]:
+    """What some entries of a config come to, with what they share."""
     parser = ConfigParser(ConfigParser.load_config_files([str(f) for f in files]))
     parser.update(dict(overrides))
-    return parser.get_parsed_content(name)
+    return [parser.get_parsed_content(name) for name in names]
 
 
 def recipe_of(files: Sequence[Path], name: str) -> dict[str, Any]:

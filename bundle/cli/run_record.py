@@ -134,7 +134,7 @@ def check_command() -> None:
     Raises:
         OptionError: with the nearest names.
     """
-    found = _monai_command()
+    found = monai_command()
     if found is None:
         return
     say_causes_last()
@@ -154,7 +154,7 @@ def record_command(folder: str | Path) -> None:
     Args:
         folder: of the results.
     """
-    if found := _monai_command():
+    if found := monai_command():
         files, overrides = found
         config = merged_as_written(files, overrides)
         write_record(folder, config.get(MADE_BY, {}).get("kind") or command_of(files), config)
@@ -162,7 +162,7 @@ def record_command(folder: str | Path) -> None:
 
 def recipe_of_command() -> list[dict[str, Any]] | None:
     """The steps of the preprocessing of `python -m monai.bundle run`; None where MONAI was not started from there."""
-    if found := _monai_command():
+    if found := monai_command():
         from bundle.networks import steps_of
 
         return steps_of(merged_as_written(*found).get("preprocessing"))
@@ -171,7 +171,7 @@ def recipe_of_command() -> list[dict[str, Any]] | None:
 
 def settings_of_command() -> dict[str, Any] | None:
     """The settings of `python -m monai.bundle run`; None where MONAI was not started from there."""
-    if found := _monai_command():
+    if found := monai_command():
         files, overrides = found
         config = merged_as_written(files, overrides)
         return settings_of(config.get(MADE_BY, {}).get("kind") or command_of(files), config)
@@ -200,7 +200,7 @@ def as_today(config: dict[str, Any]) -> dict[str, Any]:
     return renewed(config)
 
 
-def _monai_command() -> tuple[list[Path], dict[str, Any]] | None:
+def monai_command() -> tuple[list[Path], dict[str, Any]] | None:
     """Configs and overrides of this process, where it is `python -m monai.bundle run`."""
     program, *arguments = sys.argv or [""]
     if Path(program).parts[-3:] != ("monai", "bundle", "__main__.py") or arguments[:1] != ["run"]:

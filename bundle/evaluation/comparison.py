@@ -26,7 +26,7 @@ from bundle.metrics.representation import openbhb_score
 from bundle.networks.weights import architecture_of, load_encoder, network_of
 from bundle.provenance import code_digest
 
-Run = Callable[[Sequence[Path], Mapping[str, Any], str], None]
+Run = Callable[[Sequence[Path], Mapping[str, Any], str], object]
 CODE = ("networks", "pretext", "training")  # rooms whose code decides what a unit comes to
 _Unit = tuple[str, Path, dict[str, Any], Callable[[Path], None]]
 logger = logging.getLogger(__name__)

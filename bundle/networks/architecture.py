@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from bundle.networks.cards import NETWORK
 from bundle.networks.classifiers import EncoderClassifier
 from bundle.networks.encoders import DenseNetEncoder, Encoder, ResNetEncoder, densenet_options
 from bundle.networks.transformers import SwinEncoder, ViTEncoder
+
+logger = logging.getLogger(__name__)
 
 ENCODERS: dict[str, type[Encoder]] = {
     kind.__name__: kind for kind in (DenseNetEncoder, ResNetEncoder, SwinEncoder, ViTEncoder)
@@ -73,6 +77,28 @@ def made_classifier(path: Path, stated: Mapping[str, Any]) -> nn.Module:
     if "encoder" in stated:
         return EncoderClassifier(made_encoder(path, stated))
     return DenseNet(spatial_dims=3, in_channels=1, out_channels=2, **stated)
+
+
+def stated_network(path: Path, stated: Mapping[str, Any], network: nn.Module) -> nn.Module:
+    """The classifier whose architecture a card states: the given one, or a new one on its device.
+
+    Args:
+        path: of the weights, for the message.
+        stated: the card's entry `network`, checked; of a DenseNet it may lack options, which are those of `network`.
+        network: of a config. Where the card states an encoder that is not ours, it is this one.
+    """
+    own = described(network)
+    if "encoder" not in stated and "encoder" not in own:
+        stated = {**own, **stated}
+    if not stated or _plain(stated) == _plain(own) or stated.get("encoder", "") not in ("", *ENCODERS):
+        return network
+    logger.info(f"The network is that of the card: {', '.join(f'{n} {v}' for n, v in stated.items())}.")
+    parameter = next(network.parameters())
+    return made_classifier(path, stated).to(parameter.device)
+
+
+def _plain(stated: Mapping[str, Any]) -> str:
+    return json.dumps(stated, sort_keys=True, default=list)
 
 
 def as_options(path: Path, stated: Mapping[str, Any]) -> dict[str, Any]:

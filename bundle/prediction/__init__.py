@@ -1,20 +1,20 @@
 """From a scan to an answer: the table, maps, pages, and how far a scan is from the training."""
 
+from bundle.prediction.checking import CheckedDataset, check_scans
 from bundle.prediction.listing import list_scans
 from bundle.prediction.maps import Similarity
+from bundle.prediction.output import AnswerFolder
 from bundle.prediction.pages import check_choices, write_pages
 from bundle.prediction.table import (
-    CheckedDataset,
     Model,
     PredictionTable,
-    check_scans,
-    count_refused,
     load_model,
     predict_and_embed,
 )
 from bundle.prediction.training_record import TrainingRecord, write_record
 
 __all__ = [
+    "AnswerFolder",
     "CheckedDataset",
     "Model",
     "PredictionTable",
@@ -22,7 +22,6 @@ __all__ = [
     "TrainingRecord",
     "check_choices",
     "check_scans",
-    "count_refused",
     "list_scans",
     "load_model",
     "predict_and_embed",

@@ -22,9 +22,11 @@ from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
 from bundle.prediction import slices
 from bundle.prediction.answer import age_in_words, answer_of, decimals, headline, model_facts
+from bundle.prediction.checking import CheckedDataset
 from bundle.prediction.judgement import CANNOT, Scale
 from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, last_map, meaning
-from bundle.prediction.table import CheckedDataset, Model, PredictionTable
+from bundle.prediction.output import GENERATOR, INDEX, MAPS, SCANS, map_name
+from bundle.prediction.table import Model, PredictionTable
 from bundle.scans.contract import REFUSE, VERDICTS, Examination
 from bundle.scans.grid import Grid, to_grid
 
@@ -36,36 +38,44 @@ logger = logging.getLogger(__name__)
 def write_pages(
     table: PredictionTable,
     dataset: CheckedDataset,
-    folder: str | Path,
     method: str = "occlusion",
     target: str = "class",
     pages: bool = True,
 ) -> None:
-    """Write maps and pages of the scans that were predicted.
+    """Write maps and pages of the scans that were predicted, and bring all answers into their folder.
 
     Args:
-        table: after the evaluator has run.
+        table: after the evaluator has run; its folder gets `maps/NAME_METHOD.nii.gz` on each scan's own grid,
+            `scans/NAME.html` and `index.html`, with a line for every scan of the folder.
         dataset: that it ran on.
-        folder: gets `maps/NAME_METHOD.nii.gz` on each scan's own grid, `scans/NAME.html` and `index.html`.
         method: one of `maps.METHODS`, or `none`.
         target: what is explained, one of `maps.TARGETS`.
         pages: write pages, not maps alone.
 
     """
-    if method == "none" and not pages:
-        return
     facts = model_facts(table.model)
+    try:
+        if method != "none" or pages:
+            _write_scans(table, dataset, facts, method, target, pages)
+        table.publish(lambda rows: index_page(rows, facts, table), [INDEX] if pages else [])
+    finally:
+        table.answers.discard()
+
+
+def _write_scans(
+    table: PredictionTable, dataset: CheckedDataset, facts: Mapping[str, Any], method: str, target: str, pages: bool
+) -> None:
+    """Stage a map and a page of each scan."""
+    folder = table.answers.stage
     rows = [{str(name): value for name, value in row.items()} for row in table.table.to_dict("records")]
     everything = zip(table.records, rows, table.checks, strict=True)
     for record, row, checks in tqdm(everything, "Writing pages", len(rows), unit="scan", disable=None):
         content = {"title": row["participant_id"], "row": row, "checks": checks, "model": facts}
         content["reasons"] = str(row["reasons"]).split(" | ") if row["reasons"] else []
         if row["verdict"] != REFUSE:
-            content |= _answered(record, row, table.model, table.scale, dataset, Path(folder), method, target)
+            content |= _answered(record, row, table.model, table.scale, dataset, folder, method, target)
         if pages:
-            write_text(Path(folder) / "scans" / f"{record['name']}.html", render("scan.html", content))
-    if pages:
-        _write_index(Path(folder), rows, [record["name"] for record in table.records], facts, table)
+            write_text(folder / SCANS / f"{record['name']}.html", render("scan.html", content))
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
@@ -74,7 +84,11 @@ def render(template: str, content: Mapping[str, Any]) -> str:
     script = SCRIPTS[template]
     allowed = {name: _digest(environment.get_template(name).render()) for name in ("style.css", script)}
     policy = f"style-src '{allowed['style.css']}'; script-src '{allowed[script]}'"
-    own = {"script": script, "policy": f"default-src 'none'; img-src data:; {policy}; base-uri 'none'"}
+    own = {
+        "script": script,
+        "generator": GENERATOR,
+        "policy": f"default-src 'none'; img-src data:; {policy}; base-uri 'none'",
+    }
     return environment.get_template(template).render(**content, **own)
 
 
@@ -119,12 +133,11 @@ def _answered(
     overlay = None
     if method != "none":
         found, grid = _map(row, model, dataset, seen, method, target), dataset.contract.grid
-        suffix = method.replace("+", "p") + ("" if target == "class" else f"_{target}")
-        name = f"{record['name']}_{suffix}.nii.gz"
-        _save_map(found, grid, seen, folder / "maps" / name)
+        name = map_name(record["name"], method, target)
+        _save_map(found, grid, seen, folder / MAPS / name)
         read = meaning(method, target, _nearer(row, model), _extent(grid))
         overlay = slices.Overlay.of(found, grid, read.unit, read.factor)
-        shown |= {"explanation": read.sentence, "map_file": f"maps/{name}"}
+        shown |= {"explanation": read.sentence, "map_file": f"{MAPS}/{name}"}
     shown["brain"] = slices.drawn(seen.scan.volume, seen.scan.affine, overlay)
     return {**shown, "answer": answer_of(row, record, model, scale)}
 
@@ -178,36 +191,23 @@ def _save_map(found: NDArray[np.float32], grid: Grid, seen: Examination, path: P
         nib.save(image, temporary)
 
 
-def _write_index(
-    folder: Path,
-    rows: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-    facts: Mapping[str, Any],
-    table: PredictionTable,
-) -> None:
+def index_page(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], table: PredictionTable) -> str:
+    """The page that lists all scans of a folder.
+
+    Args:
+        rows: of the table, each with `page`, its page or nothing.
+        facts: of the model.
+        table: whose model and scale they are.
+    """
     verdicts = pd.Series([row["verdict"] for row in rows]).value_counts()
     counts = f"{len(rows)} scans: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
-    scans = list(_index_rows(rows, names, table))
-    write_text(
-        folder / "index.html",
-        render(
-            "index.html",
-            {
-                "title": "Predictions",
-                "counts": counts,
-                "scans": scans,
-                "model": facts,
-                "verdicts": list(verdicts.index),
-            },
-        ),
-    )
+    known = {"title": "Predictions", "counts": counts, "model": facts, "verdicts": list(verdicts.index)}
+    return render("index.html", {**known, "scans": list(_index_rows(rows, table))})
 
 
-def _index_rows(
-    rows: Sequence[Mapping[str, Any]], names: Sequence[str], table: PredictionTable
-) -> Iterator[dict[str, Any]]:
+def _index_rows(rows: Sequence[Mapping[str, Any]], table: PredictionTable) -> Iterator[dict[str, Any]]:
     embeddings = table.model.record.embeddings
-    for row, name in zip(rows, names, strict=True):
+    for row in rows:
         texts = {key: row[key] for key in ("participant_id", "verdict")}
         texts["answer"], texts["percentile"] = headline(row, table.scale), decimals(row["distance_percentile"], 0)
         texts["brain_age"] = "" if row["answer"] == CANNOT else age_in_words(row["brain_age"], embeddings)
@@ -216,4 +216,4 @@ def _index_rows(
         texts["predicted"] = row["predicted"] if isinstance(row["predicted"], str) else ""
         order = {"severity": VERDICTS.index(row["verdict"]), "probability": decimals(row["calibrated_probability"], 6)}
         order["age"] = decimals(row["brain_age"], 1) if texts["brain_age"] else ""
-        yield {**texts, **order, "page": f"scans/{name}.html"}
+        yield {**texts, **order, "page": row["page"]}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,66 +14,28 @@ import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
-from monai.data import Dataset, MetaTensor
 from monai.engines.utils import IterationEvents
-from monai.transforms import Compose
-from monai.utils import CommonKeys, convert_to_tensor
+from monai.utils import CommonKeys
 from torch import Tensor, nn
 
-from bundle.cohort.overlap import id_digest, voxel_digest
+from bundle.cohort.overlap import id_digest
 from bundle.files import sha256, write_text
 from bundle.hints import nearest
+from bundle.networks.architecture import stated_network
 from bundle.networks.classifiers import Classifier
 from bundle.networks.export import load_onnx
 from bundle.networks.weights import classifier_card, load_network
 from bundle.prediction.judgement import CANNOT, FAR, GIVEN, NOT_CALIBRATED, REASONS, Scale
-from bundle.prediction.listing import list_scans
+from bundle.prediction.output import EMBEDDINGS, TABLE, AnswerFolder, Index
 from bundle.prediction.training_record import TrainingRecord, load_record
-from bundle.scans.contract import PASS, REFUSE, WARN, Contract, Examination
-from bundle.scans.grid import templates
+from bundle.scans.contract import PASS, REFUSE, WARN, Contract
 from bundle.scans.nifti import is_phantom
 
 BACKENDS = ("torch", "onnx")
 EMBEDDING = "embedding"  # of an output of the evaluator, beside "pred"
 logger = logging.getLogger(__name__)
 
-PLACED = 2  # steps of a preprocessing that load a file and place it on the grid, which the contract has done
-
-
-class CheckedDataset(Dataset):
-    """Scans that the contract has looked at, ready for a network; none is left out.
-
-    A refused scan becomes an empty volume, so that it keeps its place in a batch; its verdict says so.
-
-    Args:
-        data: records of `list_scans`.
-        contract: examines each scan and brings it onto the model's grid.
-        transform: preprocessing of the model; its first two steps load a file and place it, which the contract does.
-    """
-
-    def __init__(self, data: Sequence[Mapping[str, Any]], contract: Contract, transform: Compose) -> None:
-        super().__init__(data, transform)
-        self.contract = contract
-        templates(contract.grid)  # loaded before the workers are forked
-
-    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
-        """One scan: `image`, `index`, `verdict`, `reasons`, `checks` (JSON) and `digest` of its voxels."""
-        seen = self.contract.examine(self.data[index]["image"])
-        checks = json.dumps([asdict(check) for check in seen.checks])
-        digest = "" if seen.scan is None else voxel_digest(seen.scan.volume)
-        found = {"verdict": seen.verdict, "reasons": " | ".join(seen.reasons), "checks": checks, "digest": digest}
-        return {"image": self.preprocess(seen), "index": index, **found}
-
-    def preprocess(self, seen: Examination) -> Tensor:
-        """What the network sees of a scan, (1, D, H, W); nothing of a refused one."""
-        grid = self.contract.grid
-        accepted = seen.volume is not None and seen.verdict != REFUSE
-        volume = seen.volume if accepted else np.zeros(grid.shape, np.float32)
-        image = MetaTensor(torch.as_tensor(volume)[None], affine=torch.as_tensor(grid.matrix))
-        return convert_to_tensor(self.transform({"image": image}, start=PLACED)["image"], track_meta=False)
-
-
-# What the classifier says
+COARSE = (40, 48, 40)  # of configs/resolution_4mm.yaml
 
 
 @dataclass(frozen=True)
@@ -114,7 +75,7 @@ def load_model(path: str | Path, network: nn.Module, backend: str = "torch") -> 
 
     Args:
         path: the `.pt` file.
-        network: MONAI's DenseNet, filled in place.
+        network: MONAI's DenseNet, filled in place; where the card says another architecture, a new one takes its place.
         backend: `torch`, or `onnx`: computed by onnxruntime from the `.onnx` file beside the weights.
 
     Raises:
@@ -124,38 +85,10 @@ def load_model(path: str | Path, network: nn.Module, backend: str = "torch") -> 
         raise ValueError(f"No backend is named '{backend}'{nearest(backend, BACKENDS)}")
     path = Path(path)
     card = classifier_card(path)
+    network = stated_network(path, card.get("network", {}), network)
     load_network(path, network)
     classifier = Classifier(network) if backend == "torch" else load_onnx(path, card)
     return Model(classifier.eval(), card, load_record(path), path)
-
-
-def count_refused(folder: str | Path) -> int:
-    """How many scans of a written table were refused."""
-    return int((pd.read_csv(Path(folder) / "predictions.csv")["verdict"] == REFUSE).sum())
-
-
-def check_scans(sources: Sequence[str | Path], contract: Contract, output: Path | None = None) -> int:
-    """Examine scans and say what was found of each.
-
-    Args:
-        sources: see `list_scans`.
-        contract: what they are compared with.
-        output: a table (.tsv) of every check; None writes none.
-
-    Returns:
-        How many were refused.
-    """
-    rows, refused = [], 0
-    for record in [record for source in sources for record in list_scans(source)]:
-        seen = contract.examine(record["image"])
-        refused += seen.verdict == REFUSE
-        sys.stdout.write("\n  ".join([f"{record['image']}: {seen.verdict}", *seen.reasons]) + "\n")
-        rows += [
-            {"participant_id": record["participant_id"], "file": record["image"], **asdict(c)} for c in seen.checks
-        ]
-    if output is not None:
-        write_text(output, pd.DataFrame(rows).to_csv(index=False, sep="\t"))
-    return refused
 
 
 def predict_and_embed(engine: Any, batch: Any) -> dict[str, Any]:
@@ -193,6 +126,7 @@ class PredictionTable:
             calibrated probability (of the network's own, where that is not calibrated) over them and the scan itself.
         embeddings: also write `embeddings.tsv`.
         prevalence: share of patients in the clinic; None: as among the validation subjects.
+        existing: what becomes of answers that lie in the folder, see `output.AnswerFolder`.
     """
 
     def __init__(
@@ -203,11 +137,13 @@ class PredictionTable:
         augmentations: int = 2,
         embeddings: bool = False,
         prevalence: float | None = None,
+        existing: str = "refuse",
     ) -> None:
         self.scale = Scale.of(model.record, model.card["validation"], prevalence)
-        self.records, self.model, self.folder = records, model, Path(folder)
+        self.answers, self.model = AnswerFolder(folder, existing), model
+        self.records = self.answers.named(records)
         self.augmentations, self.embeddings = augmentations, embeddings
-        self.table = pd.DataFrame()
+        self.table, self.embedding = pd.DataFrame(), pd.DataFrame()
         self.checks: list[list[dict[str, Any]]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -219,8 +155,8 @@ class PredictionTable:
 
     def start(self, engine: Engine) -> None:  # noqa: ARG002
         """Forget the last run, and make sure that the table can be written before anything is computed."""
-        write_text(self.folder / ".writable", "")
-        (self.folder / ".writable").unlink()
+        write_text(self.answers.path / ".writable", "")
+        (self.answers.path / ".writable").unlink()
         self._rows: list[dict[str, Any]] = []
         self._embeddings: list[Tensor] = []
 
@@ -229,39 +165,66 @@ class PredictionTable:
         probabilities = torch.stack([output["pred"] for output in engine.state.output])[:, 1].double().cpu()
         self._embeddings += [torch.stack([output[EMBEDDING] for output in engine.state.output]).float().cpu()]
         volumes = torch.stack([torch.as_tensor(item["image"]) for item in engine.state.batch]).to(engine.state.device)
-        self._require_shape(tuple(volumes.shape[1:]))
+        require_shape(self.model, tuple(volumes.shape[1:]))
         copies = perturbed_probabilities(self.model.classifier, volumes, self.augmentations)
         spread = self.scale.spread(torch.cat([probabilities[None], copies]).numpy())
         for item, probability, deviation in zip(engine.state.batch, probabilities, spread, strict=True):
             kept = {name: item[name] for name in ("verdict", "reasons", "checks", "digest")}
             self._rows.append({**kept, "probability": float(probability), "uncertainty": float(deviation)})
 
-    def _require_shape(self, found: tuple[int, ...]) -> None:
-        trained = self.model.record.healthy.shape
-        if found != trained:
-            raise ValueError(
-                f"The network was trained on volumes of {trained}, but preprocessing gives {found}; "
-                "give the overlays it was trained with, such as --config configs/resolution_4mm.yaml."
-            )
-
     def write(self, engine: Engine) -> None:  # noqa: ARG002
-        """Write the table, and say how many scans were refused."""
+        """Make the table and say how many scans were refused; it is written at once where it replaces nothing."""
         self.checks = [json.loads(row["checks"]) for row in self._rows]
         embedding = torch.cat(self._embeddings).numpy()
-        self.table = prediction_table(self.records, pd.DataFrame(self._rows), embedding, self.model, self.scale)
-        write_text(self.folder / "predictions.csv", self.table.to_csv(index=False, float_format="%.6g"))
-        if self.embeddings:
-            self._write_embeddings(embedding)
-        refused = self.table[self.table["verdict"] == REFUSE]
-        logger.info(f"{len(self.table) - len(refused)} of {len(self.table)} scans: {self.folder / 'predictions.csv'}")
+        table = prediction_table(self.records, pd.DataFrame(self._rows), embedding, self.model, self.scale)
+        table["file"] = [str(Path(record["image"]).absolute()) for record in self.records]
+        table.insert(2, "name", [record["name"] for record in self.records])
+        accepted = (table["verdict"] != REFUSE).to_numpy()
+        values = pd.DataFrame(embedding).add_prefix("e")
+        self.embedding = pd.concat([table[["participant_id", "file"]], values], axis=1)[accepted]
+        self.table = table
+        refused = table[~accepted]
+        logger.info(f"{len(table) - len(refused)} of {len(table)} scans: {self.answers.path / TABLE}")
         for row in refused.itertuples():
             logger.warning(f"Refused {row.file}: {row.reasons}")
+        if self.answers.existing == "refuse":
+            self.publish()
 
-    def _write_embeddings(self, embedding: np.ndarray) -> None:
-        accepted = (self.table["verdict"] != REFUSE).to_numpy()
-        values = pd.DataFrame(embedding).add_prefix("e")
-        table = pd.concat([self.table[["participant_id", "file"]], values], axis=1)[accepted]
-        write_text(self.folder / "embeddings.tsv", table.to_csv(index=False, sep="\t", float_format="%.6g"))
+    def publish(self, index: Index | None = None, wanted: Sequence[str] = ()) -> None:
+        """Bring table, embeddings, and what is staged into the folder; see `output.AnswerFolder.publish`."""
+        wanted = [*wanted, *([EMBEDDINGS] if self.embeddings else [])]
+        self.answers.publish(self.table, self.embedding, index, wanted)
+
+    @property
+    def refused(self) -> int:
+        """How many scans were refused."""
+        return int((self.table["verdict"] == REFUSE).sum())
+
+
+def require_shape(model: Model, found: tuple[int, ...]) -> None:
+    """Refuse volumes of another shape than those of the training; says which overlay is missing, or too many.
+
+    Args:
+        model: that is to see them.
+        found: (C, D, H, W) after preprocessing.
+
+    Raises:
+        ValueError: when they differ.
+    """
+    trained = model.record.healthy.shape
+    if found == trained:
+        return
+    grid = Contract(model.card.get("contract")).grid.shape
+    if trained[1:] == COARSE:
+        advice = "give --config configs/resolution_4mm.yaml, with which it was trained"
+    elif trained[1:] == grid:
+        advice = "leave the overlay of the preprocessing out: --config"
+    else:
+        advice = "give the overlay of its training, --config FILE, or train it again: then its card says it"
+    raise ValueError(
+        f"{model.path} was trained on volumes of {trained}, but preprocessing gives {found}, and its card does not "
+        f"say how the training images were preprocessed; {advice}."
+    )
 
 
 def prediction_table(
@@ -297,7 +260,7 @@ def prediction_table(
     ids = pd.DataFrame(
         {"participant_id": [r["participant_id"] for r in records], "file": [r["image"] for r in records]}
     )
-    ids = ids.assign(**_with_reasons(rows, reasons))
+    ids = ids.assign(**with_reasons(rows, reasons))
     ids["answer"] = np.where(silent, CANNOT, GIVEN if scale.is_calibrated else NOT_CALIBRATED)
     ids["answer"] = ids["answer"].where(answered, "")
     table = pd.concat([ids, judged], axis=1)
@@ -335,8 +298,13 @@ def own_reasons(
     return found
 
 
-def _with_reasons(rows: pd.DataFrame, reasons: Sequence[Sequence[str]]) -> dict[str, list[str]]:
-    """Verdict and reasons, once it is known what the model itself has against an answer."""
+def with_reasons(rows: pd.DataFrame, reasons: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Verdict and reasons, once it is known what the model itself has against an answer.
+
+    Args:
+        rows: `verdict` and `reasons` of each scan.
+        reasons: of `own_reasons`.
+    """
     said = [[REASONS[name] for name in found] for found in reasons]
     verdicts = [
         WARN if more and verdict == PASS else verdict for verdict, more in zip(rows["verdict"], said, strict=True)

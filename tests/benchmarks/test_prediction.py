@@ -30,7 +30,7 @@ MEMORY_MIB = 2048
 PLAIN = ["--explain", "none", "--report", "false"]
 WATCHED = """
 import json, resource, sys, time
-import bundle.pages, bundle.prediction, monai.engines
+import bundle.prediction, monai.engines
 from bundle.cli.main import main
 load, loads = bundle.prediction.load_model, []
 def timed(*args, **kwargs):
@@ -78,6 +78,7 @@ def predict(folder, source, *more):
         str(folder / "model.pt"),
         "--output",
         str(folder / "out"),
+        "--overwrite",
         *PLAIN,
     ]
     command = [sys.executable, "-W", "ignore", "-c", WATCHED, "predict", str(source), *options, *more]

@@ -38,6 +38,7 @@ def test_the_choices_are_those_of_the_code():
     from bundle.networks.encoders import NORMS
     from bundle.networks.weights import save_weights
     from bundle.prediction.maps import METHODS
+    from bundle.prediction.output import EXISTING
     from bundle.prediction.pages import TARGETS as EXPLAINED
     from bundle.prediction.table import BACKENDS
     from bundle.pretext.views import TwoViews
@@ -50,6 +51,7 @@ def test_the_choices_are_those_of_the_code():
         (own["inference"]["target"], EXPLAINED),
         (options["explain"], [*METHODS, "none"]),
         (options["backend"], BACKENDS),
+        (options["existing"], EXISTING),
         (options["protocol"], PROTOCOLS),
         (own["cache"]["storage"], STORAGES),
         (rules.ARGUMENTS["norm"], NORMS),
@@ -114,6 +116,7 @@ BAD = [
     ("inference", "explain", "gradcam"),
     ("inference", "backend", "tensorrt"),
     ("inference", "target", "metadata"),
+    ("inference", "existing", "replace"),
     ("inference", "augmentations", -1),
     ("compare", "seeds", [-1]),
     ("phantom", "resolution", -1.0),

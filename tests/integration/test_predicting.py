@@ -14,6 +14,7 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
+from bundle.cli.causes import sentence_of
 from bundle.cli.main import main
 from bundle.cli.model_commands import SOME_REFUSED
 from bundle.cohort.datalist import load_section
@@ -109,13 +110,19 @@ def test_the_table_does_not_depend_on_batches_workers_or_order(predicted, scans,
 
 
 def test_monai_runs_the_same(predicted, scans, trained, tmp_path):
-    small = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]", "--num_workers", "0"]
-    options = ["--dataset_dir", str(scans), "--output_dir", str(tmp_path), "--model", str(trained / "model.pt")]
-    command = ["run", "--config_file", "configs/inference.json", *options, *small]
-    run_monai(*command, "--explain", "none", "--report", "False")
-    pd.testing.assert_frame_equal(
-        pd.read_csv(predicted / "predictions.csv"), pd.read_csv(tmp_path / "predictions.csv"), atol=1e-5, rtol=1e-4
-    )
+    options = ["--dataset_dir", str(scans), "--output_dir", "out", "--model", str(trained / "model.pt")]
+    rest = ["--num_workers", "0", "--explain", "none", "--report", "False"]
+    config = str(ROOT / "configs/inference.json")
+    run_monai("run", "--config_file", config, *options, *rest, folder=tmp_path)
+    first, second = (pd.read_csv(folder / "predictions.csv") for folder in (predicted, tmp_path / "out"))
+    pd.testing.assert_frame_equal(first, second, atol=1e-5, rtol=1e-4)
+    run_monai("run", "--config_file", tmp_path / "out/run.json", "--existing", "overwrite", folder=tmp_path)
+    pd.testing.assert_frame_equal(second, pd.read_csv(tmp_path / "out/predictions.csv"))
+    with pytest.raises(RuntimeError) as refusal:
+        run_monai(
+            "run", "--config_file", config, *options[:2], *options[4:], *rest, "--growth_rate", "6", folder=tmp_path
+        )
+    assert "--growth_rate is 6, but the card of" in sentence_of(refusal.value)
 
 
 def test_all_properties_that_monai_asks_for_hold(scans, trained, tmp_path):
@@ -332,4 +339,105 @@ def test_check_names_each_scan_and_its_reasons(scans, trained, tmp_path, capsys)
     assert "broken.nii.gz: refuse" in said
     checks = pd.read_csv(table, sep="\t")
     assert {"participant_id", "file", "name", "measured", "limit", "source", "verdict", "reason"} == set(checks)
-    assert main(["check", str(next(scans.glob("*turned*"))), "--model", str(trained / "model.pt")]) == 0
+    assert (checks["name"] == "distance of the embedding").sum() == 5
+    assert main(["check", str(next(scans.glob("*turned*")))]) == 0
+    assert "compared with anatomy alone" in capsys.readouterr().out
+    assert main(["check", str(scans), "--config", "configs/resolution_4mm.yaml"]) == 2
+    assert "give the --model, too" in capsys.readouterr().err
+
+
+def test_check_gives_the_verdict_and_the_reasons_of_predict(scans, trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("bundle.prediction.table.FAR", 20.0)
+    assert predict(scans, tmp_path, trained, *PLAIN) == SOME_REFUSED
+    capsys.readouterr()
+    assert main(["check", str(scans), "--model", str(trained / "model.pt")]) == SOME_REFUSED
+    table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
+    assert table["reasons"].str.contains("embedding is further").any(), "what only a model can say"
+    told = [
+        f"{r.file}: {r.verdict}\n" + "".join(f"  {one}\n" for one in r.reasons.split(" | ") if one)
+        for r in table.itertuples()
+    ]
+    assert capsys.readouterr().out == "".join(told)
+
+
+@pytest.fixture
+def two(scans, tmp_path):
+    """Two lists of a scan each, and a folder whose answers are of the first."""
+    good = sorted(scans.glob("sub-ad*"))[:2]
+    for name, path in zip(("first", "second"), good, strict=True):
+        (tmp_path / f"{name}.csv").write_text(f"participant_id,file\nsub-01,{path}\n")
+    return tmp_path / "first.csv", tmp_path / "second.csv", tmp_path / "answers"
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def test_answers_are_refused_appended_or_replaced(two, trained, capsys):
+    first, second, answers = two
+    fast = ["--explain", "gradcam++"]
+    assert predict(first, answers, trained, *fast) == 0
+    before = content(answers)
+    assert len(before) == 5
+    assert predict(second, answers, trained, *fast) == 1
+    assert re.search(r"holds answers already: .*--append .*--overwrite", capsys.readouterr().err)
+    for existing, said in (("--append", "they stay, and the new"), ("--overwrite", "all are replaced")):
+        assert predict(second, answers, trained, existing, "--dry-run") == 0
+        assert said in capsys.readouterr().out
+    assert predict(second, answers, trained, "--dry-run") == 1
+    assert content(answers) == before
+    assert predict(second, answers, trained, *fast, "--append") == 0
+    table, index = pd.read_csv(answers / "predictions.csv"), (answers / "index.html").read_text()
+    assert table["participant_id"].tolist() == ["sub-01", "sub-01"]
+    linked = re.findall(r'href="(scans/[^"]+)"', index)
+    assert sorted(linked) == sorted(f"scans/{name}.html" for name in table["name"])
+    assert content(answers)["scans/sub-01.html"] == before["scans/sub-01.html"]
+    assert predict(second, answers, trained, "--append", *PLAIN) == 0
+    assert len(pd.read_csv(answers / "predictions.csv")) == 2
+    assert re.findall(r'href="(scans/[^"]+)"', (answers / "index.html").read_text()) == ["scans/sub-01.html"]
+    assert predict(second, answers, trained, "--overwrite", *PLAIN) == 0
+    assert set(content(answers)) == {"predictions.csv", "run.json"}
+
+
+def test_a_prediction_that_fails_keeps_the_earlier_answers(two, trained, monkeypatch, capsys):
+    first, second, answers = two
+    assert predict(first, answers, trained, "--explain", "none") == 0
+    before = content(answers)
+
+    def fails(*_):
+        raise ValueError("no picture")
+
+    monkeypatch.setattr("bundle.prediction.slices.drawn", fails)
+    for existing in ("--append", "--overwrite"):
+        assert predict(second, answers, trained, "--explain", "none", existing) == 1
+        assert "no picture" in capsys.readouterr().err
+        assert content(answers) == before
+
+
+def test_flags_that_contradict_each_other_are_refused(two, trained, capsys):
+    assert predict(two[0], two[2], trained, "--append", "--existing", "overwrite") == 2
+    assert "contradict each other" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        predict(two[0], two[2], trained, "--append", "--overwrite")
+    assert not two[2].exists()
+
+
+def test_a_card_that_does_not_say_its_preprocessing_needs_the_overlay_that_the_advice_names(two, trained, capsys):
+    folder = two[2].parent / "model"
+    folder.mkdir()
+    for path in trained.glob("model*"):
+        shutil.copy(path, folder)
+    card = json.loads((folder / "model.json").read_text())
+    del card["preprocessing_steps"]
+    (folder / "model.json").write_text(json.dumps(card))
+    model = ["--model", str(folder / "model.pt")]
+    assert predict(two[0], two[2], trained, *model, *PLAIN) == 0
+    with np.load(folder / "model_record.npz") as record:
+        arrays = dict(record)
+    np.savez(folder / "model_record.npz", allow_pickle=False, **{**arrays, "healthy": np.zeros((1, 40, 48, 40))})
+    assert predict(two[0], two[2], trained, *model, *PLAIN, "--overwrite") == 1
+    assert "give --config configs/resolution_4mm.yaml, with which it was trained" in capsys.readouterr().err
+    advised = ["--config", "configs/resolution_4mm.yaml"]
+    assert predict(two[0], two[2], trained, *model, *PLAIN, "--overwrite", *advised) == 0
+    assert main(["check", str(two[0]), *model]) == 1
+    assert main(["check", str(two[0]), *model, *advised]) == 0

@@ -1,0 +1,129 @@
+"""Scans that the contract looks at before a network sees them, and what is found of each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.data import Dataset, MetaTensor
+from monai.transforms import Compose
+from monai.utils import convert_to_tensor
+from torch import Tensor
+
+from bundle.cohort.overlap import voxel_digest
+from bundle.files import write_text
+from bundle.prediction.judgement import FAR, REASONS, Scale
+from bundle.prediction.table import Model, own_reasons, require_shape, with_reasons
+from bundle.scans.contract import PASS, REFUSE, WARN, Check, Contract, Examination
+from bundle.scans.grid import templates
+
+PLACED = 2  # steps of a preprocessing that load a file and place it on the grid, which the contract has done
+
+
+class CheckedDataset(Dataset):
+    """Scans that the contract has looked at, ready for a network; none is left out.
+
+    A refused scan becomes an empty volume, so that it keeps its place in a batch; its verdict says so.
+
+    Args:
+        data: records of `list_scans`.
+        contract: examines each scan and brings it onto the model's grid.
+        transform: preprocessing of the model; its first two steps load a file and place it, which the contract does.
+        stated: what the card says is done to a volume on the grid, in place of `transform`; None: nothing.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        contract: Contract,
+        transform: Compose,
+        stated: Compose | None = None,
+    ) -> None:
+        super().__init__(data, transform)
+        self.contract, self.stated = contract, stated
+        templates(contract.grid)  # loaded before the workers are forked
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
+        """One scan: `image`, `index`, `verdict`, `reasons`, `checks` (JSON) and `digest` of its voxels."""
+        seen = self.contract.examine(self.data[index]["image"])
+        checks = json.dumps([asdict(check) for check in seen.checks])
+        digest = "" if seen.scan is None else voxel_digest(seen.scan.volume)
+        found = {"verdict": seen.verdict, "reasons": " | ".join(seen.reasons), "checks": checks, "digest": digest}
+        return {"image": self.preprocess(seen), "index": index, **found}
+
+    def preprocess(self, seen: Examination) -> Tensor:
+        """What the network sees of a scan, (1, D, H, W); nothing of a refused one."""
+        grid = self.contract.grid
+        accepted = seen.volume is not None and seen.verdict != REFUSE
+        volume = seen.volume if accepted else np.zeros(grid.shape, np.float32)
+        image = MetaTensor(torch.as_tensor(volume)[None], affine=torch.as_tensor(grid.matrix))
+        stated = self.stated
+        ready = self.transform({"image": image}, start=PLACED) if stated is None else stated({"image": image})
+        return convert_to_tensor(ready["image"], track_meta=False)
+
+
+def check_scans(
+    records: Sequence[Mapping[str, Any]],
+    contract: Contract,
+    output: Path | None = None,
+    model: Model | None = None,
+    dataset: CheckedDataset | None = None,
+) -> int:
+    """Examine scans and say what was found of each.
+
+    Args:
+        records: of `list_scans`.
+        contract: what they are compared with.
+        output: a table (.tsv) of every check; None writes none.
+        model: also say how far a scan is from its training subjects, as `predict` does; needs `dataset`.
+        dataset: preprocesses the scans for the model.
+
+    Returns:
+        How many were refused.
+    """
+    rows, refused = [], 0
+    for record in records:
+        seen = contract.examine(record["image"])
+        verdict, reasons, checks = seen.verdict, seen.reasons, [asdict(check) for check in seen.checks]
+        if model is not None and dataset is not None and verdict != REFUSE:
+            verdict, reasons, check = _judged_by(model, record, seen, dataset.preprocess(seen))
+            checks.append(check)
+        refused += verdict == REFUSE
+        sys.stdout.write("\n  ".join([f"{record['image']}: {verdict}", *reasons]) + "\n")
+        rows += [{"participant_id": record["participant_id"], "file": record["image"], **check} for check in checks]
+    if output is not None:
+        write_text(output, pd.DataFrame(rows).to_csv(index=False, sep="\t"))
+    return refused
+
+
+def _judged_by(
+    model: Model, record: Mapping[str, Any], seen: Examination, volume: Tensor
+) -> tuple[str, list[str], dict[str, str]]:
+    """Verdict, reasons and the one check more that a model makes of a scan, as its table of predictions says them."""
+    require_shape(model, tuple(volume.shape))
+    network = model.classifier
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        embedding = network.both(volume[None].to(device))[1]  # type: ignore[operator]
+    percentile = model.record.embeddings.compare(embedding.float().cpu().numpy(), [np.nan])["distance_percentile"]
+    digest = "" if seen.scan is None else voxel_digest(seen.scan.volume)
+    before = pd.DataFrame({"verdict": [seen.verdict], "reasons": [" | ".join(seen.reasons)], "digest": [digest]})
+    scale = Scale.of(model.record, model.card["validation"])
+    own = own_reasons([record], before, percentile, model, scale)
+    after = {name: values[0] for name, values in with_reasons(before, own).items()}
+    check = Check(
+        "distance of the embedding",
+        f"percentile {percentile.iloc[0]:.0f} of the training subjects",
+        f"at most {FAR:.0f}",
+        "the training subjects",
+        WARN if "far" in own[0] else PASS,
+        REASONS["far"] if "far" in own[0] else "",
+    )
+    return after["verdict"], after["reasons"].split(" | ") if after["reasons"] else [], asdict(check)
