@@ -33,7 +33,9 @@ def scans(tiny_phantom, tmp_path_factory):
     for record in load_section(tiny_phantom / "alzheimer.json", "test")[:4]:
         shutil.copy(record["image"], folder)
     image = nib.as_closest_canonical(nib.load(record["image"]))
-    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine), folder / "sub-turned_gm.nii")
+    turned = nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine)
+    turned.header["descrip"] = image.header["descrip"]  # by which the phantom's images are known
+    nib.save(turned, folder / "sub-turned_gm.nii")
     (folder / "broken.nii.gz").write_bytes(b"not an image")
     nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32) * 255, image.affine), folder / "sub-rescaled_gm.nii")
     (folder / "notes.txt").write_text("no scan")

@@ -17,11 +17,19 @@ def full_size(record):
     image = nib.load(record["image"])
     scan = to_grid(image.get_fdata(dtype=np.float32), image.affine, REFERENCE)
     grey, noise = templates(REFERENCE)["grey matter"], np.random.default_rng(0).normal(size=REFERENCE.shape)
-    return nib.Nifti1Image((scan * (0.4 + grey) * (1 + 0.3 * noise)).clip(0).astype(np.float32), REFERENCE.matrix)
+    made = nib.Nifti1Image((scan * (0.4 + grey) * (1 + 0.3 * noise)).clip(0).astype(np.float32), REFERENCE.matrix)
+    made.header["descrip"] = image.header["descrip"]  # by which the phantom's images are known
+    return made
+
+
+def of_nobody_known(record):
+    """A scan that does not say of itself that it is the phantom's, as real ones do not."""
+    image = nib.load(record["image"])
+    return nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine)
 
 
 def calibrated_model(trained, folder):
-    """The tiny classifier with a validation of 60 people in its record, enough for a probability to be shown."""
+    """The tiny classifier with a validation of 60 people in its record, enough for a probability of every phantom."""
     for path in trained.glob("model*"):
         shutil.copy(path, folder)
     with np.load(folder / "model_record.npz") as record:
@@ -30,13 +38,15 @@ def calibrated_model(trained, folder):
     content["validation_labels"], content["validation_people"] = labels, np.arange(60)
     odds = np.random.default_rng(0).normal(0.8 * (2 * labels - 1), 1)
     content["validation_probabilities"] = 1 / (1 + np.exp(-odds))
+    mean = content["embedding"].mean(0)
+    content["embedding"] = mean + 50 * (content["embedding"] - mean)  # so wide that no scan is far from them
     np.savez(folder / "model_record.npz", **content)
     return folder / "model.pt"
 
 
 @pytest.fixture(scope="session")
 def pages(tiny_phantom, trained, made_once):
-    """`index.html` and `scans/`: three small scans, one of full size, no phantom's, and a broken one; smoothgrad."""
+    """`index.html` and `scans/`: three small scans, one of full size, one no phantom's, and one broken; smoothgrad."""
     from bundle.cli.main import main
 
     def make(folder):
@@ -46,7 +56,8 @@ def pages(tiny_phantom, trained, made_once):
         (folder / "broken.nii.gz").write_bytes(b"not an image")
         nib.save(full_size(records[3]), folder / "full.nii.gz")
         rows = [f"{path.name.split('_')[0]}\t{path.name}" for path in sorted(folder.glob("sub-*"))]
-        rows += ["broken\tbroken.nii.gz", f"{FULL_SIZE}\tfull.nii.gz"]
+        nib.save(of_nobody_known(records[4]), folder / "other.nii.gz")
+        rows += ["sub-other\tother.nii.gz", "broken\tbroken.nii.gz", f"{FULL_SIZE}\tfull.nii.gz"]
         (folder / "scans.tsv").write_text("\n".join(["participant_id\tfile", *rows]) + "\n")
         command = ["predict", str(folder / "scans.tsv"), "--output", str(folder), "--num_workers", "0"]
         with pytest.MonkeyPatch.context() as patch:

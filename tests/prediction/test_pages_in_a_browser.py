@@ -123,7 +123,7 @@ def test_verdicts_sort_by_how_bad_they_are(pages, show):
 
 def test_without_scripts_everything_is_there(pages, show):
     tab = show(pages / "index.html", java_script_enabled=False)
-    assert tab.locator(".sortable tbody tr:visible").count() == 5
+    assert tab.locator(".sortable tbody tr:visible").count() == 6
     assert tab.locator("form").is_hidden()
     assert tab.locator("button").count() == 0
     tab = show(next((pages / "scans").glob("sub-of-full*")), java_script_enabled=False)
