@@ -105,7 +105,7 @@ def run_bundle(words, folder, monkeypatch):
 def run_monai(words, folder):
     files = words[words.index("--config_file") + 1]
     extra = next((extra for name, extra in MONAI.items() if name in files), ["--num_workers", "0"])
-    in_this_process(*words[3:], *extra, folder=folder)
+    in_this_process(*words[3:], *(NETWORK if "inference.json" in files else extra), folder=folder)
 
 
 @pytest.mark.long

@@ -84,11 +84,12 @@ class AnswerFolder:
         parts = [name for name in (TABLE, EMBEDDINGS, INDEX) if counts[name]]
         return ", ".join([*parts, *(f"{counts[name]} files in {name}/" for name in (SCANS, MAPS) if counts[name])])
 
-    def check(self, sha256: str) -> str:
+    def check(self, sha256: str, prevalence: float | None = None) -> str:
         """Whether new answers may come into the folder.
 
         Args:
             sha256: of the weights of the model that gives them.
+            prevalence: that they are scaled to, of which a folder has one; None: not looked at.
 
         Returns:
             What would become of the answers that lie there, in words.
@@ -105,6 +106,8 @@ class AnswerFolder:
         if self.existing == "overwrite":
             return f"{self.describe()}: all are replaced, once the new answers are complete"
         self._require_same_model(sha256)
+        if prevalence is not None:
+            self._require_same_prevalence(prevalence)
         return f"{self.describe()}: they stay, and the new answers are added"
 
     def _require_same_model(self, sha256: str) -> None:
@@ -124,6 +127,16 @@ class AnswerFolder:
                 f"{self.path / TABLE} holds answers of another model: {what}, but the model now has sha256 "
                 f"{sha256[:12]}…. Answers of two models do not go into one table; give another --output, or "
                 "--overwrite to replace them."
+            )
+
+    def _require_same_prevalence(self, prevalence: float) -> None:
+        cells = _cells(self.path / TABLE)
+        others = sorted({text for text in cells.get("prevalence", ()) if text} - {f"{prevalence:.6g}"})
+        if others:
+            raise ValueError(
+                f"{self.path / TABLE} holds answers at a prevalence of {', '.join(others)}, but the new ones are at "
+                f"{prevalence:.6g}: their probabilities cannot be compared. Give --prevalence {others[0]}, another "
+                "--output, or --overwrite to replace them."
             )
 
     def named(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -176,7 +189,8 @@ class AnswerFolder:
         """
         try:
             with self._lock():
-                self.check(str(table["model_sha256"].iloc[0]))
+                scaled = table.get("prevalence", pd.Series(dtype=float)).dropna()
+                self.check(str(table["model_sha256"].iloc[0]), None if scaled.empty else float(scaled.iloc[0]))
                 held = self.held()
                 gone = set(held) if self._replaces_all else self._outdated(held, table)
                 stay = [name for name in held if name not in gone]

@@ -160,6 +160,10 @@ class PredictionTable:
         self._rows: list[dict[str, Any]] = []
         self._embeddings: list[Tensor] = []
 
+    def check(self) -> None:
+        """Refuse before anything is computed what the folder may not take."""
+        self.answers.check(self.model.sha256, self.scale.prevalence)
+
     def keep(self, engine: Any) -> None:
         """Keep the rows of one decollated batch."""
         probabilities = torch.stack([output["pred"] for output in engine.state.output])[:, 1].double().cpu()

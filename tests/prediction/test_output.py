@@ -117,6 +117,16 @@ def test_answers_that_do_not_belong_together_are_refused_by_name_and_stay(before
     assert rows(tmp_path) == ["a"]
 
 
+def test_answers_at_another_prevalence_do_not_join(tmp_path):
+    table, embeddings = answers("a", "b")
+    AnswerFolder(tmp_path).publish(table.assign(prevalence=[0.1, np.nan]), embeddings, listed)
+    before = (tmp_path / "predictions.csv").read_text()
+    AnswerFolder(tmp_path, "append").check(SHA, 0.1)
+    with pytest.raises(ValueError, match=r"at a prevalence of 0\.1, but the new ones are at 0\.5: .*--prevalence 0\.1"):
+        AnswerFolder(tmp_path, "append").publish(table.assign(prevalence=0.5), embeddings, listed)
+    assert (tmp_path / "predictions.csv").read_text() == before
+
+
 def test_overwriting_replaces_everything(tmp_path):
     publish(tmp_path, "refuse", "a", "b", maps=["a_occlusion.nii.gz"])
     publish(tmp_path, "overwrite", "c", pages=False, sha256="b" * 64)
