@@ -6,6 +6,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,7 @@ def _write_scans(
 
 def render(template: str, content: Mapping[str, Any]) -> str:
     """Fill a template; everything that is not a template's own is escaped, and no other script or style may run."""
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    script = SCRIPTS[template]
+    environment, script = _environment(), SCRIPTS[template]
     allowed = {name: _digest(environment.get_template(name).render()) for name in ("style.css", script)}
     policy = f"style-src '{allowed['style.css']}'; script-src '{allowed[script]}'"
     own = {
@@ -90,6 +90,12 @@ def render(template: str, content: Mapping[str, Any]) -> str:
         "policy": f"default-src 'none'; img-src data:; {policy}; base-uri 'none'",
     }
     return environment.get_template(template).render(**content, **own)
+
+
+@cache
+def _environment() -> Environment:
+    """The templates, each compiled once."""
+    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
 
 
 def _digest(text: str) -> str:
