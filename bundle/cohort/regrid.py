@@ -63,6 +63,7 @@ def on_one_grid(
     rows, images = list(paths), [{"image": path} for path in paths.values()]
     grids = dict(zip(rows, grids_of(images, workers), strict=True))
     usual = usual_grid(list(grids.values()), shape)
+    _say_assumed(paths, grids)
     if usual is None:
         return dict(paths), []
     away = {row: grid for row, grid in grids.items() if grid and not usual.is_same(grid.shape, grid.matrix)}
@@ -74,6 +75,15 @@ def on_one_grid(
     if moved:
         logger.warning(f"{len(moved)} image(s) were brought onto {in_words(usual)}, and lie in {folder}.")
     return {**paths, **{row: str(path) for row, path in moved.items()}}, faults
+
+
+def _say_assumed(paths: Mapping[int, str], grids: Mapping[int, Grid | None]) -> None:
+    """Say where arrays are taken to lie, which have no affine."""
+    arrays = [grids[row] for row, path in paths.items() if path.endswith(".npy")]
+    for grid, rows in grouped(arrays).items():
+        logger.info(f"{len(rows)} array(s) (.npy) have no affine and are taken to be {in_words(grid)}.")
+    if unplaced := arrays.count(None):
+        logger.info(f"{unplaced} array(s) (.npy) have no affine: where they lie, and what is left there, is not known.")
 
 
 def _fault(grid: Grid, usual: Grid) -> str:

@@ -104,3 +104,14 @@ def test_images_must_lie_where_those_of_the_training_did(cohort):
     require_grid(one, "the task")
     with pytest.raises(ValueError, match="lie on 2 grids"):
         require_grid([*one, {"image": str(cohort / "1.nii.gz")}], "the task")
+
+
+def test_arrays_say_what_is_assumed(tmp_path, caplog):
+    caplog.set_level("INFO")
+    np.save(tmp_path / "a.npy", RNG.random(NEWER.shape, dtype=np.float32).astype(np.float16))
+    np.save(tmp_path / "b.npy", RNG.random((4, 5, 6)).astype(np.float32))
+    (tmp_path / "p.tsv").write_text("participant_id\na\nb\n")
+    _, problems = read_cohort(tmp_path / "p.tsv", "{participant_id}.npy", expected_shape=None)
+    assert not problems
+    assert "1 array(s) (.npy) have no affine and are taken to be 113×137×113 voxels of 1.5×1.5×1.5 mm" in caplog.text
+    assert "1 array(s) (.npy) have no affine: where they lie" in caplog.text
