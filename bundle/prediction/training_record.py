@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from monai.data import DataLoader
 from numpy.typing import ArrayLike, NDArray
 from sklearn.covariance import LedoitWolf
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 from torch.utils.data import Dataset
@@ -39,10 +39,12 @@ NAMES = ("embedding", "ages", "labels", "validation_labels", "validation_probabi
 class TrainingEmbeddings:
     """The embeddings of a model's training subjects, without their ids.
 
-    A person counts once, however many scans there are. Distances are Mahalanobis distances with a shrunk covariance;
-    the percentile of a distance compares it with those of training subjects from the embeddings of other people. The
-    age is a ridge regression on healthy subjects; its gap is corrected for the regression's pull towards the mean (as
-    expected at that age), and given only within the ages of the training.
+    A person counts once, however many scans there are. Distances are Mahalanobis distances with a shrunk covariance.
+    People are divided into folds; whoever is new is compared with the people of each fold by the distance of both from
+    the other folds' people, so that the percentile holds for few people and long embeddings, too. The distance that is
+    given is the mean over folds. The age is a ridge regression on healthy subjects, whose error is that of one scan;
+    its gap is corrected for the regression's pull towards the mean (as expected at that age), and given only within the
+    ages of the training.
 
     Args:
         embedding: of the training scans.
@@ -54,7 +56,8 @@ class TrainingEmbeddings:
         embedding (N, E), ages (N,), labels (N,), people (N,).
 
     Source:
-        Lee et al., NeurIPS 2018 (distance); Ledoit & Wolf, 2004 (shrinkage); de Lange & Cole, 2020 (correction).
+        Lee et al., NeurIPS 2018 (distance); Ledoit & Wolf, 2004 (shrinkage); Vovk, 2015 (percentile over folds);
+        de Lange & Cole, 2020 (correction).
     """
 
     def __init__(
@@ -65,24 +68,27 @@ class TrainingEmbeddings:
         self.people = pd.factorize(np.arange(len(self.embedding)) if people is None else people)[0]
         self.scaler = OverallScaler().fit(self.embedding)
         features = self.scaler.transform(self.embedding)
-        self._covariance = LedoitWolf().fit(features)
-        self.distances, self._shares = _sorted_by_distance(_held_out_distances(features, self.people), self.people)
+        self._folds = list(_folds(features, self.people))
+        self.distances = np.sort(np.concatenate([fold.distances for fold in self._folds]))
         healthy = (self.labels == 0) & np.isfinite(self.ages)
         persons = pd.factorize(self.people[healthy])[0]
         self.healthy_ages = mean_of_each(self.ages[healthy], persons)
         self.neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, max(1, len(self.healthy_ages))))
         self.age_error = np.nan
         if len(self.healthy_ages) >= LEAST:
-            self._fit_age(mean_of_each(features[healthy], persons))
+            self._fit_age(features[healthy], self.ages[healthy], persons)
 
-    def _fit_age(self, features: Array) -> None:
-        """Fit the age of healthy people to the means of their scans."""
-        folds = KFold(FOLDS, shuffle=True, random_state=0)
-        predicted = cross_val_predict(ridge(), features, self.healthy_ages, cv=folds)
-        self.age_error = float(np.abs(predicted - self.healthy_ages).mean())
-        self._expected_gap = np.polyfit(self.healthy_ages, predicted - self.healthy_ages, 1)
-        self._age = ridge().fit(features, self.healthy_ages)
-        self.neighbours.fit(features)
+    def _fit_age(self, features: Array, ages: Array, persons: NDArray[np.intp]) -> None:
+        """Fit the age of healthy people to the means of their scans; the error is that of one scan of somebody else."""
+        means = mean_of_each(features, persons)
+        predicted = np.empty(len(ages))
+        for rest, held_out in KFold(FOLDS, shuffle=True, random_state=0).split(means):
+            rows = np.isin(persons, held_out)
+            predicted[rows] = ridge().fit(means[rest], self.healthy_ages[rest]).predict(features[rows])
+        self.age_error = float(mean_of_each(np.abs(predicted - ages), persons).mean())
+        self._expected_gap = np.polyfit(self.healthy_ages, mean_of_each(predicted - ages, persons), 1)
+        self._age = ridge().fit(means, self.healthy_ages)
+        self.neighbours.fit(means)
 
     def compare(self, embedding: ArrayLike, ages: ArrayLike) -> pd.DataFrame:
         """Compare new subjects with the training subjects.
@@ -97,10 +103,10 @@ class TrainingEmbeddings:
             where one of both ages is beyond those of the training) and `nearest_training_ages`.
         """
         features = self.scaler.transform(np.asarray(embedding, dtype=np.float64).reshape(-1, self.embedding.shape[1]))
-        distances = np.sqrt(self._covariance.mahalanobis(features))
-        below = np.concatenate([[0.0], self._shares.cumsum()])
-        percentile = 100 * below[np.searchsorted(self.distances, distances, side="right")]
-        table = pd.DataFrame({"distance": distances, "distance_percentile": percentile.clip(max=100)})
+        distances = np.stack([fold.distance(features) for fold in self._folds])
+        closer = np.sum([fold.share(own) for fold, own in zip(self._folds, distances, strict=True)], axis=0)
+        percentile = (100 * closer).round(6)  # all shares together are 1 but for the last digits
+        table = pd.DataFrame({"distance": distances.mean(0), "distance_percentile": percentile})
         if np.isnan(self.age_error) or not len(features):
             return table.assign(brain_age=np.nan, brain_age_gap=np.nan, nearest_training_ages="")
         brain_age, ages = self._age.predict(features), np.asarray(ages, dtype=np.float64)
@@ -261,18 +267,36 @@ def _observe(classifier: Classifier, batches: Iterable[Mapping], device: str | t
     return {name: np.concatenate(parts) for name, parts in kept.items()}
 
 
-def _held_out_distances(features: Array, people: NDArray[np.intp]) -> Array:
-    """Distance of each scan from the scans of the people of other folds."""
-    distances = np.empty(len(features))
-    persons = np.unique(people)
+@dataclass(frozen=True)
+class _Fold:
+    """Some people, as far as they are from all others.
+
+    Attributes:
+        others: embeddings of the people of other folds, as a mean and a covariance.
+        distances: of the scans of its own people from them, ascending.
+        shares: what each of these scans counts among all people: one person's scans 1 / number of people together.
+    """
+
+    others: LedoitWolf
+    distances: Array
+    shares: Array
+
+    def distance(self, features: Array) -> Array:
+        """Distance from the people of other folds."""
+        return np.sqrt(self.others.mahalanobis(features))
+
+    def share(self, distances: Array) -> Array:
+        """Share of all people that are of this fold and closer, or as close."""
+        closer = np.concatenate([[0.0], self.shares.cumsum()])
+        return closer[np.searchsorted(self.distances, distances, side="right")]
+
+
+def _folds(features: Array, people: NDArray[np.intp]) -> Iterator[_Fold]:
+    """People in folds; a person is never divided."""
+    persons, counts = np.unique(people), np.bincount(people)
     for _, held_out in KFold(min(FOLDS, len(persons)), shuffle=True, random_state=0).split(persons):
         rows = np.isin(people, persons[held_out])
-        distances[rows] = np.sqrt(LedoitWolf().fit(features[~rows]).mahalanobis(features[rows]))
-    return distances
-
-
-def _sorted_by_distance(distances: Array, people: NDArray[np.intp]) -> tuple[Array, Array]:
-    """Distances in ascending order, and what each counts: every person's scans 1 / number of people together."""
-    counts = np.bincount(people)
-    order = distances.argsort(kind="stable")
-    return distances[order], (1 / counts[people] / len(counts))[order]
+        others = LedoitWolf().fit(features[~rows])
+        distances = np.sqrt(others.mahalanobis(features[rows]))
+        order = distances.argsort(kind="stable")
+        yield _Fold(others, distances[order], (1 / counts[people[rows]] / len(persons))[order])
