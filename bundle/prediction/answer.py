@@ -9,7 +9,7 @@ import numpy as np
 
 from bundle.metrics.classification import calibrated, reliability
 from bundle.prediction import pictures
-from bundle.prediction.judgement import CANNOT, GIVEN, NOT_CALIBRATED, Scale, shown
+from bundle.prediction.judgement import CANNOT, GIVEN, NOT_CALIBRATED, Scale, percentile_text, shown
 from bundle.prediction.table import Model
 from bundle.prediction.training_record import TrainingEmbeddings
 from bundle.scans.contract import REFUSE
@@ -62,11 +62,11 @@ def answer_of(row: Mapping[str, Any], record: Mapping[str, Any], model: Model, s
         "state": row["answer"],
         "headline": headline(row, scale),
         "predicted": row["predicted"],
-        "raw": probability(raw),
-        "raw_threshold": decimals(scale.threshold, 4),
+        "raw": shown(raw, scale.threshold),
+        "raw_threshold": shown(scale.threshold, raw),
         "uncertainty": f"{row['uncertainty']:.2f}",
         "people": scale.people,
-        "percentile": f"{row['distance_percentile']:.0f}",
+        "percentile": percentile_text(float(row["distance_percentile"])),
         "distance": pictures.position(embeddings.distances, float(row["distance"]), "distance"),
     }
     return answer | _decision(row, scale) | _calibration(row, model, name) | _age(row, record, model)
@@ -131,11 +131,6 @@ def age_in_words(age: float, embeddings: TrainingEmbeddings) -> str:
 def decimals(value: Any, digits: int) -> str:
     """A number with so many digits; nothing where there is none."""
     return "" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
-
-
-def probability(value: float) -> str:
-    """Two digits, and never certainty."""
-    return f"{value:.2f}" if 0.01 <= value <= 0.99 else ("below 0.01" if value < 0.01 else "above 0.99")
 
 
 def _percent(value: Any) -> str:

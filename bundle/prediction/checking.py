@@ -19,9 +19,9 @@ from torch import Tensor
 
 from bundle.cohort.overlap import voxel_digest
 from bundle.files import write_text
-from bundle.prediction.judgement import FAR, REASONS, Scale
+from bundle.prediction.judgement import Scale, distance_check
 from bundle.prediction.table import Model, own_reasons, require_shape, with_reasons
-from bundle.scans.contract import PASS, REFUSE, WARN, Check, Contract, Examination
+from bundle.scans.contract import REFUSE, Contract, Examination
 from bundle.scans.grid import templates
 
 PLACED = 2  # steps of a preprocessing that load a file and place it on the grid, which the contract has done
@@ -118,12 +118,5 @@ def _judged_by(
     scale = Scale.of(model.record, model.card["validation"])
     own = own_reasons([record], before, percentile, model, scale)
     after = {name: values[0] for name, values in with_reasons(before, own).items()}
-    check = Check(
-        "distance of the embedding",
-        f"percentile {percentile.iloc[0]:.0f} of the training subjects",
-        f"at most {FAR:.0f}",
-        "the training subjects",
-        WARN if "far" in own[0] else PASS,
-        REASONS["far"] if "far" in own[0] else "",
-    )
-    return after["verdict"], after["reasons"].split(" | ") if after["reasons"] else [], asdict(check)
+    check = asdict(distance_check(float(percentile.iloc[0])))
+    return after["verdict"], after["reasons"].split(" | ") if after["reasons"] else [], check

@@ -13,6 +13,7 @@ from scipy.special import logit
 
 from bundle.metrics.classification import calibrated
 from bundle.prediction.training_record import TrainingRecord
+from bundle.scans.contract import PASS, WARN, Check
 
 LEAST_CALIBRATED = 50  # people of the validation, below whom a calibration is too uncertain to be shown
 FAR = 99.0  # percentile of the distance beyond which the model cannot answer
@@ -21,11 +22,15 @@ REASONS = {
     "far": "the embedding is further from the training subjects than theirs from each other: the model cannot answer",
     "demonstration": "the model is a demonstration that knows only a phantom, and this scan is none of that phantom: "
     "the model cannot answer",
+    "phantom": "the scan is a phantom's, and the model is of people: the model cannot answer",
     "chance": "the model told its own validation subjects apart no better than chance: it cannot answer",
     "image": "this very image was in the model's training: the answer says nothing of new people",
     "participant": "a participant of this id was in the model's training: if this is the same person, the answer says "
     "nothing of new people",
 }
+
+
+SILENT = ("far", "demonstration", "phantom", "chance")  # reasons that leave no answer
 
 
 @dataclass(frozen=True)
@@ -124,10 +129,41 @@ def shown(value: float, limit: float) -> str:
         limit: the operating point.
 
     Example:
-        >>> shown(0.204, 0.196), shown(0.5, 0.2), shown(0.9999, 0.5)
-        ('0.204', '0.50', 'above 0.99')
+        >>> shown(0.204, 0.196), shown(0.5, 0.2), shown(0.9999, 0.5), shown(0.004, 0.008)
+        ('0.204', '0.50', 'above 0.99', '0.004')
     """
-    if not 0.01 <= value <= 0.99:
-        return "below 0.01" if value < 0.01 else "above 0.99"
-    digits = next((n for n in range(2, 5) if round(value, n) != round(limit, n)), 2)
-    return f"{value:.{digits}f}"
+    digits = next((n for n in range(2, 7) if _bounded(value, n) != _bounded(limit, n)), 2)
+    return _bounded(value, digits)
+
+
+def _bounded(value: float, digits: int) -> str:
+    least = 10.0**-digits
+    if value < least:
+        return f"below {least:.{digits}f}"
+    return f"above {1 - least:.{digits}f}" if value > 1 - least else f"{value:.{digits}f}"
+
+
+def percentile_text(percentile: float) -> str:
+    """A percentile of the distance, with as many digits as show on which side of the limit it lies.
+
+    Args:
+        percentile: 0 to 100.
+
+    Example:
+        >>> percentile_text(98.7), percentile_text(99.25), percentile_text(99.6)
+        ('99', '99.2', '100')
+    """
+    digits = next(n for n in range(9) if (round(percentile, n) > FAR) == (percentile > FAR) or n == 8)
+    return f"{percentile:.{digits}f}"
+
+
+def distance_check(percentile: float) -> Check:
+    """How far the embedding of a scan is from those of the training, as one of its checks.
+
+    Args:
+        percentile: of the distance.
+    """
+    far = percentile > FAR
+    measured = f"percentile {percentile_text(percentile)} of the training subjects"
+    found = (WARN, REASONS["far"]) if far else (PASS, "")
+    return Check("distance of the embedding", measured, f"at most {FAR:.0f}", "the training subjects", *found)

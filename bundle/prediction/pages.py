@@ -24,7 +24,7 @@ from bundle.networks.classifiers import Classifier
 from bundle.prediction import slices
 from bundle.prediction.answer import age_in_words, answer_of, decimals, headline, model_facts
 from bundle.prediction.checking import CheckedDataset
-from bundle.prediction.judgement import CANNOT, Scale
+from bundle.prediction.judgement import CANNOT, Scale, percentile_text
 from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, last_map, meaning
 from bundle.prediction.output import GENERATOR, INDEX, MAPS, SCANS, map_name
 from bundle.prediction.table import Model, PredictionTable
@@ -215,7 +215,8 @@ def _index_rows(rows: Sequence[Mapping[str, Any]], table: PredictionTable) -> It
     embeddings = table.model.record.embeddings
     for row in rows:
         texts = {key: row[key] for key in ("participant_id", "verdict")}
-        texts["answer"], texts["percentile"] = headline(row, table.scale), decimals(row["distance_percentile"], 0)
+        texts["answer"] = headline(row, table.scale)
+        texts["percentile"] = "" if row["verdict"] == REFUSE else percentile_text(row["distance_percentile"])
         texts["brain_age"] = "" if row["answer"] == CANNOT else age_in_words(row["brain_age"], embeddings)
         texts["reason"], _, more = str(row["reasons"]).partition(" | ")
         texts["reason"] += " …" if more else ""

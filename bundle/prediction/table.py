@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from bundle.networks.architecture import stated_network
 from bundle.networks.classifiers import Classifier
 from bundle.networks.export import load_onnx
 from bundle.networks.weights import classifier_card, load_network
-from bundle.prediction.judgement import CANNOT, FAR, GIVEN, NOT_CALIBRATED, REASONS, Scale
+from bundle.prediction.judgement import CANNOT, FAR, GIVEN, NOT_CALIBRATED, REASONS, SILENT, Scale, distance_check
 from bundle.prediction.output import EMBEDDINGS, TABLE, AnswerFolder, Index
 from bundle.prediction.training_record import TrainingRecord, load_record
 from bundle.scans.contract import PASS, REFUSE, WARN, Contract
@@ -178,12 +178,13 @@ class PredictionTable:
 
     def write(self, engine: Engine) -> None:  # noqa: ARG002
         """Make the table and say how many scans were refused; it is written at once where it replaces nothing."""
-        self.checks = [json.loads(row["checks"]) for row in self._rows]
         embedding = torch.cat(self._embeddings).numpy()
         table = prediction_table(self.records, pd.DataFrame(self._rows), embedding, self.model, self.scale)
         table["file"] = [str(Path(record["image"]).absolute()) for record in self.records]
         table.insert(2, "name", [record["name"] for record in self.records])
         accepted = (table["verdict"] != REFUSE).to_numpy()
+        own = [[asdict(distance_check(place))] if place >= 0 else [] for place in table["distance_percentile"]]
+        self.checks = [[*json.loads(row["checks"]), *more] for row, more in zip(self._rows, own, strict=True)]
         values = pd.DataFrame(embedding).add_prefix("e")
         self.embedding = pd.concat([table[["participant_id", "file"]], values], axis=1)[accepted]
         self.table = table
@@ -258,7 +259,7 @@ def prediction_table(
     answered = (rows["verdict"] != REFUSE).to_numpy()
     judged = judged.where(np.broadcast_to(answered[:, None], judged.shape))
     reasons = own_reasons(records, rows, judged["distance_percentile"], model, scale)
-    silent = np.array([bool({"far", "demonstration", "chance"} & set(found)) for found in reasons])
+    silent = np.array([bool(set(SILENT) & set(found)) for found in reasons])
     for name in ("predicted", "calibrated_probability"):
         judged[name] = judged[name].mask(silent)
     ids = pd.DataFrame(
@@ -291,9 +292,11 @@ def own_reasons(
     demonstration = bool(model.card.get("warning"))
     found: list[list[str]] = []
     for record, row, place in zip(records, rows.itertuples(), percentile, strict=True):
+        phantom = is_phantom(record["image"])
         holds = {
             "far": place > FAR,
-            "demonstration": demonstration and not is_phantom(record["image"]),
+            "demonstration": demonstration and not phantom,
+            "phantom": phantom and not demonstration,
             "chance": scale.slope == 0,
             "image": row.digest in known["images"],
             "participant": row.digest not in known["images"] and id_digest(record) in known["participants"],

@@ -158,6 +158,8 @@ def test_pages_are_whole_and_need_no_network(predicted):
     assert all((predicted / path).is_file() for path in linked)
     refused = (predicted / "scans" / "broken.html").read_text()
     assert "cannot be read" in refused
+    judged = {page.stem for page in pages if "distance of the embedding" in page.read_text()}
+    assert judged == {path.stem for path in (predicted / "scans").iterdir()} - {"broken", "sub-rescaled"}
     assert "Where the network looks" not in refused
 
 
@@ -371,6 +373,19 @@ def test_check_gives_the_verdict_and_the_reasons_of_predict(scans, trained, tmp_
         for r in table.itertuples()
     ]
     assert capsys.readouterr().out == "".join(told)
+
+
+def test_a_model_of_people_does_not_answer_for_a_phantom(scans, trained, tmp_path):
+    for path in trained.glob("model*"):
+        shutil.copy(path, tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card.pop("warning"), "without it, a model is of people"
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    more = ["--model", str(tmp_path / "model.pt"), *PLAIN]
+    assert predict(next(scans.glob("*turned*")), tmp_path / "answers", trained, *more) == 0
+    (row,) = pd.read_csv(tmp_path / "answers" / "predictions.csv").to_dict("records")
+    assert (row["answer"], row["verdict"]) == ("cannot answer", "warn")
+    assert "the scan is a phantom's, and the model is of people" in row["reasons"]
 
 
 @pytest.fixture

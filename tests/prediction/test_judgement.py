@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from bundle.prediction import judgement
-from bundle.prediction.judgement import Scale, shown
+from bundle.prediction.judgement import Scale, distance_check, percentile_text, shown
 from bundle.prediction.training_record import TrainingEmbeddings, TrainingRecord
 
 VALIDATION = {"val_threshold": 0.7, "val_sensitivity": 0.8, "val_specificity": 0.9}
@@ -57,6 +57,19 @@ def test_a_prevalence_shifts_the_odds_and_gives_predictive_values():
 
 def test_unknown_sensitivity_gives_no_predictive_values():
     assert np.isnan(Scale.of(record(), {"val_threshold": 0.5}).predictive_values()).all()
+
+
+@pytest.mark.parametrize(("value", "limit"), [(0.004, 0.008), (0.0081, 0.0079), (0.992, 0.996), (0.5, 0.50001)])
+def test_at_any_prevalence_probability_and_operating_point_differ_on_the_page(value, limit):
+    texts = shown(value, limit), shown(limit, value)
+    assert texts[0] != texts[1]
+    assert (float(texts[0]) >= float(texts[1])) == (value >= limit)
+
+
+@pytest.mark.parametrize("percentile", [0.0, 98.7, 99.0, 99.04, 99.25, 99.5, 100.0])
+def test_a_percentile_is_never_shown_on_the_other_side_of_its_limit(percentile):
+    assert (float(percentile_text(percentile)) > 99) == (percentile > 99)
+    assert (distance_check(percentile).verdict == "warn") == (percentile > 99)
 
 
 @pytest.mark.parametrize("value", [0.1, 0.1234, 0.5004, 0.5, 0.95])
