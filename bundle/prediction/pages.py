@@ -172,8 +172,7 @@ def _map(
     healthy = torch.as_tensor(model.record.healthy, dtype=torch.float32, device=device)[None]
     question = Question(method, classifier, index, reference=healthy)
     if target == "similarity":
-        record = model.record.embeddings
-        groups = [record.embedding[record.labels == index].mean(0), record.embedding.mean(0)]
+        groups = [model.record.embeddings.centre(index), model.record.embeddings.centre()]
         means = [torch.as_tensor(g, dtype=torch.float32, device=device) for g in groups]
         question = Question(method, Similarity(classifier, *means), 1, probability=False, reference=healthy)
     found = explain(question, volume)

@@ -24,7 +24,7 @@ from bundle.metrics.classification import platt
 from bundle.metrics.representation import OverallScaler, ridge
 from bundle.networks.classifiers import Classifier
 from bundle.networks.weights import load_network
-from bundle.people import mean_of_each, person_codes
+from bundle.people import mean_of_each, person_codes, person_of
 from bundle.scans.npy import read_arrays
 
 Array = NDArray[np.float64]
@@ -116,6 +116,18 @@ class TrainingEmbeddings:
         gap = np.where(within, brain_age - ages - np.polyval(self._expected_gap, ages), np.nan)
         return table.assign(brain_age=brain_age, brain_age_gap=gap, nearest_training_ages=listed)
 
+    def centre(self, label: int | None = None) -> Array:
+        """The mean embedding of the people of a label, each of whom counts once; None: of all.
+
+        Args:
+            label: 0 control, 1 patient.
+
+        Shape:
+            output (E,).
+        """
+        rows = np.ones(len(self.labels), dtype=bool) if label is None else self.labels == label
+        return mean_of_each(self.embedding[rows], pd.factorize(self.people[rows])[0]).mean(0)
+
     def covers(self, ages: ArrayLike) -> NDArray[np.bool_]:
         """Whether ages lie within those of the healthy training subjects; outside, no gap can be given."""
         ages = np.asarray(ages, dtype=np.float64)
@@ -132,7 +144,7 @@ class TrainingRecord:
         embeddings: of the training subjects.
         labels: of the validation scans, 0 control, 1 patient.
         probabilities: of the validation scans, of being a patient.
-        healthy: (C, D, H, W), mean of the preprocessed volumes of healthy training subjects.
+        healthy: (C, D, H, W), mean of the preprocessed volumes of healthy training subjects, one scan each.
         people: a number for each person of the validation; several scans of one count once, by their mean.
     """
 
@@ -194,7 +206,7 @@ def write_record(
     embedding = {"embedding": seen["embedding"].astype(np.float32), "ages": seen["age"], "labels": seen["label"]}
     people = {"people": person_codes(seen["person"].tolist())}
     people["validation_people"] = person_codes(judged["person"].tolist())
-    embedding["healthy"] = seen["sum"].sum(0) / max(1, int((seen["label"] == 0).sum()))
+    embedding["healthy"] = seen["sum"].sum(0) / max(1, int(((seen["label"] == 0) & seen["first"]).sum()))
     validated = {"validation_labels": judged["label"], "validation_probabilities": judged["probability"]}
     content: dict[str, Any] = {"format": RECORD_FORMAT, **embedding, **people, **validated}
     with replacing(record_path(model)) as temporary:
@@ -252,19 +264,35 @@ def _check_arrays(
 
 
 def _observe(classifier: Classifier, batches: Iterable[Mapping], device: str | torch.device) -> dict[str, NDArray]:
-    """Embedding, probability, age, label and id of each scan, and the sum of each batch's healthy volumes."""
-    names = ("embedding", "probability", "age", "label", "sum", "person")
+    """Embedding, probability, age, label and id of each scan, and the sum of each batch's healthy volumes.
+
+    Of each person, only the first scan is summed.
+    """
+    names = ("embedding", "probability", "age", "label", "sum", "person", "first")
     kept: dict[str, list[NDArray]] = {name: [] for name in names}
+    known: set[str] = set()
     with torch.no_grad():
         for batch in batches:
             logits, embedding = classifier.both(batch["image"].to(device))
             kept["embedding"].append(embedding.float().cpu().numpy())
             kept["probability"].append(logits.softmax(1)[:, 1].double().cpu().numpy())
-            kept["sum"].append(np.asarray(batch["image"])[np.asarray(batch["label"]) == 0].sum(0, keepdims=True))
+            first = _first_scans(batch["participant_id"], known)
+            kept["first"].append(first)
+            healthy = (np.asarray(batch["label"]) == 0) & first
+            kept["sum"].append(np.asarray(batch["image"])[healthy].sum(0, keepdims=True))
             kept["person"].append(np.asarray(batch["participant_id"], dtype=object))
             for name in ("age", "label"):
                 kept[name].append(np.asarray(batch[name]))
     return {name: np.concatenate(parts) for name, parts in kept.items()}
+
+
+def _first_scans(participants: Iterable[Any], known: set[str]) -> NDArray[np.bool_]:
+    """Which scans are a person's first; who was seen is added to the known, and a scan without an id is a person."""
+    first = []
+    for person in map(person_of, participants):
+        first.append(person not in known)
+        known |= {person} - {""}
+    return np.array(first, dtype=bool)
 
 
 @dataclass(frozen=True)

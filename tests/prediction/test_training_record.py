@@ -1,9 +1,14 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
+import torch
+from monai.networks.nets import DenseNet
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
 
-from bundle.prediction.training_record import TrainingEmbeddings, TrainingRecord, load_record, record_path
+from bundle.prediction.training_record import TrainingEmbeddings, TrainingRecord, load_record, record_path, write_record
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +182,23 @@ def test_a_calibration_counts_people():
     truth, means = record.validated
     assert truth.tolist() == [0, 0, 1, 1]
     assert means.tolist() == pytest.approx([0.2, 0.2, 0.7, 0.6])
+
+
+def test_the_average_healthy_volume_and_the_centres_count_people(trained, tmp_path):
+    """One control was scanned three times, with a volume unlike the others'."""
+    weights = shutil.copy(trained / "model.pt", tmp_path)
+    card = json.loads((trained / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    people, labels, values = ["sub-1", "1", "2", "1", "3"], [0, 0, 0, 0, 1], [4.0, 4.0, 1.0, 4.0, 9.0]
+    shape = load_record(trained / "model.pt").healthy.shape
+    scans = [
+        {"image": torch.full(shape, value), "label": label, "age": 50.0, "participant_id": name}
+        for value, label, name in zip(values, labels, people, strict=True)
+    ]
+    network = DenseNet(3, 1, 2, **card["network"])
+    write_record(network, weights, scans, scans, batch_size=2)
+    found = load_record(weights)
+    assert found.healthy == pytest.approx(2.5)
+    known = found.embeddings
+    assert known.centre(0) == pytest.approx((known.embedding[0] + known.embedding[2]) / 2, rel=1e-5)
+    assert known.centre() == pytest.approx(known.embedding[[0, 2, 4]].mean(0), rel=1e-5)
