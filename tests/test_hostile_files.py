@@ -39,11 +39,11 @@ from bundle.scans.scan import read_scan
 from bundle.scans.volumes import VolumeError, read_volume, volume_fault
 from tests.fuzzing.targets import CACHED, GRID, TARGETS, attempt, brain, card, mutated, npy, record, soon, warm_up
 
-EACH = 160  # mutated files of each kind
+EACH = 100  # mutated files of each kind
 FEW = 40  # of a kind that takes long to read
 ROOT = Path(__file__).parents[1]
 logger = logging.getLogger(__name__)
-often = settings(max_examples=70, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -25,7 +25,7 @@ from bundle.prediction.pages import TEMPLATES, render
 from tests.conftest import ROOT
 from tests.fuzzing.targets import CACHED, DATALIST, TABLE, brain, card, npy
 
-often = settings(max_examples=70, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+often = settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 # Pages
 
