@@ -36,7 +36,7 @@ def faults(*arguments):
 @pytest.mark.long
 @pytest.mark.skipif(not glibc(), reason="the system's malloc is not glibc's")
 def test_memory_of_the_steps_before_is_used_again():
-    assert faults("keep") < 0.3 * faults()
+    assert faults("keep") < 0.5 * faults()  # one tensor may lie elsewhere
 
 
 def test_another_malloc_is_said_and_left_alone(monkeypatch, caplog):
