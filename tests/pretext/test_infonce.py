@@ -186,11 +186,11 @@ def test_autocast_does_not_lower_the_precision():
 
 
 def test_one_subject_has_loss_and_gradient_zero():
-    projections = torch.randn(2, 8, requires_grad=True)
-    loss = YAwareInfoNCE(age_kernel())(projections, torch.tensor([[30.0]]))
+    projections = torch.randn(2, 8, dtype=torch.float64, requires_grad=True)
+    loss = YAwareInfoNCE(age_kernel())(projections, torch.tensor([[30.0]], dtype=torch.float64))
     loss.backward()
-    assert loss.item() == pytest.approx(0, abs=1e-6)
-    assert projections.grad.abs().max() < 1e-6
+    assert loss.item() == pytest.approx(0, abs=1e-12)
+    assert projections.grad.abs().max() < 1e-12
 
 
 def test_memory_is_quadratic_in_views_and_linear_in_features():
