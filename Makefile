@@ -13,7 +13,7 @@ FUZZ_SECONDS := 18
 PYENV := $(wildcard $(HOME)/.pyenv/versions/3.1*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help train compare test test-matrix check format slow bench fuzz weights package clean
+.PHONY: help prepare train compare test test-matrix check format slow bench fuzz weights package clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,13 @@ $(VENV)/dev: requirements.txt requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --requirement requirements-dev.txt
 	touch $@ $(VENV)/run
+
+prepare: $(VENV)/prepare  ## Install what T1w scans and DICOM need: ANTs, brain extraction, templates; 150 MB
+
+$(VENV)/prepare: $(VENV)/run requirements-prepare.txt requirements-prepare-no-deps.txt
+	$(INSTALL) --requirement requirements-prepare.txt
+	$(INSTALL) --no-deps --requirement requirements-prepare-no-deps.txt
+	touch $@
 
 train: $(VENV)/run  ## Install, make the phantom cohort, pretrain, probe: the main job, minutes on two cores
 	$(BIN)/python -m bundle phantom --output $(DATA)

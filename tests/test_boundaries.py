@@ -23,8 +23,13 @@ ROOMS = {
     "cohort": {"scans", "networks", "metrics"},
     "training": {"networks", "metrics"},
     "evaluation": {"cohort", "networks", "metrics", "training"},
-    "prediction": {"scans", "cohort", "networks", "metrics"},
-    "cli": {"scans", "networks", "metrics", "phantom", "pretext", "cohort", "training", "evaluation", "prediction"},
+    "preparation": {"scans"},
+    "prediction": {"scans", "cohort", "networks", "metrics", "preparation"},
+    "dicom": {"scans", "prediction"},
+    "cli": {
+        *("scans", "networks", "metrics", "phantom", "pretext", "cohort", "training", "evaluation"),
+        *("preparation", "prediction", "dicom"),
+    },
 }
 ONLY_IN = {  # a library: the files, or rooms, that may import it
     "sklearn": {"metrics", "evaluation/probing", "prediction/training_record", "training/monitors"},

@@ -10,7 +10,8 @@ import tomllib
 
 from tests.conftest import ROOT
 
-OPTIONAL = {"mlflow", "onnx", "onnxruntime", "onnxscript", "umap"}  # each import says in a sentence what to install
+PREPARATION = {"ants", "deepbet", "deepmriprep", "pydicom", "dcm2niix", "highdicom", "fpdf", "captum"}
+OPTIONAL = {"mlflow", "onnx", "onnxruntime", "onnxscript", "umap"} | PREPARATION  # each import says what to install
 READ_BY_OTHERS = {
     "tensorboard",
     "tqdm",
@@ -74,3 +75,14 @@ def test_the_distribution_asks_for_the_requirements_and_has_the_version_of_the_b
     assert project["project"]["version"] == json.loads((ROOT / "configs/metadata.json").read_text())["version"]
     folders = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in (ROOT / "bundle").rglob("__init__.py")}
     assert folders <= set(project["tool"]["setuptools"]["packages"])
+
+
+def test_the_extra_lists_what_the_commands_of_the_preparation_ask_for():
+    asked = set()
+    for path in (ROOT / "bundle").rglob("*.py"):
+        asked |= set(re.findall(r"""require\(\s*"(\w+)""", path.read_text(encoding="utf-8")))
+    known = packages_distributions()
+    extra = set(listed("requirements-prepare.txt")) | set(listed("requirements-prepare-no-deps.txt"))
+    names = {distribution(known[module][0]) for module in asked if module in known}
+    assert asked <= PREPARATION
+    assert names <= extra, f"asked for and not listed: {sorted(names - extra)}"
