@@ -9,7 +9,7 @@ from typing import Any
 from bundle.dicom.answer import Answer
 from bundle.dicom.encapsulated_pdf import encapsulated_pdf
 from bundle.dicom.parametric_map import parametric_map
-from bundle.dicom.series import read_source
+from bundle.dicom.series import copying, read_source
 from bundle.dicom.structured_report import structured_report
 from bundle.files import replacing
 
@@ -35,16 +35,16 @@ def write_objects(answer: Answer, series: Path, folder: Path) -> list[Path]:
         ValueError: When the series mixes patients, studies or series, or lacks what an archive needs.
         OSError: When a file cannot be written; none of the objects stays.
     """
-    source = read_source(series)
+    source, number = read_source(series), _next(folder)
     kinds = [kind for kind in KINDS if kind != "map" or answer.attribution is not None]
-    made = {kind: KINDS[kind](answer, source, place) for place, kind in enumerate(kinds)}
-    number = _next(folder)
     written: list[Path] = []
     try:
-        for kind, dataset in made.items():
-            path = folder / f"{number:04d}_{kind}.dcm"
-            _save(dataset, path)
-            written.append(path)
+        with copying():
+            made = {kind: KINDS[kind](answer, source, place) for place, kind in enumerate(kinds)}
+            for kind, dataset in made.items():
+                path = folder / f"{number:04d}_{kind}.dcm"
+                _save(dataset, path)
+                written.append(path)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)

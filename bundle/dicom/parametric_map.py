@@ -15,7 +15,7 @@ from bundle.extras import require
 
 
 def parametric_map(answer: Answer, source: Source, place: int) -> Any:
-    """The attribution of an answer in float32, axial slices from the feet to the head.
+    """The attribution of an answer in float32, as axial slices; no value is interpolated.
 
     In the scanner's coordinates it shares the frame of reference of the series, and viewers lay it over its images. In
     MNI space it has a frame of reference of its own, so that no viewer lays it where it does not belong.
@@ -86,7 +86,7 @@ def _require_map(scan: str, attribution: Attribution, source: Source) -> None:
 
 def _in_frame(source: Source, frame: str) -> list[Any]:
     """The images that the map is derived from, for highdicom, which takes the map's frame of reference from them."""
-    images = [copy.copy(image) for image in source.images]
+    images = [copy.deepcopy(image) for image in source.images]
     for image in images:
         image.FrameOfReferenceUID = frame
     return images

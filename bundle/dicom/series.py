@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from bundle.extras import require
 
 PURPOSE = "Writing DICOM objects"
 UTF8 = "ISO_IR 192"
+ASCII = {"", "ISO_IR 6", "ISO 2022 IR 6"}  # character sets without other letters
 LARGEST = 20_000  # files in a series
 # What an archive knows a patient and a study by; the same in every file, and copied as it is.
 IDENTITY = (
@@ -52,10 +54,10 @@ class Source:
 
     def stamp(self, dataset: Any) -> None:
         """Put an object into the patient's study."""
-        dataset.SpecificCharacterSet = UTF8
-        for keyword in EMPTY_ALLOWED:
-            setattr(dataset, keyword, "")
-        for keyword, value in self.identity.items():
+        values = dict.fromkeys(EMPTY_ALLOWED, "") | dict(self.identity)
+        for keyword, value in values.items():
+            if keyword in dataset:
+                del dataset[keyword]  # its element may be shared with an image
             setattr(dataset, keyword, value)
 
     def number(self, place: int) -> int:
@@ -80,8 +82,7 @@ def read_source(series: Path) -> Source:
     paths = sorted(path for path in series.rglob("*") if path.is_file())
     if not 0 < len(paths) <= LARGEST:
         raise _refusal(series, f"holds {len(paths)} files, expected 1 to {LARGEST}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's warnings show the values that they are about
+    with copying():
         found = [_read(path) for path in paths]
         if None in found:
             raise _refusal(series, f"{found.count(None)} of its {len(found)} files are no DICOM files")
@@ -90,10 +91,17 @@ def read_source(series: Path) -> Source:
         identity = {keyword: _text(series, headers[0], keyword) for keyword in IDENTITY if keyword in headers[0]}
         if not identity.get("PatientID") and not identity.get("PatientName"):
             raise _refusal(series, "says neither PatientID nor PatientName, so that nobody could tell whose it is")
-        _require_storable(series, identity)
         images = [_image(header) for header in {h.SOPInstanceUID: h for h in headers}.values()]
-        number = headers[0].get("SeriesNumber")
-    return Source(identity, images, int(number or 0), str(headers[0].get("FrameOfReferenceUID", "")))
+        number, frame = headers[0].get("SeriesNumber"), headers[0].get("FrameOfReferenceUID")
+    return Source(identity, images, int(number or 0), str(frame or ""))
+
+
+@contextlib.contextmanager
+def copying() -> Iterator[None]:
+    """Copy values as they are: pydicom checks them otherwise, and its warnings show names and dates."""
+    with require("pydicom.config", PURPOSE).disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _read(path: Path) -> Any:
@@ -122,22 +130,12 @@ def _text(series: Path, header: Any, keyword: str) -> str:
     """A value as it is read in the character set that the file states."""
     known = require("pydicom.charset", PURPOSE).python_encoding
     stated = header.get("SpecificCharacterSet") or ""
-    sets = [str(one) for one in ([stated] if isinstance(stated, str) else stated)]
+    sets = {str(one) for one in ([stated] if isinstance(stated, str) else stated)}
     text = str(header.get(keyword) or "")
-    is_certain = text.isascii() or (any(sets) and all(one in known for one in sets) and "\ufffd" not in text)
-    if not is_certain:
+    is_certain = bool(sets - ASCII) and all(one in known for one in sets) and "\ufffd" not in text
+    if not (is_certain or text.isascii()):
         raise _refusal(series, f"{keyword} cannot be read: its letters are not those of the character set it states")
     return text
-
-
-def _require_storable(series: Path, identity: Mapping[str, str]) -> None:
-    """Refuse values that DICOM does not allow; they would be changed or lost on the way."""
-    dataset, keyword = require("pydicom", PURPOSE).Dataset(), ""
-    try:
-        for keyword, value in identity.items():
-            setattr(dataset, keyword, value)
-    except (ValueError, TypeError):  # which shows the value
-        raise _refusal(series, f"the value of its {keyword} is not one that DICOM allows") from None
 
 
 def _image(header: Any) -> Any:
