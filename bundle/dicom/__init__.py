@@ -1,3 +1,27 @@
 """The answer as DICOM objects that go back into the study of the patient."""
 
-__all__ = ()
+from bundle.dicom.answer import (
+    Answer,
+    Attribution,
+    BrainAge,
+    Chart,
+    Network,
+    OperatingPoint,
+    Preparation,
+    Region,
+)
+from bundle.dicom.from_prediction import answer_from
+from bundle.dicom.objects import write_objects
+
+__all__ = [
+    "Answer",
+    "Attribution",
+    "BrainAge",
+    "Chart",
+    "Network",
+    "OperatingPoint",
+    "Preparation",
+    "Region",
+    "answer_from",
+    "write_objects",
+]
