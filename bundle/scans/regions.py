@@ -1,7 +1,7 @@
 """Named regions of the brain: soft ellipsoids about anatomical centres in MNI space, on any grid.
 
-They are no anatomical parcellation: an ellipsoid follows no fold. Centres and half-axes are read off textbook atlases in
-MNI space, rounded.
+They are no anatomical parcellation: an ellipsoid follows no fold. Centres and half-axes are read off textbook atlases
+in MNI space, rounded.
 """
 
 from __future__ import annotations
