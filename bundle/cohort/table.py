@@ -26,7 +26,7 @@ from bundle.cohort.participants import (
     sexes,
 )
 from bundle.cohort.patterns import expand_pattern, find_images, pattern_fields
-from bundle.cohort.quantities import AGE_RANGE, ages, numbers
+from bundle.cohort.quantities import AGE_RANGE, ages, head_sizes
 from bundle.cohort.regrid import on_one_grid
 from bundle.cohort.sheet import read_table
 from bundle.files import relative_to, write_text
@@ -34,9 +34,6 @@ from bundle.hints import nearest, quoted
 from bundle.scans.volumes import volume_faults
 
 logger = logging.getLogger(__name__)
-
-TIV_RANGE = (100.0, 5000.0)  # mL: tells millilitres from litres and from cubic millimetres
-_MILLILITRES = "give millilitres (FreeSurfer writes mm³: divide by 1000), or n/a"
 
 
 def read_cohort(
@@ -133,7 +130,7 @@ def unknown_sentences(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _values(texts: pd.DataFrame, *parsed: tuple[pd.Series, Faults]) -> tuple[pd.DataFrame, Faults]:
-    volumes = numbers("tiv", texts["tiv"], TIV_RANGE, "mL", _MILLILITRES)
+    volumes = head_sizes(texts["tiv"])
     values = texts.mask(texts == "", None)
     faults = id_faults(texts["participant_id"], texts["session_id"])
     for name, (column, wrong) in zip(("tiv", "age", "sex", "label"), (volumes, *parsed), strict=True):
