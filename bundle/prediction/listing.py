@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,9 @@ from bundle.cohort.sheet import ENDINGS, read_table
 from bundle.cohort.table import match_images, pattern_rows
 from bundle.hints import quoted
 from bundle.people import person_of
+from bundle.scans.names import BIDS_ID, safe_names
 from bundle.scans.scan import find_scans
 
-_BIDS_ID = re.compile(r"sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?")
 _ADVICE = "Correct these rows, or leave them out of the table."
 _ASKED = ("participant_id", "age", "sex", "tiv")  # what is read of a person
 HEAD_SIZES = "tiv.tsv"  # beside the maps of a folder: how large each head is
@@ -119,7 +117,7 @@ def _certain(
 
 
 def _record(path: Path, participant: str = "", age: float = math.nan, sex: str = "", tiv: float = math.nan) -> dict:
-    found = _BIDS_ID.search(path.name)
+    found = BIDS_ID.search(path.name)
     name = participant or (found[0] if found else path.name.split(".")[0])
     return {"image": str(path), "participant_id": name, "age": float(age), "sex": sex, "tiv": float(tiv)}
 
@@ -158,11 +156,6 @@ def _head_sizes_of(table: Path) -> dict[str, float]:
 
 
 def _named(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give each record a file name of safe characters; where two would be the same, the path tells them apart."""
-    names = [re.sub(r"[^A-Za-z0-9_-]", "_", r["participant_id"])[:60] or "scan" for r in records]
-    lower = [name.lower() for name in names]
-    for number, (record, name) in enumerate(zip(records, names, strict=True)):
-        digest = hashlib.sha256(f"{record['image']} {number}".encode(errors="surrogateescape")).hexdigest()[:8]
-        plain = lower.count(name.lower()) == 1 and name == record["participant_id"]
-        record["name"] = name if plain else f"{name}_{digest}"
-    return records
+    """Give each record a file name of safe characters, different from all others."""
+    names = safe_names([r["participant_id"] for r in records], [r["image"] for r in records])
+    return [{**record, "name": name} for record, name in zip(records, names, strict=True)]
