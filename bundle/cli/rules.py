@@ -139,7 +139,7 @@ OPTIONS: dict[str, Rule] = {
     "voxel_penalties": each(ABOVE_ZERO),
     "augmentations": whole(0),
     "prevalence": either(Rule("a share between 0 and 1", lambda v: _is_number(v) and 0 < v < 1), NULL),
-    "explain": one_of("occlusion", "gradcam++", "smoothgrad", "none"),
+    "explain": one_of("regions", "occlusion", "integrated_gradients", "gradcam++", "smoothgrad", "none"),
     "backend": one_of("torch", "onnx"),
     "existing": one_of("refuse", "append", "overwrite"),
     "grid_shape": each(COUNT, fewest=3),
