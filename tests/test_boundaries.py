@@ -60,6 +60,7 @@ READERS = {
     "gzip.open": {"scans/nifti"},
     "zipfile.ZipFile": {"scans/npy", "networks/weights", "cli/package", "cohort/workbook"},
     "openpyxl.load_workbook": {"cohort/workbook"},
+    "pydicom.dcmread": {"dicom/series", "preparation/dicom_headers"},
     "pd.read_excel": set(),
     "tarfile.open": set(),
     "subprocess.run": {"provenance"},  # git, with a list of fixed words
