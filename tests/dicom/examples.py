@@ -18,13 +18,14 @@ from bundle.dicom import (
 )
 from bundle.dicom.answer import REFUSED
 from bundle.prediction.judgement import CANNOT, GIVEN, NOT_CALIBRATED
-from tests.dicom.needed import hd  # noqa: F401
+from tests.dicom.needed import pydicom
 from tests.preparation.dicom_series import write_series
 
 NAME = "Müller-Łukasz^Jürgen=山田^太郎"  # not one of the character sets but Unicode has all of these letters
 OBLIQUE = np.array([[0.0, 0.0, 1.5, -20], [-1.9, 0.2, 0.0, 30], [0.2, 1.9, 0.0, -25], [0, 0, 0, 1]])  # sagittal slices
 OBLIQUE[:3, :2] *= 2 / np.linalg.norm(OBLIQUE[:3, :2], axis=0)
 SHAPE = (12, 10, 8)
+ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"  # Enhanced MR Image Storage
 PREPARATION = Preparation("ants", "1", "warn", ("The contrast is low.",), {"antspyx": "0.6.3"}, {"mask Dice": 0.97})
 REASON = "the embedding is further from the training subjects than theirs from each other: the model cannot answer"
 
@@ -119,3 +120,27 @@ def write_scan(folder, **tags):
     known = {"SpecificCharacterSet": "ISO_IR 192", "PatientName": NAME, "StudyDescription": "Schädel-MRT"}
     write_series(folder, volume, OBLIQUE, **known | tags)
     return folder
+
+
+def write_enhanced(folder):
+    """The series of `write_scan` as one file with all frames, as newer scanners store it."""
+    single = [pydicom.dcmread(path) for path in sorted(write_scan(folder / "single").iterdir())]
+    first, positions = single[0], [one.ImagePositionPatient for one in single]
+    dataset = pydicom.dcmread(folder / "single" / "IM5_0001")
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        del dataset[keyword]
+    measures, orientation, shared = (pydicom.Dataset() for _ in range(3))
+    measures.PixelSpacing, measures.SliceThickness = first.PixelSpacing, first.SliceThickness
+    orientation.ImageOrientationPatient = first.ImageOrientationPatient
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    dataset.SharedFunctionalGroupsSequence, dataset.PerFrameFunctionalGroupsSequence = [shared], []
+    for position in positions:
+        place, frame = pydicom.Dataset(), pydicom.Dataset()
+        place.ImagePositionPatient = position
+        frame.PlanePositionSequence = [place]
+        dataset.PerFrameFunctionalGroupsSequence.append(frame)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = ENHANCED
+    dataset.NumberOfFrames, dataset.PixelData = len(single), b"".join(one.PixelData for one in single)
+    (folder / "series").mkdir()
+    dataset.save_as(folder / "series" / "IM1", enforce_file_format=True)
+    return folder / "series"

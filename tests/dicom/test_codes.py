@@ -1,9 +1,11 @@
 """Codes are those of the standards, and ours are what DICOM allows."""
 
+import re
 from importlib import import_module
 
 from bundle.dicom import codes
 from bundle.dicom.codes import Code, of_name, plain, short
+from tests.conftest import ROOT
 from tests.dicom.needed import pydicom
 
 ALL = [value for value in vars(codes).values() if isinstance(value, Code)]
@@ -45,3 +47,11 @@ def test_a_short_text_cannot_be_taken_for_several_values():
     assert short("a\\b\nc\x00d") == "a/b c d"
     assert short("ab" * 40, 8) == "abababa…"
     assert plain("a\x1bb\nc") == "a b\nc"
+
+
+def test_the_documentation_lists_every_code_of_ours():
+    text = (ROOT / "docs" / "dicom.md").read_text()
+    rows = set(re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", text, re.MULTILINE))
+    assert rows == {(code.value, code.meaning) for code in ALL if code.scheme == codes.SCHEME}
+    for code in [*codes.TISSUES.values(), *codes.REGIONS.values()]:
+        assert f"{code.value} {code.meaning}" in text

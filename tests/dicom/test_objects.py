@@ -11,7 +11,7 @@ import pytest
 from bundle.dicom import objects, write_objects
 from bundle.dicom.answer import REFUSED
 from bundle.prediction.judgement import CANNOT, NOT_CALIBRATED
-from tests.dicom.examples import NAME, given, without, write_scan
+from tests.dicom.examples import NAME, given, without, write_enhanced, write_scan
 from tests.dicom.needed import pydicom
 from tests.preparation.dicom_series import PATIENT, SECRETS
 
@@ -116,13 +116,15 @@ def test_nothing_stays_when_one_of_them_cannot_be_written(series, tmp_path, monk
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy: Debian's dicom3tools")
-@pytest.mark.parametrize("state", ["given", NOT_CALIBRATED, CANNOT, REFUSED, "anonymous"])
+@pytest.mark.parametrize("state", ["given", NOT_CALIBRATED, CANNOT, REFUSED, "anonymous", "enhanced"])
 def test_dciodvfy_finds_no_error(series, written, tmp_path, state):
     folder = written if state == "given" else tmp_path / "out"
     if state == "anonymous":
         empty = dict.fromkeys(("PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyTime"), "")
         write_scan(tmp_path / "series", **empty, PatientName="", StudyDescription=None, ReferringPhysicianName="")
         write_objects(given(), tmp_path / "series", folder)
+    elif state == "enhanced":
+        write_objects(given(), write_enhanced(tmp_path), folder)
     elif state != "given":
         write_objects(without(state), series, folder)
     for path in sorted(folder.iterdir()):

@@ -1,14 +1,16 @@
 """A voxel of the map lies where it lay, and its value has a unit."""
 
+import subprocess
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from bundle.dicom.parametric_map import parametric_map
 from bundle.dicom.series import read_source
 from tests.dicom.examples import OBLIQUE, SHAPE, attribution, given, write_scan
-from tests.dicom.needed import hd
+from tests.dicom.needed import hd, pydicom
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,25 @@ def test_a_slice_of_the_series_lies_where_its_slice_of_the_map_lies(image, serie
     corner = np.array([[float(v) for v in first.ImagePositionPatient]])
     place = image.get_volume().map_reference_to_indices(corner, round_output=True)[0]
     assert image.get_volume().array[tuple(place)] == pytest.approx(attribution().values[0, 0, 0])
+
+
+def test_a_map_on_the_grid_of_the_conversion_lies_on_the_pixels(tmp_path, series):
+    """What `dcm2niix` makes of the series, written back as a map, has each pixel where the scanner had it."""
+    converter = pytest.importorskip("dcm2niix")
+    subprocess.run([converter.bin, "-z", "n", "-f", "scan", "-o", tmp_path, series], check=True, capture_output=True)
+    converted = nib.load(tmp_path / "scan.nii")
+    native = replace(attribution(), values=converted.get_fdata(dtype=np.float32), affine=converted.affine)
+    volume = parametric_map(given(attribution=native), read_source(series), 2).get_volume()
+    for path in series.iterdir():
+        slice_ = pydicom.dcmread(path)
+        origin, row, column = (
+            np.array(slice_.ImagePositionPatient, float),
+            *np.array(slice_.ImageOrientationPatient, float).reshape(2, 3)
+            * np.array(slice_.PixelSpacing, float)[::-1, None],
+        )
+        for i, j in ((0, 0), (2, 7), (slice_.Rows - 1, slice_.Columns - 1)):
+            place = volume.map_reference_to_indices((origin + j * row + i * column)[None], round_output=True)[0]
+            assert volume.array[tuple(place)] == slice_.pixel_array[i, j]
 
 
 def test_its_values_are_float32_and_have_a_unit(image):
