@@ -136,8 +136,7 @@ def _probing(parser: ConfigParser) -> Iterator[Row]:
 
 def _prediction(parser: ConfigParser) -> Iterator[Row]:
     get = parser.get_parsed_content
-    scans = get("scans")
-    yield "scans", f"{len(scans)}, from {get('dataset_dir')}; none was opened"
+    yield "scans", f"{counted(get('dataset_dir'), get('images'))}, from {get('dataset_dir')}; nothing was prepared"
     yield "model", f"{get('model')}, computed by {get('backend')}"
     yield "map", f"{get('explain')}, of {get('target')}"
     model = Path(get("model"))

@@ -142,6 +142,10 @@ OPTIONS: dict[str, Rule] = {
     "explain": one_of("regions", "occlusion", "integrated_gradients", "gradcam++", "smoothgrad", "none"),
     "backend": one_of("torch", "onnx"),
     "existing": one_of("refuse", "append", "overwrite"),
+    "prepared_only": Rule("true or false", lambda v: isinstance(v, bool)),
+    "preparation": one_of("ants", "deepmriprep"),
+    "series": either(whole(0), NULL),
+    "dicom_out": Rule("true or false", lambda v: isinstance(v, bool)),
     "grid_shape": each(COUNT, fewest=3),
 }
 # What a command means by a name of its own, or more strictly than others.

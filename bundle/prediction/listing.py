@@ -57,7 +57,7 @@ def list_scans(source: str | Path, images: str | None = None) -> list[dict[str, 
         records = [_record(source)]
     if not records:
         raise ValueError(f"{source} holds no scan; give a scan, a folder of scans, a datalist, or a table.")
-    return _named(_with_head_sizes(records))
+    return named(_with_head_sizes(records))
 
 
 def _from_table(table: Path) -> list[dict[str, Any]]:
@@ -155,7 +155,20 @@ def _head_sizes_of(table: Path) -> dict[str, float]:
     return dict(found[~found["name"].duplicated(keep=False)].itertuples(index=False, name=None))
 
 
-def _named(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give each record a file name of safe characters, different from all others."""
+def file_of(record: Mapping[str, Any]) -> str:
+    """What tables say of where a scan lies: its full path; of a prepared one, the path of what was prepared.
+
+    Args:
+        record: Of `list_scans` or `incoming_scans`.
+    """
+    return str(Path(record.get("file") or record["image"]).absolute())
+
+
+def named(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give each record a file name of safe characters, different from all others.
+
+    Args:
+        records: With `participant_id` and `image`.
+    """
     names = safe_names([r["participant_id"] for r in records], [r["image"] for r in records])
     return [{**record, "name": name} for record, name in zip(records, names, strict=True)]

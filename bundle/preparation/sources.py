@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -35,9 +35,12 @@ class _Found:
     others: list[PurePosixPath] = field(default_factory=list)
     drafts: list[Draft] = field(default_factory=list)  # refusals of whole files, such as archives
     remarks: list[str] = field(default_factory=list)
+    known: bool = False  # whether files were left out that somebody else has taken
 
 
-def find_heads(sources: Sequence[Path], work: Path, series: int | None = None) -> tuple[list[Head], list[Refusal]]:
+def find_heads(
+    sources: Sequence[Path], work: Path, series: int | None = None, known: Collection[Path] = ()
+) -> tuple[list[Head], list[Refusal]]:
     """Find the T1w scans in files, folders and archives.
 
     Args:
@@ -45,14 +48,16 @@ def find_heads(sources: Sequence[Path], work: Path, series: int | None = None) -
             any of these, searched to any depth.
         work: Folder for what is unpacked or converted; no name of a patient is in the names there.
         series: Number of the DICOM series to take where the rules leave a question; None leaves it to the rules.
+        known: Files that are left out, such as maps that need no preparation.
 
     Returns:
         Heads, and what cannot be prepared, each with the reason.
     """
     drafts: list[Draft] = []
-    seen: set[Path] = set()
+    seen = {path.resolve() for path in known}
     for number, source in enumerate(sources, start=1):
         found = _search(source, work, number)
+        found.known = any(item.path.resolve() in seen for item in found.images)
         found.images = _unseen(found.images, seen)
         found.dicom = _unseen(found.dicom, seen)
         drafts += _drafts(found, source, series)
@@ -164,6 +169,8 @@ def _drafts(found: _Found, source: Path, series: int | None) -> list[Draft]:
         first = drafts[heads[0]]
         more = (f"Its source also holds {rest}, which were not read.",) if rest else ()
         drafts[heads[0]] = replace(first, remarks=(*first.remarks, *found.remarks, *more))
+    elif found.known and not drafts:
+        return []
     elif not drafts or found.remarks:
         reason = f"It holds no scan that can be prepared: {rest or 'no file at all'}; {_EXPECTED}."
         drafts.append(Draft(stem_of(source.resolve().name), str(source), source, " ".join((reason, *found.remarks))))
