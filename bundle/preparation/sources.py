@@ -53,9 +53,12 @@ def find_heads(sources: Sequence[Path], work: Path, series: int | None = None) -
     seen: set[Path] = set()
     for number, source in enumerate(sources, start=1):
         found = _search(source, work, number)
-        found.images = _unseen(found.images, seen)
-        found.dicom = _unseen(found.dicom, seen)
-        drafts += _drafts(found, source, series)
+        scans = [*found.images, *found.dicom]
+        new = {item.path for item in _unseen(scans, seen)}
+        found.images = [item for item in found.images if item.path in new]
+        found.dicom = [item for item in found.dicom if item.path in new]
+        if new or not scans or found.drafts:
+            drafts += _drafts(found, source, series)
     heads, refusals = [], []
     for name, draft in zip(_names(drafts), drafts, strict=True):
         finished = _finished(draft, name, work)
