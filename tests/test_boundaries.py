@@ -59,11 +59,12 @@ READERS = {
     "json.load": set(),
     "yaml.safe_load": {"cli/expressions"},
     "gzip.open": {"scans/nifti"},
-    "zipfile.ZipFile": {"scans/npy", "networks/weights", "cli/package", "cohort/workbook"},
+    "zipfile.ZipFile": {"scans/npy", "networks/weights", "cli/package", "cohort/workbook", "preparation/archives"},
     "openpyxl.load_workbook": {"cohort/workbook"},
     "pd.read_excel": set(),
-    "tarfile.open": set(),
-    "subprocess.run": {"provenance"},  # git, with a list of fixed words
+    "tarfile.open": {"preparation/archives"},
+    "pydicom.dcmread": {"preparation/dicom_headers"},
+    "subprocess.run": {"provenance", "preparation/dicom_conversion"},  # lists of fixed words and paths of our own
 }
 TREES = {
     path.relative_to(BUNDLE).with_suffix("").as_posix(): ast.parse(path.read_text(encoding="utf-8"))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,9 @@ from bundle.cohort.quantities import ages
 from bundle.cohort.sheet import ENDINGS, read_table
 from bundle.cohort.table import match_images, pattern_rows
 from bundle.hints import quoted
+from bundle.scans.names import BIDS_ID, safe_names
 from bundle.scans.scan import find_scans
 
-_BIDS_ID = re.compile(r"sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?")
 _ADVICE = "Correct these rows, or leave them out of the table."
 _IN_YEARS = "divide them, or write DICOM's ages, such as 864M, in the table: they are in"
 
@@ -102,17 +100,12 @@ def _certain(
 
 
 def _record(path: Path, participant: str, age: float) -> dict[str, Any]:
-    found = _BIDS_ID.search(path.name)
+    found = BIDS_ID.search(path.name)
     name = participant or (found[0] if found else path.name.split(".")[0])
     return {"image": str(path), "participant_id": name, "age": float(age)}
 
 
 def _named(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give each record a file name of safe characters; where two would be the same, the path tells them apart."""
-    names = [re.sub(r"[^A-Za-z0-9_-]", "_", r["participant_id"])[:60] or "scan" for r in records]
-    lower = [name.lower() for name in names]
-    for number, (record, name) in enumerate(zip(records, names, strict=True)):
-        digest = hashlib.sha256(f"{record['image']} {number}".encode(errors="surrogateescape")).hexdigest()[:8]
-        plain = lower.count(name.lower()) == 1 and name == record["participant_id"]
-        record["name"] = name if plain else f"{name}_{digest}"
-    return records
+    """Give each record a file name of safe characters, different from all others."""
+    names = safe_names([r["participant_id"] for r in records], [r["image"] for r in records])
+    return [{**record, "name": name} for record, name in zip(records, names, strict=True)]
