@@ -25,6 +25,7 @@ from bundle.networks.weights import read_card
 from bundle.people import person_of
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid
+from bundle.prediction.incoming import counted
 from bundle.prediction.output import AnswerFolder
 from bundle.training.engines import PrecisionInferer
 

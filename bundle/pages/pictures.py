@@ -26,9 +26,24 @@ def webp(picture: Pixels, **encoding: Any) -> str:
     Shape:
         picture (H, W, 3 or 4).
     """
+    return data_uri(webp_file(picture, **encoding), "image/webp")
+
+
+def webp_file(picture: Pixels, **encoding: Any) -> bytes:
+    """The same as the content of a file."""
     buffer = io.BytesIO()
     imsave(buffer, np.ascontiguousarray(picture), format="webp", pil_kwargs=encoding)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A file as part of a page.
+
+    Args:
+        content: Of the file.
+        kind: Its media type, such as `image/png`.
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def chart() -> tuple[Figure, Axes]:
@@ -43,4 +58,4 @@ def finished(figure: Figure, axes: Axes) -> str:
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, facecolor=figure.get_facecolor())
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(buffer.getvalue(), "image/png")

@@ -24,6 +24,7 @@ EXPANSION = 200  # bytes that a byte of the archive may stand for, on average
 FREE = 64 << 20  # bytes for which the expansion is not looked at
 _BLOCK = 1 << 20
 _ADVICE = "unpack it yourself, look at what it holds, and give the folder"
+_DAMAGED = "is damaged or cut off; copy it again"
 _TOO_MUCH = f"unpacks to more than {MOST_BYTES >> 30} GiB, or to more than {EXPANSION} times its size; {_ADVICE}"
 
 
@@ -82,7 +83,7 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
-        raise ArchiveError("is damaged or cut off; copy it again") from error
+        raise ArchiveError(_DAMAGED) from error
     except FileExistsError as error:
         raise ArchiveError(f"holds two files of one name; {_ADVICE}") from error
     except (NotImplementedError, RuntimeError, UnicodeError, OverflowError) as error:
@@ -118,6 +119,9 @@ def _of_tar(archive: Path, limit: int) -> Iterator[tuple[PurePosixPath, IO[bytes
                 stream = None if _is_hidden(name) else opened.extractfile(member)
                 if stream is not None:
                     yield name, stream
+            source.seek(opened.offset)  # tarfile ends in silence where a file is cut off
+            if source.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise ArchiveError(_DAMAGED)
 
 
 class _Bounded(io.RawIOBase):

@@ -100,7 +100,7 @@ def _draft(item: Item, source: Path, has_map: bool) -> Draft:
         try:
             notes = _checked(item.path)
         except VolumeError as error:
-            text = str(error)
+            text = str(error).replace(str(item.path), "it")  # libraries quote paths, which may name a patient
             reason = text if text.endswith(".") else f"The file {text}."
         except OSError:
             reason = "The file cannot be opened: it may be a link to a file that was not fetched. Fetch it, or copy it."
@@ -142,6 +142,7 @@ def _checked(path: Path) -> tuple[str, ...]:
     """
     if path.suffix.lower() == ".hdr":
         raise UnreadableError("is the header of a pair, and its .img file is missing")
+    path.open("rb").close()  # an error of its own, before readers quote the path
     shape, affine = read_header(path)
     volumes = int(np.prod(shape[3:]))
     if len(shape) < 3 or min(shape[:3]) < 2:

@@ -47,7 +47,7 @@ def is_beside_map(inside: PurePosixPath, scans: set[tuple[PurePosixPath, str]]) 
         scans: Folder and name of the scan of each map.
     """
     stem, folder = stem_of(inside.name), inside.parent
-    return any(
+    return not scan_of(inside) and any(
         place == folder and stem != scan and stem.endswith(scan) and _PREFIX.match(stem.removesuffix(scan))
         for place, scan in scans
     )

@@ -35,7 +35,6 @@ class _Found:
     others: list[PurePosixPath] = field(default_factory=list)
     drafts: list[Draft] = field(default_factory=list)  # refusals of whole files, such as archives
     remarks: list[str] = field(default_factory=list)
-    known: bool = False  # whether files were left out that somebody else has taken
 
 
 def find_heads(
@@ -57,10 +56,12 @@ def find_heads(
     seen = {path.resolve() for path in known}
     for number, source in enumerate(sources, start=1):
         found = _search(source, work, number)
-        found.known = any(item.path.resolve() in seen for item in found.images)
-        found.images = _unseen(found.images, seen)
-        found.dicom = _unseen(found.dicom, seen)
-        drafts += _drafts(found, source, series)
+        scans = [*found.images, *found.dicom]
+        new = {item.path for item in _unseen(scans, seen)}
+        found.images = [item for item in found.images if item.path in new]
+        found.dicom = [item for item in found.dicom if item.path in new]
+        if new or not scans or found.drafts:
+            drafts += _drafts(found, source, series)
     heads, refusals = [], []
     for name, draft in zip(_names(drafts), drafts, strict=True):
         finished = _finished(draft, name, work)
@@ -169,8 +170,6 @@ def _drafts(found: _Found, source: Path, series: int | None) -> list[Draft]:
         first = drafts[heads[0]]
         more = (f"Its source also holds {rest}, which were not read.",) if rest else ()
         drafts[heads[0]] = replace(first, remarks=(*first.remarks, *found.remarks, *more))
-    elif found.known and not drafts:
-        return []
     elif not drafts or found.remarks:
         reason = f"It holds no scan that can be prepared: {rest or 'no file at all'}; {_EXPECTED}."
         drafts.append(Draft(stem_of(source.resolve().name), str(source), source, " ".join((reason, *found.remarks))))

@@ -22,6 +22,7 @@ TURN = nib.eulerangles.euler2mat(0.2, -0.1, 0.15)
 AFFINE = np.eye(4)
 AFFINE[:3, :3] = TURN @ np.array([[0, 0, -1.2], [-1.0, 0, 0], [0, -1.1, 0]])
 AFFINE[:3, 3] = [70, 90, 80]
+AXIAL = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
 T2 = {"ScanningSequence": "SE", "InversionTime": None, "EchoTime": "402", "SequenceName": "*spcR_282ns"}
 
 
@@ -103,7 +104,9 @@ def test_the_t1w_scan_of_a_study_is_taken_and_the_reason_said(t1, tmp_path):
         ({"EchoTime": lambda k: "2" if k < 5 else "5"}, "its slices have several echo times"),
         ({"ImageOrientationPatient": lambda k: [1, 0, 0, 0, 1, 0] if k < 5 else [1, 0, 0, 0, 0, 1]}, "orientations"),
         ({"ImagePositionPatient": None}, "do not say where the slices lie"),
-        ({"PatientName": "B^C", "ImagePositionPatient": lambda k: [k % 2 * 3, 0, k * 1.0]}, "shifted|uneven|same place"),
+        ({**AXIAL, "ImagePositionPatient": lambda k: [k % 2 * 3, 0, k]}, "shifted against each other"),
+        ({**AXIAL, "ImagePositionPatient": lambda k: [0, 0, k + 0.3 * (k > 5)]}, "uneven distances"),
+        ({**AXIAL, "ImagePositionPatient": lambda k: [0, 0, k + (k > 5)]}, "1 slices are missing between others"),
         ({"ImagesInAcquisition": "12"}, "2 of 12 slices are missing"),
     ],
 )  # fmt: skip

@@ -34,6 +34,7 @@ function filter() {
 }
 
 [...table.tHead.rows[0].cells].forEach((header, column) => {
+  if ("plain" in header.dataset) return; // a column of pictures has no order
   const button = document.createElement("button");
   button.type = "button";
   button.append(...header.childNodes);
