@@ -10,7 +10,7 @@ from bundle.dicom.answer import (
     Preparation,
     Region,
 )
-from bundle.dicom.from_prediction import answer_from
+from bundle.dicom.from_prediction import answer_from, attribution_of
 from bundle.dicom.objects import write_objects
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "Preparation",
     "Region",
     "answer_from",
+    "attribution_of",
     "write_objects",
 ]

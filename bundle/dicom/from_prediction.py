@@ -8,6 +8,9 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bundle.dicom.answer import (
     REFUSED,
     Answer,
@@ -21,6 +24,7 @@ from bundle.dicom.answer import (
 )
 from bundle.prediction.answer import headline, model_facts
 from bundle.prediction.judgement import CANNOT, GIVEN, Scale
+from bundle.prediction.maps import Meaning
 from bundle.prediction.table import Model
 from bundle.scans.contract import REFUSE
 
@@ -95,6 +99,27 @@ def _with_what_is_answered(
     return replace(answer, operating_point=point, brain_age=age, attribution=attribution)
 
 
+def attribution_of(
+    values: NDArray[np.float32], affine: NDArray[np.float64], method: str, read: Meaning, in_scanner: bool
+) -> Attribution:
+    """A map of where the network looked, in the unit in which the page shows it.
+
+    Args:
+        values: The map as `explain` gives it, on a grid.
+        affine: 4 × 4, index → mm, of the grid.
+        method: One of `prediction.maps.METHODS`.
+        read: How such a map is read.
+        in_scanner: Whether the grid is in the coordinates of the scanner; otherwise it is in MNI space.
+
+    Shape:
+        values (X, Y, Z).
+    """
+    ucum = {100.0: "%", 1.0: "1", None: "[arb'U]"}[read.factor]
+    unit = "arbitrary units" if read.factor is None else read.unit  # those of the page depend on what it draws
+    scaled = values * np.float32(1.0 if read.factor is None else read.factor)
+    return Attribution(scaled, affine, unit, ucum, method, read.sentence, in_scanner)
+
+
 def network_of(model: Model) -> Network:
     """What the objects say of a model."""
     known, columns = model_facts(model), model.columns
@@ -114,7 +139,8 @@ def network_of(model: Model) -> Network:
 def _charts(shown: Mapping[str, Any]) -> tuple[Chart, ...]:
     """The pictures of a page, in its order."""
     captions = {
-        "reliability": "How well calibrated probabilities fit the validation subjects; the line is this scan.",
+        "reliability": "How well calibrated probabilities fit the validation subjects, at their own share of patients; "
+        "the line is this scan.",
         "distance": f"Distance from the training subjects: percentile {shown.get('percentile', '')}. Above 99, the "
         "model cannot answer.",
         "ages": "The age that the brain looks like, among the healthy training subjects.",

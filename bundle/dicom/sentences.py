@@ -26,8 +26,7 @@ def verdict(answer: Answer) -> str:
 def headline(answer: Answer) -> str:
     """The answer in a sentence."""
     if answer.state == GIVEN:
-        spread = "" if answer.uncertainty is None else f" (± {answer.uncertainty:.2f} over slightly changed copies)"
-        return f"Probability of {answer.disease}: {answer.headline}{spread}"
+        return f"Probability of {answer.disease}: {answer.headline}"
     if answer.state == NOT_CALIBRATED:
         return f"Called {answer.called}; no probability ({answer.headline})"
     return "The model cannot answer." if answer.state == CANNOT else "The scan was refused; there is no answer."
@@ -37,6 +36,8 @@ def reading(answer: Answer) -> list[str]:
     """How the answer is read: the call, what it is worth, the age, and how far the scan is from the training."""
     point = answer.operating_point
     said = [] if point is None else [_call(answer, point), _worth(answer, point)]
+    if answer.uncertainty is not None:
+        said.insert(0, f"± {answer.uncertainty:.2f} over slightly changed copies of the scan.")
     if answer.brain_age is not None:
         age = answer.brain_age
         said.append(f"The brain looks like that of a {age.years:.0f}-year-old (± {age.error:.0f} years).")

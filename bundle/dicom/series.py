@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ EMPTY_ALLOWED = (  # every object has them, if only empty (type 2)
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
 )
+TALKATIVE = ("highdicom", "fontTools", "fpdf")
 OURS = range(901, 1000)  # numbers of our series
 
 
@@ -98,10 +100,20 @@ def read_source(series: Path) -> Source:
 
 @contextlib.contextmanager
 def copying() -> Iterator[None]:
-    """Copy values as they are: pydicom checks them otherwise, and its warnings show names and dates."""
-    with require("pydicom.config", PURPOSE).disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Copy values as they are: pydicom checks them otherwise, and its warnings show names and dates.
+
+    What the libraries say of each step is left out, too.
+    """
+    levels = {logger: logger.level for logger in map(logging.getLogger, TALKATIVE)}
+    for logger in levels:
+        logger.setLevel(logging.WARNING)
+    try:
+        with require("pydicom.config", PURPOSE).disable_value_validation(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _read(path: Path) -> Any:

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from torch import nn
 
-from bundle.dicom import BrainAge, Region, answer_from
+from bundle.dicom import BrainAge, Region, answer_from, attribution_of
 from bundle.dicom.answer import REFUSED
+from bundle.dicom.codes import UNITS
 from bundle.prediction.answer import headline
 from bundle.prediction.judgement import CANNOT, GIVEN, NOT_CALIBRATED, Scale
+from bundle.prediction.maps import METHODS, TARGETS, meaning
 from bundle.prediction.table import Model, prediction_table
 from bundle.prediction.training_record import TrainingEmbeddings, TrainingRecord
 from bundle.scans.contract import PASS, REFUSE
@@ -46,6 +48,21 @@ def test_where_the_model_cannot_answer_nothing_else_answers(changes):
         without(CANNOT, **changes)
     with pytest.raises(ValueError, match="distance from the training subjects all the same"):
         without(REFUSED, distance_percentile=50.0)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_kind_of_map_has_a_unit_that_dicom_knows(method, target):
+    found = attribution_of(
+        np.full((2, 2, 2), 0.02, np.float32), np.eye(4), method, meaning(method, target, "x", 9), True
+    )
+    value, ucum = {("occlusion", "class"): (2, "%"), ("occlusion", "similarity"): (0.02, "1")}.get(
+        (method, target), (0.02, "[arb'U]")
+    )
+    assert (found.values == np.float32(value)).all()
+    assert found.ucum == ucum
+    assert ucum in UNITS
+    assert len(found.unit) <= 64
 
 
 PAGE = {"answer": {"distance": picture(), "percentile": "50", "state": GIVEN}, "brain": {"tiles": []}}

@@ -42,7 +42,7 @@ def test_every_page_begins_with_research_use_only(page):
 def test_it_says_what_the_page_says(page):
     text = " ".join(text_of(page).split())
     for said in (
-        *("Probability of Alzheimer's disease: 0.83 (± 0.02", "T1 contrast is 0.18", "78-year-old (± 5 years)"),
+        *("Probability of Alzheimer's disease: 0.83 ± 0.02 over", "T1 contrast is 0.18", "78-year-old (± 5 years)"),
         *("6 years older", "percentile 61", "1,512 mL", "superior temporal", "−1.8", "antspyx 0.6.3", "0.97"),
         *("86 % of those with Alzheimer's disease", "the left side of a picture is the left side of the person"),
         *("It is no map of the disease", "percentage points", "z = −60 mm", "5e884898da28"),

@@ -76,6 +76,7 @@ def test_no_name_id_or_date_of_the_patient_is_in_a_page_a_name_or_a_log(tmp_path
     caplog.set_level(logging.DEBUG)
     write_scan(tmp_path / "series", PatientName=PATIENT["PatientName"].replace("^", " "))  # which highdicom warns of
     paths = write_objects(given(), tmp_path / "series", tmp_path / "out")
+    assert not [one for one in caplog.records if one.levelno == logging.INFO], "steps of libraries"
     said = caplog.text + "".join(path.name for path in paths) + "".join(str(one.message) for one in recwarn.list)
     document = read(tmp_path / "out")[0].EncapsulatedDocument
     assert document.startswith(b"%PDF-")
