@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from bundle.preparation.outcome import OK, Head, Refusal
 from bundle.preparation.outcome import WARN as STATE_WARN
 from bundle.preparation.output import SCANS
 from bundle.preparation.record import Record
-from bundle.preparation.run import prepare_scans
+from bundle.preparation.rows import one_head, prepare_rows, prepare_side_by_side
 from bundle.preparation.sources import find_heads
 from bundle.scans.contract import PASS, REFUSE, WARN, Check
 from bundle.scans.grid import KNOWN_GRIDS, REFERENCE
@@ -31,7 +30,6 @@ from bundle.scans.scan import ENDINGS, ScanError, find_scans, read_scan
 from bundle.scans.volumes import VolumeError
 
 MOST = 10.0  # every value of a grey-matter map lies below, and the white matter of a T1w scan above
-MOST_AT_ONCE = 4  # scans prepared side by side; each takes up to 3 GiB
 FOLDER = "prepared"  # of the answers, where maps are kept
 LISTS = (*TABLES, ".json")
 
@@ -72,15 +70,6 @@ class Incoming:
     pipeline: str
     series: int | None
     work: Path
-
-    def prepare(self, heads: Sequence[Head], refusals: Sequence[Refusal]) -> list[Record]:
-        """Prepare heads, and give their records, then those of the refusals."""
-        if not heads:  # nothing is written of what was only refused
-            return [Record.of_refusal(refusal) for refusal in refusals]
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = max(1, min(cores, len(heads), MOST_AT_ONCE))
-        done = prepare_scans(heads, refusals, self.folder, self.pipeline, workers, max(1, cores // workers), bids=False)
-        return list(done.records)
 
     def record(self, known: Mapping[str, Any], made: Record, head: Head | None) -> dict[str, Any]:
         """A record of a scan that was prepared, or could not be.
@@ -167,7 +156,7 @@ def _of_place(place: Path, incoming: Incoming, prepared_only: bool) -> list[dict
     _require_maps([*heads, *refusals], prepared_only)
     if not maps and not heads:
         raise ValueError(" ".join(f"{refusal.name}: {refusal.reason}" for refusal in refusals))
-    made = incoming.prepare(heads, refusals)
+    made = prepare_side_by_side(heads, refusals, incoming.folder, incoming.pipeline)
     every = zip([*heads, *[None] * len(refusals)], made, strict=True)
     unknown = {"age": math.nan, "sex": "", "tiv": math.nan}
     return [
@@ -181,28 +170,15 @@ def _of_place(place: Path, incoming: Incoming, prepared_only: bool) -> list[dict
 
 def _of_list(listed: Sequence[Mapping[str, Any]], incoming: Incoming, prepared_only: bool) -> list[dict[str, Any]]:
     """Records of the rows of a table; a row names one scan."""
-    raw = [record for record in listed if needs_preparation(record["image"])]
-    found = [_one_head(record, incoming) for record in raw]
-    _require_maps(found, prepared_only)
-    heads = [each for each in found if isinstance(each, Head)]
-    made = {record.name: record for record in incoming.prepare(heads, [r for r in found if isinstance(r, Refusal)])}
-    by_name = {each.name: each for each in heads}
+    raw = {record["name"]: Path(record["image"]) for record in listed if needs_preparation(record["image"])}
+    found = {name: one_head(name, place, incoming.work, incoming.series) for name, place in raw.items()}
+    _require_maps(list(found.values()), prepared_only)
+    made = prepare_rows(found, incoming.folder, incoming.pipeline)
+    heads = {name: each for name, each in found.items() if isinstance(each, Head)}
     return [
-        incoming.record(record, made[name], by_name.get(name)) if (name := record["name"]) in made else dict(record)
+        incoming.record(record, made[name], heads.get(name)) if (name := record["name"]) in made else dict(record)
         for record in listed
     ]
-
-
-def _one_head(record: Mapping[str, Any], incoming: Incoming) -> Head | Refusal:
-    """The one scan that a row of a table names."""
-    name, place = record["name"], Path(record["image"])
-    heads, refusals = find_heads([place], incoming.work / name, incoming.series)
-    if len(heads) == 1:
-        return replace(heads[0], name=name)
-    if not heads:
-        return Refusal(name, place, " ".join(refusal.reason for refusal in refusals))
-    found = quoted(head.name for head in heads)
-    return Refusal(name, place, f"It holds {len(heads)} scans ({found}), expected one for a row; give each its own row.")
 
 
 def _require_maps(others: Sequence[Head | Refusal], prepared_only: bool) -> None:

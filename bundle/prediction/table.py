@@ -184,8 +184,8 @@ class PredictionTable:
         table = prediction_table(self.records, pd.DataFrame(self._rows), embedding, self.model, self.scale)
         table["file"] = [file_of(record) for record in self.records]
         known = {"name": [record["name"] for record in self.records], **preparations(self.records)}
-        for place, (name, values) in enumerate(known.items(), start=2):
-            table.insert(place, name, values)
+        for place, (column, texts) in enumerate(known.items(), start=2):
+            table.insert(place, column, texts)
         accepted = (table["verdict"] != REFUSE).to_numpy()
         own = [[asdict(distance_check(place))] if place >= 0 else [] for place in table["distance_percentile"]]
         self.checks = [[*json.loads(row["checks"]), *more] for row, more in zip(self._rows, own, strict=True)]
