@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def _started(answer: Answer) -> Any:
             self.set_text_color(*INK)
 
     pdf = Pages(format="A4")
-    fonts = Path(str((find_spec("matplotlib") or _nowhere()).origin)).parent / "mpl-data/fonts/ttf"
+    fonts = Path(str(files("matplotlib"))) / "mpl-data/fonts/ttf"
     pdf.add_font(FONT, "", fonts / "DejaVuSans.ttf")
     pdf.add_font(FONT, "B", fonts / "DejaVuSans-Bold.ttf")
     pdf.set_margins(MARGIN, 10, MARGIN)
@@ -77,10 +77,6 @@ def _started(answer: Answer) -> Any:
     pdf.set_lang("en")
     pdf.add_page()
     return pdf
-
-
-def _nowhere() -> Any:
-    raise ValueError("Writing a PDF needs matplotlib, whose fonts it takes; install requirements.txt.")
 
 
 def _title(pdf: Any, answer: Answer) -> None:

@@ -111,8 +111,10 @@ def test_nobody_has_verified_it(report):
 
 @pytest.mark.parametrize("state", [NOT_CALIBRATED, CANNOT, REFUSED])
 def test_without_an_answer_there_is_no_probability_but_the_reason(series, state):
-    answer = without(state)
-    report = structured_report(answer, read_source(series), 1)
+    answer, source = without(state), read_source(series)
+    report = structured_report(answer, source, 1)
+    assert report.PatientName
+    assert not source.images[0].PatientName, "the library gets the images of the next object without a name"
     assert not {"probability", "operating-point", "371886008"} & set(numbers(report)) - {"371886008"}
     assert not any("Probability of" in text for text in texts(report))
     assert chosen(report, codes.STATE) == [codes.STATES[state].meaning]
