@@ -64,7 +64,6 @@ READERS = {
     "pydicom.dcmread": {"dicom/series", "preparation/dicom_headers"},
     "pd.read_excel": set(),
     "tarfile.open": {"preparation/archives"},
-    "pydicom.dcmread": {"preparation/dicom_headers"},
     "subprocess.run": {"provenance", "preparation/dicom_conversion"},  # lists of fixed words and paths of our own
 }
 TREES = {

@@ -10,6 +10,7 @@ from bundle.dicom.answer import (
     Preparation,
     Region,
 )
+from bundle.dicom.answers import check_tools, write_answers
 from bundle.dicom.from_prediction import answer_from, attribution_of
 from bundle.dicom.objects import write_objects
 
@@ -24,5 +25,7 @@ __all__ = [
     "Region",
     "answer_from",
     "attribution_of",
+    "check_tools",
+    "write_answers",
     "write_objects",
 ]
