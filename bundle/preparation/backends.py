@@ -11,10 +11,10 @@ from typing import Any
 from bundle.extras import INSTALL, is_there
 from bundle.files import without_nan
 from bundle.hints import nearest
+from bundle.preparation.anatomy import find_templates
 from bundle.preparation.outcome import Backend
 from bundle.preparation.pipeline import NAME, SOFTWARE, VERSION, prepare_with_ants
 from bundle.preparation.settings import Settings
-from bundle.preparation.templates import find_templates
 
 NAMES = ("ants",)
 _NEEDED = ("ants", "deepbet")
