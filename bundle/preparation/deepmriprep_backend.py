@@ -115,11 +115,12 @@ def _run(module: Any, path: Path) -> tuple[Mapping[str, Any] | None, str]:
             outputs = module.Preprocess(no_gpu=True).run(str(path), wanted, run_all=False, skip_unprocessed=False)
         except Exception as error:  # its own errors have no class in common
             return None, f"deepmriprep failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
-    missing = [
-        name for name in ("mwp1", "wp1", *_NATIVE, *_VOLUMES.values(), *_MEASURES) if name not in (outputs or {})
-    ]
+    expected = ("mwp1", "wp1", *_NATIVE, *_VOLUMES.values(), *_MEASURES)
+    missing = [name for name in expected if name not in (outputs or {})]
     if missing:
         return None, f"deepmriprep gave no {', '.join(missing)}; the scan cannot be read, or its version is another."
+    if not _number(outputs["tiv"]) > 0:
+        return None, "deepmriprep found no brain: its total intracranial volume is 0 mL."
     return outputs, ""
 
 
