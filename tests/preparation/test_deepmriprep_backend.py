@@ -67,9 +67,7 @@ def test_the_names_of_the_weights_are_those_of_the_package():
         pytest.skip("needs deepmriprep")
     text = (Path(next(iter(spec.submodule_search_locations))) / "utils.py").read_text()
     listed = text[text.index("MODEL_FILES = ") :].split("\n\n")[0]
-    names = {name for name in re.findall(r"'(\w+\.pt)'", listed)} | {
-        f"segmentation_patch_{i}_model.pt" for i in range(18)
-    }
+    patches = {f"segmentation_patch_{i}_model.pt" for i in range(18)}
     assert "f'segmentation_patch_{i}_model.pt' for i in range(18)" in listed
     assert set(backend.WEIGHTS) == patches | set(re.findall(r"'(\w+\.pt)'", listed))
     assert len(backend.WEIGHTS) == 23
