@@ -21,7 +21,7 @@ from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.weights import save_weights
 from bundle.prediction import pictures
 from bundle.prediction.listing import _named
-from bundle.prediction.pages import TEMPLATES, render
+from bundle.prediction.pages import render
 from tests.conftest import ROOT
 from tests.fuzzing.targets import CACHED, DATALIST, TABLE, brain, card, npy
 
@@ -91,7 +91,8 @@ def content(text):
         "scans": [scan],
         "row": {"participant_id": text, "file": text, "verdict": text},
         "method": text,
-        "verdicts": [text],
+        "kinds": [text],
+        "kind": text,
         "brain": {"tiles": [picture], "locators": [picture], "viewer": viewer, "bar": bar},
         "explanation": text,
         "map_file": text,
@@ -114,7 +115,7 @@ def test_no_text_becomes_markup(template, text):
 
 
 def test_templates_leave_escaping_on_and_quote_every_attribute():
-    for path in TEMPLATES.glob("*.html"):
+    for path in (ROOT / "bundle").glob("*/templates/*.html"):
         page = path.read_text()
         assert not re.search(r"\|\s*safe|autoescape|Markup|\|\s*e\b", page)
         for tag in re.findall(r"<[a-z][^<>]*\{\{[^<>]*>", page):

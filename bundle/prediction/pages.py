@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +11,25 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
-from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bundle.files import replacing, write_text
 from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
+from bundle.pages import filled
 from bundle.prediction import slices
 from bundle.prediction.answer import age_in_words, answer_of, decimals, headline, model_facts
 from bundle.prediction.checking import CheckedDataset
 from bundle.prediction.judgement import CANNOT, Scale, percentile_text
 from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, last_map, meaning
-from bundle.prediction.output import GENERATOR, INDEX, MAPS, SCANS, map_name
+from bundle.prediction.output import INDEX, MAPS, SCANS, map_name
 from bundle.prediction.table import Model, PredictionTable
 from bundle.scans.contract import REFUSE, VERDICTS, Examination
 from bundle.scans.grid import Grid, to_grid
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = {"index.html": "index.js", "scan.html": "viewer.js"}
+SCRIPTS = {"index.html": "table.js", "scan.html": "viewer.js"}
 logger = logging.getLogger(__name__)
 
 
@@ -80,27 +77,8 @@ def _write_scans(
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
-    """Fill a template; everything that is not a template's own is escaped, and no other script or style may run."""
-    environment, script = _environment(), SCRIPTS[template]
-    allowed = {name: _digest(environment.get_template(name).render()) for name in ("style.css", script)}
-    policy = f"style-src '{allowed['style.css']}'; script-src '{allowed[script]}'"
-    own = {
-        "script": script,
-        "generator": GENERATOR,
-        "policy": f"default-src 'none'; img-src data:; {policy}; base-uri 'none'",
-    }
-    return environment.get_template(template).render(**content, **own)
-
-
-@cache
-def _environment() -> Environment:
-    """The templates, each compiled once."""
-    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-
-
-def _digest(text: str) -> str:
-    """How a Content-Security-Policy names an inline text."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    """Fill one of the two templates: `scan.html` or `index.html`."""
+    return filled(TEMPLATES, template, SCRIPTS[template], {**content, "facts": content["model"]["facts"]})
 
 
 def check_choices(method: str, target: str, model: Model) -> None:
@@ -206,7 +184,7 @@ def index_page(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], tabl
     """
     verdicts = pd.Series([row["verdict"] for row in rows]).value_counts()
     counts = f"{len(rows)} scans: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
-    known = {"title": "Predictions", "counts": counts, "model": facts, "verdicts": list(verdicts.index)}
+    known = {"title": "Predictions", "counts": counts, "model": facts, "kind": "verdict", "kinds": list(verdicts.index)}
     return render("index.html", {**known, "scans": list(_index_rows(rows, table))})
 
 
