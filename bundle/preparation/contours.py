@@ -16,7 +16,11 @@ Volume = NDArray[np.float32]
 PIXEL, SMALL_PIXEL = 0.9, 2.0  # mm, of a page and of an index
 MARGIN = 12.0  # mm, around what is shown
 BAR_MM = 30
-PLACES = ((0.15, 0.36, 0.64, 0.85), (0.15, 0.38, 0.62, 0.85), (0.2, 0.4, 0.6, 0.8))  # of each plane, as shares of the extent
+PLACES = (
+    (0.15, 0.36, 0.64, 0.85),
+    (0.15, 0.38, 0.62, 0.85),
+    (0.2, 0.4, 0.6, 0.8),
+)  # of each plane, as shares of the extent
 ENDS = ("PA", "LR", "LR")  # what lies on the left and on the right of a sagittal, coronal and axial slice
 NAMES = "xyz"
 QUALITY = 62  # of WebP
