@@ -104,12 +104,7 @@ def _with_progress(
         for head, record, cause in each_in_a_process(work, heads, workers, threads):
             if cause:
                 record = _failed(head, f"The preparation did not come to an end. {cause}", folder)
-            logger.log(
-                logging.INFO if record.is_usable else logging.WARNING,
-                "%s: %s",
-                head.name,
-                " ".join([record.status, *(f"- {reason}" for reason in record.reasons)]),
-            )
+            logger.log(logging.INFO if record.is_usable else logging.WARNING, "%s: %s", head.name, record.status)
             bar.update()
             yield head.name, record
 
