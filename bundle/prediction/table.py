@@ -147,6 +147,7 @@ class PredictionTable:
         self.augmentations, self.embeddings = augmentations, embeddings
         self.table, self.embedding = pd.DataFrame(), pd.DataFrame()
         self.checks: list[list[dict[str, Any]]] = []
+        self.shown: dict[str, dict[str, Any]] = {}  # by name, what pages show of scans that came as DICOM
 
     def attach(self, engine: Engine) -> None:
         """Keep every iteration's predictions and write them at the end."""

@@ -71,5 +71,5 @@ def prepare_side_by_side(
         return tuple(Record.of_refusal(refusal) for refusal in refusals)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     side_by_side = workers or max(1, min(cores, len(heads), MOST_AT_ONCE))
-    threads = max(1, cores // side_by_side)
-    return prepare_scans(heads, refusals, folder, pipeline, side_by_side, threads, bids=False).records
+    # A thread each: then the same scan gives the same map, bit for bit.
+    return prepare_scans(heads, refusals, folder, pipeline, side_by_side, threads=1, bids=False).records
