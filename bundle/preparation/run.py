@@ -86,6 +86,8 @@ def prepare_scans(
         if kept:
             logger.info("%d of %d scans are kept: they were prepared by this pipeline before.", len(kept), len(heads))
         refused = [Record.of_refusal(refusal) for refusal in refusals]
+        if todo:
+            logger.info("%d of %d scans to prepare: about two minutes of one core each.", len(todo), len(heads))
         work = partial(_prepared, folder=folder, backend=backend, threads=threads)
         try:
             records = {**kept, **dict(_with_progress(work, todo, folder, workers, threads))}
@@ -102,12 +104,7 @@ def _with_progress(
         for head, record, cause in each_in_a_process(work, heads, workers, threads):
             if cause:
                 record = _failed(head, f"The preparation did not come to an end. {cause}", folder)
-            logger.log(
-                logging.INFO if record.is_usable else logging.WARNING,
-                "%s: %s",
-                head.name,
-                " ".join([record.status, *(f"- {reason}" for reason in record.reasons)]),
-            )
+            logger.log(logging.INFO if record.is_usable else logging.WARNING, "%s: %s", head.name, record.status)
             bar.update()
             yield head.name, record
 

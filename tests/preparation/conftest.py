@@ -1,0 +1,57 @@
+"""Scans as `prepare` leaves them behind, made once."""
+
+import logging
+from functools import partial
+
+import pytest
+
+from bundle.preparation import Refusal, run
+from tests.preparation import fake
+
+KINDS = {
+    "crashes": fake.CRASHES, "good": fake.GOOD, "doubtful": fake.DOUBTFUL, "bad": fake.BAD, "stopped": fake.STOPPED,
+    "raises": fake.RAISES, "refuses": fake.REFUSES,
+}  # fmt: skip
+HOSTILE = "<script>alert(1)</script>"
+
+
+def heads_of(folder, kinds=KINDS):
+    """A scan of each kind; two are of participants."""
+    ids = {"good": "sub-1", "doubtful": "sub-2"}
+    remarks = ("It is the only T1w scan.", HOSTILE)
+    return [
+        fake.head(folder, name, kind, participant_id=ids.get(name, ""), remarks=remarks) for name, kind in kinds.items()
+    ]
+
+
+@pytest.fixture(scope="session")
+def prepared(made_once):
+    """`in/` with scans and `out/` with what became of them, in real processes, of which one crashed."""
+
+    def make(folder):
+        refusals = [Refusal("noise", folder, f"It is no T1w scan {HOSTILE}.")]
+        report = run.prepare_scans(heads_of(folder / "in"), refusals, folder / "out", fake.prepare)
+        (folder / "status.txt").write_text(f"{report.exit_status} {report.kept} {len(report.records)}")
+
+    return made_once("prepared", make)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Scans are prepared in this process: starting one of its own takes seconds."""
+    done = []
+
+    def each(work, tasks, workers=1, threads=1):
+        for task in tasks:
+            done.append(task.name)
+            yield task, work(task), ""
+
+    monkeypatch.setattr(run, "each_in_a_process", each)
+    return done
+
+
+@pytest.fixture
+def prepare(here):
+    """`prepare(heads, output, **more)` with the pipeline that takes no time."""
+    logging.getLogger("bundle").setLevel(logging.INFO)
+    return partial(run.prepare_scans, refusals=[], backend=fake.prepare)
