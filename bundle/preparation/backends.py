@@ -11,12 +11,13 @@ from typing import Any
 from bundle.extras import INSTALL, is_there
 from bundle.files import without_nan
 from bundle.hints import nearest
+from bundle.preparation import deepmriprep_backend
 from bundle.preparation.anatomy import find_templates
 from bundle.preparation.outcome import Backend
 from bundle.preparation.pipeline import NAME, SOFTWARE, VERSION, prepare_with_ants
 from bundle.preparation.settings import Settings
 
-NAMES = ("ants",)
+NAMES = ("ants", deepmriprep_backend.NAME)
 _NEEDED = ("ants", "deepbet")
 
 
@@ -33,6 +34,8 @@ def backend_of(backend: str | Backend, threads: int) -> Backend:
     if callable(backend):
         return backend
     _require_known(backend)
+    if backend == deepmriprep_backend.NAME:
+        return deepmriprep_backend.prepare_with_deepmriprep
     return partial(prepare_with_ants, threads=threads)
 
 
@@ -43,12 +46,15 @@ def pipeline_of(backend: str | Backend) -> dict[str, Any]:
         backend: One of `NAMES`, or a function with an attribute `pipeline`.
 
     Raises:
-        ValueError: No pipeline has that name, or it is not installed.
+        ValueError: No pipeline has that name, or it or its weights are not installed.
     """
     if callable(backend):
         stated = getattr(backend, "pipeline", None)
         return dict(stated) if isinstance(stated, Mapping) else {}
     _require_known(backend)
+    if backend == deepmriprep_backend.NAME:
+        deepmriprep_backend.require_weights()
+        return deepmriprep_backend.stated()
     for module in _NEEDED:
         if not is_there(module):
             raise ValueError(f"Preparing a T1w scan needs {module}, which is not installed; {INSTALL}.")

@@ -79,6 +79,8 @@ def _object_fault(one: Slice) -> Fault | None:
     if one.text("Modality") != "MR":
         shown = re.sub(r"[^A-Z0-9]", "", one.text("Modality").upper())[:4]
         return Fault(f"its modality is {shown or 'not stated'}, expected MR")
+    if one.text("SamplesPerPixel") not in ("", "1"):
+        return Fault("its pictures are in colour, expected grey values of a scan")
     if one.text("BurnedInAnnotation").upper() == "YES":
         return Fault("text is burnt into its pictures, which may name the patient")
     if one.text("SOPClassUID") in ENHANCED:

@@ -17,7 +17,8 @@ THICKEST = 1.5  # mm
 _SAME_IN_ALL = {
     "Rows": "sizes", "Columns": "sizes", "PixelSpacing": "voxel sizes", "EchoTime": "echo times",
     "InversionTime": "inversion times", "DiffusionBValue": "diffusion weightings", "SOPClassUID": "kinds of objects",
-    "Modality": "modalities",
+    "Modality": "modalities", "RescaleSlope": "scalings", "RescaleIntercept": "scalings",
+    "PixelRepresentation": "types of numbers",
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ KEYWORDS = (
     *("RepetitionTime", "EchoTime", "InversionTime", "FlipAngle", "EchoNumbers", "ContrastBolusAgent"),
     *("BurnedInAnnotation", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"),
     *("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel", "ImagesInAcquisition"),
-    *("AcquisitionNumber", "TemporalPositionIdentifier", "DiffusionBValue"),
+    *("DiffusionBValue", "RescaleSlope", "RescaleIntercept", "PixelRepresentation"),
 )
 
 

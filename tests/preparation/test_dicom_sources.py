@@ -84,6 +84,8 @@ def test_the_t1w_scan_of_a_study_is_taken_and_the_reason_said(t1, tmp_path):
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "it is a screenshot"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1"}, "enhanced .multi-frame. MR file; convert it"),
         ({"BurnedInAnnotation": "YES"}, "text is burnt into its pictures"),
+        ({"SamplesPerPixel": 3}, "its pictures are in colour"),
+        ({"RescaleSlope": lambda k: str(1 + k)}, "its slices have several scalings"),
         ({"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, r"reformatted copy \(MPR\)"),
         ({"ImageType": ["DERIVED", "SECONDARY", "PROJECTION IMAGE"]}, r"a projection \(MIP\)"),
         ({"ImageType": ["DERIVED", "PRIMARY", "OTHER"]}, "computed from another series"),
@@ -256,3 +258,28 @@ def test_a_file_that_is_compressed_as_a_whole_is_not_unpacked(tmp_path):
     dataset.save_as(files[0])
     reasons = " ".join(refusal.reason for refusal in find(tmp_path / "in", tmp_path)[1])
     assert "compressed as a whole (deflated)" in reasons
+
+
+@pytest.mark.parametrize("syntax", ["RLELossless", "ImplicitVRLittleEndian", "without a preamble"])
+def test_other_ways_of_writing_give_the_same_volume(tmp_path, syntax):
+    import pydicom
+
+    plain = tmp_path / "plain"
+    write_series(plain, VOLUME, AFFINE)
+    before = nib.load(only_head(plain, tmp_path).image)
+    expected = np.array(before.dataobj)  # the file is replaced below
+    for path in plain.iterdir():
+        dataset = pydicom.dcmread(path)
+        if syntax == "RLELossless":
+            dataset.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
+        else:
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+        content = path.with_name("new")
+        pydicom.dcmwrite(content, dataset)
+        if syntax == "without a preamble":
+            written = content.read_bytes()
+            content.write_bytes(written[written.index(b"\x08\x00\x08\x00", 200) :])
+        content.replace(path)
+    image = nib.load(only_head(plain, tmp_path).image)
+    np.testing.assert_array_equal(np.asarray(image.dataobj), expected)
+    np.testing.assert_allclose(image.affine, before.affine)
