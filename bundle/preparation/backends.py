@@ -11,12 +11,13 @@ from typing import Any
 from bundle.extras import INSTALL, is_there
 from bundle.files import without_nan
 from bundle.hints import nearest
+from bundle.preparation.deepmriprep_backend import prepare_with_deepmriprep, require_weights
 from bundle.preparation.outcome import Backend
 from bundle.preparation.pipeline import NAME, SOFTWARE, VERSION, prepare_with_ants
 from bundle.preparation.settings import Settings
 from bundle.preparation.templates import find_templates
 
-NAMES = ("ants",)
+NAMES = ANTS, DEEPMRIPREP = ("ants", "deepmriprep")
 _NEEDED = ("ants", "deepbet")
 
 
@@ -33,7 +34,7 @@ def backend_of(backend: str | Backend, threads: int) -> Backend:
     if callable(backend):
         return backend
     _require_known(backend)
-    return partial(prepare_with_ants, threads=threads)
+    return partial(prepare_with_ants, threads=threads) if backend == ANTS else prepare_with_deepmriprep
 
 
 def pipeline_of(backend: str | Backend) -> dict[str, Any]:
@@ -49,6 +50,10 @@ def pipeline_of(backend: str | Backend) -> dict[str, Any]:
         stated = getattr(backend, "pipeline", None)
         return dict(stated) if isinstance(stated, Mapping) else {}
     _require_known(backend)
+    return _ants() if backend == ANTS else _deepmriprep()
+
+
+def _ants() -> dict[str, Any]:
     for module in _NEEDED:
         if not is_there(module):
             raise ValueError(f"Preparing a T1w scan needs {module}, which is not installed; {INSTALL}.")
@@ -56,6 +61,11 @@ def pipeline_of(backend: str | Backend) -> dict[str, Any]:
     software = {name: version(name) for name in SOFTWARE}
     settings = without_nan(asdict(Settings()))  # as JSON holds it
     return {"name": NAME, "version": VERSION, "software": software, "settings": settings}
+
+
+def _deepmriprep() -> dict[str, Any]:
+    require_weights()
+    return {"name": DEEPMRIPREP, "version": version(DEEPMRIPREP)}
 
 
 def _require_known(name: str) -> None:
