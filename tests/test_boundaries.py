@@ -61,9 +61,9 @@ READERS = {
     "gzip.open": {"scans/nifti"},
     "zipfile.ZipFile": {"scans/npy", "networks/weights", "cli/package", "cohort/workbook", "preparation/archives"},
     "openpyxl.load_workbook": {"cohort/workbook"},
+    "pydicom.dcmread": {"dicom/series", "preparation/dicom_headers"},
     "pd.read_excel": set(),
     "tarfile.open": {"preparation/archives"},
-    "pydicom.dcmread": {"preparation/dicom_headers"},
     "subprocess.run": {"provenance", "preparation/dicom_conversion"},  # lists of fixed words and paths of our own
 }
 TREES = {

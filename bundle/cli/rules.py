@@ -139,9 +139,13 @@ OPTIONS: dict[str, Rule] = {
     "voxel_penalties": each(ABOVE_ZERO),
     "augmentations": whole(0),
     "prevalence": either(Rule("a share between 0 and 1", lambda v: _is_number(v) and 0 < v < 1), NULL),
-    "explain": one_of("occlusion", "gradcam++", "smoothgrad", "none"),
+    "explain": one_of("regions", "occlusion", "integrated_gradients", "gradcam++", "smoothgrad", "none"),
     "backend": one_of("torch", "onnx"),
     "existing": one_of("refuse", "append", "overwrite"),
+    "prepared_only": Rule("true or false", lambda v: isinstance(v, bool)),
+    "preparation": one_of("ants", "deepmriprep"),
+    "series": either(whole(0), NULL),
+    "dicom_out": Rule("true or false", lambda v: isinstance(v, bool)),
     "grid_shape": each(COUNT, fewest=3),
 }
 # What a command means by a name of its own, or more strictly than others.

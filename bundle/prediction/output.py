@@ -18,13 +18,17 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from bundle.files import write_text
 from bundle.locks import locked
 from bundle.pages import GENERATOR
+from bundle.prediction.listing import file_of
 from bundle.prediction.maps import METHODS, TARGETS
 
 EXISTING = ("refuse", "append", "overwrite")
 TABLE, EMBEDDINGS, INDEX = "predictions.csv", "embeddings.tsv", "index.html"
 SCANS, MAPS = "scans", "maps"
 LOCK_SECONDS = 120.0  # until a writer gives up; merging a thousand rows takes less than one
-TEXTS = ("participant_id", "file", "name", "predicted", "model", "model_version", "model_sha256")
+TEXTS = (
+    *("participant_id", "file", "name", "pipeline", "preparation", "predicted"),
+    *("model", "model_version", "model_sha256"),
+)
 _FLAGS = (
     "give --append to add the new answers to them, --overwrite to replace them, or another --output "
     "(with monai.bundle: --existing append, --existing overwrite, or another --output_dir)"
@@ -147,7 +151,7 @@ class AnswerFolder:
             return [dict(record) for record in records]
         named, seen = [], Counter[str]()
         for record in records:
-            path = str(Path(record["image"]).absolute())
+            path = file_of(record)
             text = f"{path} {seen[path]}".encode(errors="surrogateescape")
             seen[path] += 1
             named.append({**record, "name": f"{record['name'][:60]}_{hashlib.sha256(text).hexdigest()[:12]}"})

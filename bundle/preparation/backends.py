@@ -11,13 +11,13 @@ from typing import Any
 from bundle.extras import INSTALL, is_there
 from bundle.files import without_nan
 from bundle.hints import nearest
-from bundle.preparation.deepmriprep_backend import prepare_with_deepmriprep, require_weights
+from bundle.preparation import deepmriprep_backend
+from bundle.preparation.anatomy import find_templates
 from bundle.preparation.outcome import Backend
 from bundle.preparation.pipeline import NAME, SOFTWARE, VERSION, prepare_with_ants
 from bundle.preparation.settings import Settings
-from bundle.preparation.templates import find_templates
 
-NAMES = ANTS, DEEPMRIPREP = ("ants", "deepmriprep")
+NAMES = ("ants", deepmriprep_backend.NAME)
 _NEEDED = ("ants", "deepbet")
 
 
@@ -34,7 +34,9 @@ def backend_of(backend: str | Backend, threads: int) -> Backend:
     if callable(backend):
         return backend
     _require_known(backend)
-    return partial(prepare_with_ants, threads=threads) if backend == ANTS else prepare_with_deepmriprep
+    if backend == deepmriprep_backend.NAME:
+        return deepmriprep_backend.prepare_with_deepmriprep
+    return partial(prepare_with_ants, threads=threads)
 
 
 def pipeline_of(backend: str | Backend) -> dict[str, Any]:
@@ -44,16 +46,15 @@ def pipeline_of(backend: str | Backend) -> dict[str, Any]:
         backend: One of `NAMES`, or a function with an attribute `pipeline`.
 
     Raises:
-        ValueError: No pipeline has that name, or it is not installed.
+        ValueError: No pipeline has that name, or it or its weights are not installed.
     """
     if callable(backend):
         stated = getattr(backend, "pipeline", None)
         return dict(stated) if isinstance(stated, Mapping) else {}
     _require_known(backend)
-    return _ants() if backend == ANTS else _deepmriprep()
-
-
-def _ants() -> dict[str, Any]:
+    if backend == deepmriprep_backend.NAME:
+        deepmriprep_backend.require_weights()
+        return deepmriprep_backend.stated()
     for module in _NEEDED:
         if not is_there(module):
             raise ValueError(f"Preparing a T1w scan needs {module}, which is not installed; {INSTALL}.")
@@ -61,11 +62,6 @@ def _ants() -> dict[str, Any]:
     software = {name: version(name) for name in SOFTWARE}
     settings = without_nan(asdict(Settings()))  # as JSON holds it
     return {"name": NAME, "version": VERSION, "software": software, "settings": settings}
-
-
-def _deepmriprep() -> dict[str, Any]:
-    require_weights()
-    return {"name": DEEPMRIPREP, "version": version(DEEPMRIPREP)}
 
 
 def _require_known(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 import warnings
@@ -16,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.extras import INSTALL, is_there, require
+from bundle.preparation.brain import share_on_border
 from bundle.preparation.outcome import FAIL, WARN, Layers, Outcome
+from bundle.preparation.quality import grade
 from bundle.scans.grid import REFERENCE, to_grid
 
 NAME, PURPOSE = "deepmriprep", "The backend deepmriprep"
@@ -28,7 +31,7 @@ PARTS = (
 WEIGHTS = tuple(f"{part}.pt" for part in PARTS)
 NEEDED = ("deepmriprep", "deepbet", "torchreg", "spline_resize", "requests")
 GET = "python -c 'from deepmriprep.utils import download_missing_models; download_missing_models()'"
-_UNJUDGED = "deepmriprep has no limits of quality control here: look at its page before using the map."
+_UNJUDGED = "Most limits of quality control are those of another pipeline and were not looked at: look at the page."
 _VOLUMES = {"tiv": "tiv", "gm": "gmv", "wm": "wmv", "csf": "csfv"}  # its outputs, cm³
 _MEASURES = ("affine_loss", "warp_mse")
 _NATIVE = ("brain", "mask", "p1", "p2")
@@ -41,8 +44,8 @@ def prepare_with_deepmriprep(image: nib.spatialimages.SpatialImage) -> Outcome:
         image: A 3D T1w scan of the head.
 
     Returns:
-        The map on the reference grid, volumes and layers. The status is `warn`, since no limits of quality control
-        are known for this backend; it is `fail` where deepmriprep itself fails.
+        The map on the reference grid, volumes and layers. The status is at best `warn`, since few of the limits of
+        quality control hold for this backend; it is `fail` where these are exceeded, or deepmriprep itself fails.
 
     Raises:
         ValueError: deepmriprep, a library that it needs, or one of its weight files is missing; says how to get it.
@@ -53,7 +56,7 @@ def prepare_with_deepmriprep(image: nib.spatialimages.SpatialImage) -> Outcome:
     require_weights()
     module = require(NAME, PURPOSE)
     begun = time.process_time()
-    pipeline = {"name": NAME, "version": _version(), "software": {NAME: _version()}}
+    pipeline = stated()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t1.nii"
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj, dtype=np.float32), image.affine), path)
@@ -62,14 +65,21 @@ def prepare_with_deepmriprep(image: nib.spatialimages.SpatialImage) -> Outcome:
     if outputs is None:
         return Outcome(FAIL, (reason,), {}, {}, None, None, pipeline, seconds)
     volumes = {tissue: _number(outputs[output]) for tissue, output in _VOLUMES.items()}
-    measures = {name: _number(outputs[name]) for name in _MEASURES} | {
-        "tiv_ml": volumes["tiv"],
-        "gm_tiv": volumes["gm"] / volumes["tiv"],
-        "wm_tiv": volumes["wm"] / volumes["tiv"],
-    }
+    grey, layers = _on_grid(outputs["mwp1"]), _layers(module, outputs)
+    measures = _measures(outputs, volumes, grey)
+    status, reasons = grade(measures)
     return Outcome(
-        WARN, (_UNJUDGED,), measures, volumes, _on_grid(outputs["mwp1"]), _layers(module, outputs), pipeline, seconds
+        FAIL if status == FAIL else WARN, (*reasons, _UNJUDGED), measures, volumes, grey, layers, pipeline, seconds
     )
+
+
+def stated() -> dict[str, Any]:
+    """What records say of this backend: its name, and versions of what it is made of."""
+    try:
+        version = metadata.version(NAME)
+    except metadata.PackageNotFoundError:
+        version = ""
+    return {"name": NAME, "version": version, "software": {NAME: version}}
 
 
 def require_weights() -> None:
@@ -124,11 +134,20 @@ def _run(module: Any, path: Path) -> tuple[Mapping[str, Any] | None, str]:
     return outputs, ""
 
 
-def _version() -> str:
-    try:
-        return metadata.version(NAME)
-    except metadata.PackageNotFoundError:
-        return ""
+def _measures(outputs: Mapping[str, Any], volumes: Mapping[str, float], grey: NDArray[np.float32]) -> dict[str, float]:
+    """The measures of quality control that mean the same for every pipeline, and the losses of deepmriprep's own."""
+    mask = outputs["mask"]
+    sizes = np.linalg.norm(np.asarray(mask.affine, dtype=float)[:3, :3], axis=0)
+    total = float(grey.sum(dtype=np.float64)) * REFERENCE.voxel_ml
+    return {
+        "voxel_size": float(sizes.max()),
+        "brain_volume": float(np.count_nonzero(np.asarray(mask.dataobj)) * sizes.prod() / 1000),
+        "mask_on_border": share_on_border(np.asarray(mask.dataobj) > 0),
+        "gm_share": volumes["gm"] / volumes["tiv"],
+        "wm_share": volumes["wm"] / volumes["tiv"],
+        "modulation_error": abs(total / volumes["gm"] - 1) if volumes["gm"] else math.inf,
+        **{name: _number(outputs[name]) for name in _MEASURES},
+    }
 
 
 def _number(value: Any) -> float:

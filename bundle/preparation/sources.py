@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -37,7 +37,9 @@ class _Found:
     remarks: list[str] = field(default_factory=list)
 
 
-def find_heads(sources: Sequence[Path], work: Path, series: int | None = None) -> tuple[list[Head], list[Refusal]]:
+def find_heads(
+    sources: Sequence[Path], work: Path, series: int | None = None, known: Collection[Path] = ()
+) -> tuple[list[Head], list[Refusal]]:
     """Find the T1w scans in files, folders and archives.
 
     Args:
@@ -45,12 +47,13 @@ def find_heads(sources: Sequence[Path], work: Path, series: int | None = None) -
             any of these, searched to any depth.
         work: Folder for what is unpacked or converted; no name of a patient is in the names there.
         series: Number of the DICOM series to take where the rules leave a question; None leaves it to the rules.
+        known: Files that are left out, such as maps that need no preparation.
 
     Returns:
         Heads, and what cannot be prepared, each with the reason.
     """
     drafts: list[Draft] = []
-    seen: set[Path] = set()
+    seen = {path.resolve() for path in known}
     for number, source in enumerate(sources, start=1):
         found = _search(source, work, number)
         scans = [*found.images, *found.dicom]

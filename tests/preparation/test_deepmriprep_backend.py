@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bundle.preparation import backends
 from bundle.preparation import deepmriprep_backend as backend
 from bundle.scans.grid import NEWER, REFERENCE
 
@@ -67,9 +68,7 @@ def test_the_names_of_the_weights_are_those_of_the_package():
         pytest.skip("needs deepmriprep")
     text = (Path(next(iter(spec.submodule_search_locations))) / "utils.py").read_text()
     listed = text[text.index("MODEL_FILES = ") :].split("\n\n")[0]
-    names = {name for name in re.findall(r"'(\w+\.pt)'", listed)} | {
-        f"segmentation_patch_{i}_model.pt" for i in range(18)
-    }
+    patches = {f"segmentation_patch_{i}_model.pt" for i in range(18)}
     assert "f'segmentation_patch_{i}_model.pt' for i in range(18)" in listed
     assert set(backend.WEIGHTS) == patches | set(re.findall(r"'(\w+\.pt)'", listed))
     assert len(backend.WEIGHTS) == 23
@@ -95,8 +94,11 @@ def test_a_scan_goes_in_and_an_outcome_comes_out(invented, monkeypatch, tmp_path
     np.testing.assert_array_equal(outcome.map[4:117, 4:141, :113], ramp(NEWER))
     assert outcome.map.sum(dtype=np.float64) == ramp(NEWER).sum(dtype=np.float64)
     assert outcome.volumes == {"tiv": 1500.0, "gm": 600.0, "wm": 500.0, "csf": 400.0}
-    assert outcome.measures["gm_tiv"] == pytest.approx(0.4)
-    assert outcome.status == "warn"
+    assert outcome.measures["gm_share"] == pytest.approx(0.4)
+    assert outcome.measures["brain_volume"] == pytest.approx(3 * 7 * 8 * 8 / 1000)
+    assert outcome.status == "fail"  # the invented brain is a small one
+    assert "volume inside the skull" in " ".join(outcome.reasons)
+    assert "look at the page" in outcome.reasons[-1]
     assert outcome.pipeline["name"] == "deepmriprep"
     layers = outcome.layers
     assert np.median(layers.brain[layers.wm > 0.9]) == pytest.approx(1)
@@ -129,3 +131,16 @@ def test_a_failure_is_a_reason(invented, monkeypatch):
     assert "deepmriprep failed (ZeroDivisionError" in backend.prepare_with_deepmriprep(T1).reasons[0]
     monkeypatch.setattr(Invented, "run", lambda *args, **more: None)
     assert backend.prepare_with_deepmriprep(T1).status == "fail"
+
+
+def test_a_result_within_the_limits_is_a_warning_at_best(invented, monkeypatch):
+    monkeypatch.setattr(backend, "grade", lambda measures: ("ok", ()))
+    assert backend.prepare_with_deepmriprep(T1).status == "warn"
+
+
+def test_it_is_a_backend_by_its_name(invented):
+    assert backends.backend_of("deepmriprep", 1) is backend.prepare_with_deepmriprep
+    assert backends.pipeline_of("deepmriprep")["name"] == "deepmriprep"
+    (invented / "warp_model.pt").unlink()
+    with pytest.raises(ValueError, match="needs 23 weight files"):
+        backends.pipeline_of("deepmriprep")

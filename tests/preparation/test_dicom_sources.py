@@ -224,3 +224,35 @@ def test_a_conversion_that_gives_something_else_is_refused(t1, tmp_path, monkeyp
 
     monkeypatch.setattr(dcm2niix, "bin", shutil.which("true"))
     assert "dcm2niix made 0 volumes of the series, expected one" in only_reason(t1, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_broken_file_is_never_a_head_and_never_an_error(tmp_path, seed, capfd):
+    """Cut off anywhere, or with bytes changed in its header: the series is refused, or whole."""
+    random = np.random.default_rng(seed)
+    files = write_series(tmp_path / "in", VOLUME, AFFINE)
+    content = files[3].read_bytes()
+    for _ in range(8):
+        broken = bytearray(content)
+        for place in random.integers(132, 1200, 3):
+            broken[place] = random.integers(256)
+        files[3].write_bytes(bytes(broken[: random.integers(len(content))]))
+        heads, refusals = find(tmp_path / "in", tmp_path)
+        assert not heads
+        assert refusals
+        files[3].write_bytes(bytes(broken))
+        heads, refusals = find(tmp_path / "in", tmp_path)
+        assert heads or refusals
+        assert all(len(list(head.series.iterdir())) == 10 for head in heads)
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_file_that_is_compressed_as_a_whole_is_not_unpacked(tmp_path):
+    import pydicom
+
+    files = write_series(tmp_path / "in", VOLUME, AFFINE)
+    dataset = pydicom.dcmread(files[0])
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    dataset.save_as(files[0])
+    reasons = " ".join(refusal.reason for refusal in find(tmp_path / "in", tmp_path)[1])
+    assert "compressed as a whole (deflated)" in reasons
