@@ -86,6 +86,8 @@ def prepare_scans(
         if kept:
             logger.info("%d of %d scans are kept: they were prepared by this pipeline before.", len(kept), len(heads))
         refused = [Record.of_refusal(refusal) for refusal in refusals]
+        if todo:
+            logger.info("%d of %d scans to prepare: about two minutes of one core each.", len(todo), len(heads))
         work = partial(_prepared, folder=folder, backend=backend, threads=threads)
         try:
             records = {**kept, **dict(_with_progress(work, todo, folder, workers, threads))}
