@@ -53,7 +53,7 @@ def test_only_maps_that_can_be_used_lie_where_readers_look(prepared):
 
 def test_what_came_to_an_end_is_kept(prepared, prepare, monkeypatch, tmp_path):
     shutil.copytree(prepared / "out", tmp_path / "out")
-    monkeypatch.setattr(run, "_prepared", None)
+    monkeypatch.setattr(run, "_prepared", pytest.fail)
     report = prepare(heads_of(tmp_path / "in", {name: KINDS[name] for name in FINISHED}), output=tmp_path / "out")
     assert report.kept == 4
     assert [record.name for record in report.records] == list(FINISHED)
