@@ -160,7 +160,12 @@ OWN: dict[str, dict[str, Rule]] = {
         "per_task": whole(8, 9999),
         "workers": either(COUNT, NULL),
     },
-    "prepare": {"workers": COUNT, "threads": COUNT, "backend": one_of("ants"), "series": either(whole(0), NULL)},
+    "prepare": {
+        "workers": COUNT,
+        "threads": COUNT,
+        "backend": one_of("ants", "deepmriprep"),
+        "series": either(whole(0), NULL),
+    },
     "cohort": {"shape": each(COUNT, fewest=3), "workers": COUNT},
     "cache": {"storage": one_of("float16", "uint8"), "workers": either(whole(0), NULL)},
     "positives": {"batch_size": whole(2), "sigma": each(like(r".+", "a bandwidth"))},

@@ -13,7 +13,7 @@ from scipy.ndimage import binary_erosion, zoom
 from bundle.pages.pictures import Pixels, webp, webp_file
 
 Volume = NDArray[np.float32]
-PIXEL, SMALL_PIXEL = 0.9, 2.0  # mm, of a page and of an index
+PIXEL, SMALL_PIXEL = 0.8, 2.0  # mm, of a page and of an index
 MARGIN = 12.0  # mm, around what is shown
 BAR_MM = 30
 PLACES = (
@@ -23,7 +23,7 @@ PLACES = (
 )  # of each plane, as shares of the extent
 ENDS = ("PA", "LR", "LR")  # what lies on the left and on the right of a sagittal, coronal and axial slice
 NAMES = "xyz"
-QUALITY = 62  # of WebP
+ENCODING = {"quality": 62, "use_sharp_yuv": True}  # of WebP; thin lines keep their colours
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def tiles(
     drawn = _slices(volume, affine, outlines, around, white, PLACES, PIXEL)
     return [
         {
-            "image": webp(picture, quality=QUALITY),
+            "image": webp(picture, **ENCODING),
             "label": f"{NAMES[axis]} = {place:.0f} mm".replace("-", "−"),
             "ends": ENDS[axis],
         }
@@ -70,7 +70,7 @@ def middle(
 ) -> bytes:
     """One small axial slice, as a WebP file; arguments as of `tiles`."""
     ((_, _, picture),) = _slices(volume, affine, outlines, around, white, ((), (), (0.5,)), SMALL_PIXEL)
-    return webp_file(picture, quality=QUALITY)
+    return webp_file(picture, **ENCODING)
 
 
 def _slices(

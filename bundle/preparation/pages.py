@@ -41,7 +41,7 @@ def scan_page(record: Record, image: SpatialImage | None = None, outcome: Outcom
         "set_aside": SET_ASIDE if record.map and not record.is_usable else "",
         "volumes": list(_volumes(record)),
         "checks": list(_checks(record.measures)),
-        "pictures": _pictures(layers, image) if layers is not None and image is not None else {},
+        "pictures": _pictures(layers, image) if image is not None else {},
         "charts": list(_charts(layers, outcome.map)) if layers is not None and outcome is not None else [],
         "facts": _facts(record),
     }
@@ -79,7 +79,10 @@ def index_page(records: Sequence[Record], folder: Folder) -> str:
 def _index_row(record: Record, folder: Folder) -> dict[str, Any]:
     page, picture = folder.page_of(record.name), folder.thumbnail_of(record.name)
     volumes = [
-        {"name": tissue.upper(), "ml": f"{record.volumes[tissue]:.0f}" if tissue in record.volumes else ""}
+        {
+            "name": tissue.upper(),
+            "ml": f"{record.volumes[tissue]:.0f}" if record.volumes.get(tissue) is not None else "",
+        }
         for tissue in TISSUES
     ]
     return {
@@ -95,7 +98,8 @@ def _index_row(record: Record, folder: Folder) -> dict[str, Any]:
 
 def _volumes(record: Record) -> Iterator[dict[str, str]]:
     total = record.volumes.get("tiv", 0.0)
-    for tissue, ml in record.volumes.items():
+    for tissue in (name for name in TISSUES if record.volumes.get(name) is not None):
+        ml = record.volumes[tissue]
         share = f"{100 * ml / total:.0f}" if total and tissue != "tiv" else ""
         yield {"name": WORDS.get(tissue, tissue), "ml": f"{ml:.0f}", "share": share}
 
@@ -116,9 +120,13 @@ def _checks(measures: Mapping[str, float]) -> Iterator[dict[str, str]]:
         }
 
 
-def _pictures(layers: Layers, image: SpatialImage) -> dict[str, list[dict[str, str]]]:
+def _pictures(layers: Layers | None, image: SpatialImage) -> dict[str, list[dict[str, str]]]:
+    """What a person looks at; of a scan that was given up early, the scan alone."""
     head = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
-    given = to_grid(head, np.asarray(image.affine, dtype=float), Grid.of(layers.brain.shape, layers.affine))
+    affine = np.asarray(image.affine, dtype=float)
+    if layers is None:
+        return {"head": tiles(head, affine, [], head > head.mean(), float(np.percentile(head, 99.5)) or 1.0)}
+    given = to_grid(head, affine, Grid.of(layers.brain.shape, layers.affine))
     inside = given[layers.mask]
     bright = float(np.percentile(inside, 99)) if inside.size else 1.0
     tissues = [Outline(layers.wm, SKY), Outline(layers.gm, VERMILION)]
@@ -148,7 +156,7 @@ def _charts(layers: Layers, found: NDArray[np.float32] | None) -> Iterator[dict[
         (layers.gm > 0.5, ORANGE, "grey matter"),
         (layers.wm > 0.5, BLUE, "white matter"),
     ):
-        axes.hist(layers.brain[inside], bins=edges.tolist(), color=colour, alpha=0.6, label=name)
+        axes.hist(layers.brain[inside], bins=edges.tolist(), color=colour, alpha=0.6, label=name, histtype="stepfilled")
     axes.set(xlabel="T1w intensity after bias correction", ylabel="voxels")
     yield {
         "image": finished(figure, axes),
@@ -158,7 +166,7 @@ def _charts(layers: Layers, found: NDArray[np.float32] | None) -> Iterator[dict[
     if found is None:
         return
     figure, axes = chart()
-    axes.hist(found[found > 0.05], bins=60, color=ORANGE, label="voxels above 0.05")
+    axes.hist(found[found > 0.05], bins=60, color=ORANGE, label="voxels above 0.05", histtype="stepfilled")
     axes.set(xlabel="modulated grey matter", ylabel="voxels")
     yield {
         "image": finished(figure, axes),

@@ -36,22 +36,15 @@ def prepared(made_once):
     return made_once("prepared", make)
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """Scans are prepared in this process: starting one of its own takes seconds."""
-    done = []
-
-    def each(work, tasks, workers=1, threads=1):
-        for task in tasks:
-            done.append(task.name)
-            yield task, work(task), ""
-
-    monkeypatch.setattr(run, "each_in_a_process", each)
-    return done
+def in_this_process(work, tasks, workers=1, threads=1):
+    """What `each_in_a_process` does, without processes: starting one takes seconds."""
+    for task in tasks:
+        yield task, work(task), ""
 
 
 @pytest.fixture
-def prepare(here):
-    """`prepare(heads, output, **more)` with the pipeline that takes no time."""
+def prepare(monkeypatch):
+    """`prepare(heads, output=…)` in this process, with the pipeline that takes no time."""
     logging.getLogger("bundle").setLevel(logging.INFO)
+    monkeypatch.setattr(run, "each_in_a_process", in_this_process)
     return partial(run.prepare_scans, refusals=[], backend=fake.prepare)

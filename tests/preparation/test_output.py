@@ -7,24 +7,30 @@ import pytest
 
 from bundle.cli.main import main
 from bundle.files import SECTIONS
-from bundle.preparation import Head
+from bundle.preparation import Head, run
 from bundle.preparation.output import Folder, is_bids
 from bundle.preparation.record import read_record
 from tests.preparation import fake
+from tests.preparation.conftest import in_this_process
 
 FIRST = "sub-1_ses-a_acq-mp2_run-1"
 
 
-@pytest.fixture
-def derivatives(prepare, tmp_path):
+@pytest.fixture(scope="session")
+def derivatives(made_once):
     """What becomes of a BIDS dataset of three scans, of which one fails."""
-    heads = [
-        fake.head(tmp_path, FIRST, inside="sub-1/ses-a/anat", participant_id="sub-1", session_id="ses-a"),
-        fake.head(tmp_path, "sub-2", fake.DOUBTFUL, inside="sub-2/anat", file="sub-2_T1w", participant_id="sub-2"),
-        fake.head(tmp_path, "sub-3", fake.BAD, inside="sub-3/anat", file="sub-3_T1w", participant_id="sub-3"),
-    ]
-    assert prepare(heads, output=tmp_path / "derivatives" / "yaware").exit_status == 3
-    return tmp_path / "derivatives" / "yaware"
+
+    def make(folder):
+        heads = [
+            fake.head(folder, FIRST, inside="sub-1/ses-a/anat", participant_id="sub-1", session_id="ses-a"),
+            fake.head(folder, "sub-2", fake.DOUBTFUL, inside="sub-2/anat", file="sub-2_T1w", participant_id="sub-2"),
+            fake.head(folder, "sub-3", fake.BAD, inside="sub-3/anat", file="sub-3_T1w", participant_id="sub-3"),
+        ]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run, "each_in_a_process", in_this_process)
+            assert run.prepare_scans(heads, [], folder / "derivatives", fake.prepare).exit_status == 3
+
+    return made_once("derivatives", make) / "derivatives"
 
 
 def test_bids_in_gives_bids_derivatives_out(derivatives):
@@ -43,7 +49,16 @@ def test_bids_in_gives_bids_derivatives_out(derivatives):
 
 
 def assert_cohort_reads(folder, pattern, tmp_path, capsys):
-    command = ["cohort", "--table", str(folder / "tiv.tsv"), "--images", pattern]
+    command = [
+        "cohort",
+        "--table",
+        str(folder / "tiv.tsv"),
+        "--images",
+        pattern,
+        "--fractions",
+        "training=0.5",
+        "validation=0.5",
+    ]
     assert main([*command, "--output", str(tmp_path / "datalist.json")]) == 0, capsys.readouterr().err
     content = json.loads((tmp_path / "datalist.json").read_text())
     found = {record["participant_id"]: record["tiv"] for section in SECTIONS for record in content[section]}
