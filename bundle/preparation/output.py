@@ -66,9 +66,17 @@ class Folder:
     def require_names(self, heads: Sequence[Head]) -> None:
         """Refuse names that are no names of files, that BIDS has no place for, or that would share one file.
 
+        A folder that holds maps in the other order is refused, too.
+
         Raises:
             ValueError: Names the scan.
         """
+        if Folder(self.path, not self.bids)._maps():
+            here, option = ("side by side", "--no-bids") if self.bids else ("as BIDS derivatives", "--bids")
+            raise ValueError(
+                f"{self.path} holds maps {here}, and tables list maps of one order alone; give {option}, or another "
+                "--output."
+            )
         places: dict[str, str] = {}
         for name in (head.name for head in heads):
             if not _SAFE_NAME.fullmatch(name):
@@ -134,9 +142,12 @@ class Folder:
 
     def records(self) -> list[Record]:
         """Of all scans that lie there, by name."""
-        pattern = f"sub-*/**/*{SPACE}.json" if self.bids else "mwp1*.json"
-        paths = [*self.path.glob(pattern), *(self.path / FAILED).glob("mwp1*.json")]
+        paths = [*self._maps(), *(self.path / FAILED).glob("mwp1*.json")]
         return sorted(filter(None, map(read_record, paths)), key=lambda record: record.name)
+
+    def _maps(self) -> list[Path]:
+        """What says something of a map that can be used."""
+        return list(self.path.glob(f"sub-*/**/*{SPACE}.json" if self.bids else "mwp1*.json"))
 
     def write_tables(self, records: Sequence[Record]) -> None:
         """Write `tiv.tsv`, of scans with a map, and `qc.tsv`, of all."""
