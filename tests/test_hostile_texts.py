@@ -82,6 +82,9 @@ def content(text):
     axis = dict.fromkeys(("name", "plane", "ends", "low", "high", "at"), text)
     viewer = {**dict.fromkeys(("scan", "map", "columns", "step", "bar"), text), "axes": [axis]}
     bar = dict.fromkeys(("image", "low", "high", "threshold", "share", "unit"), text)
+    numbers = dict.fromkeys(("name", "volume", "expected", "z", "percentile", "attribution"), text)
+    regions = {**dict.fromkeys(("norms", "picture", "unit"), text), "rest": numbers}
+    regions["rows"] = [{"name": text, "left": numbers, "right": numbers}]
     return {
         "title": text,
         "model": facts,
@@ -96,6 +99,7 @@ def content(text):
         "explanation": text,
         "map_file": text,
         "answer": dict.fromkeys((*shown, *more), text),
+        "regions": regions,
     }
 
 

@@ -24,7 +24,7 @@ from bundle.files import read_json, write_json, write_text
 from bundle.prediction.maps import METHODS, TARGETS
 
 EXISTING = ("refuse", "append", "overwrite")
-TABLE, EMBEDDINGS, INDEX = "predictions.csv", "embeddings.tsv", "index.html"
+TABLE, EMBEDDINGS, REGIONS, INDEX = "predictions.csv", "embeddings.tsv", "regions.tsv", "index.html"
 SCANS, MAPS = "scans", "maps"
 GENERATOR = "brain_mri_yaware_classification"  # by which a page of ours is known
 LOCK, HOLDER = ".lock", ".lock-holder.json"
@@ -70,7 +70,7 @@ class AnswerFolder:
 
     def held(self) -> list[str]:
         """Files of answers that lie there, as paths from the folder."""
-        found = [name for name in (TABLE, EMBEDDINGS, INDEX) if (self.path / name).is_file()]
+        found = [name for name in (TABLE, EMBEDDINGS, REGIONS, INDEX) if (self.path / name).is_file()]
         found += [f"{SCANS}/{page.name}" for page in sorted((self.path / SCANS).glob("*.html")) if _is_ours(page)]
         endings = tuple(map_name("", method, target) for method in METHODS for target in TARGETS)
         return found + [
@@ -81,7 +81,7 @@ class AnswerFolder:
         """What lies there, in words."""
         held = self.held()
         counts = Counter(name.split("/")[0] for name in held)
-        parts = [name for name in (TABLE, EMBEDDINGS, INDEX) if counts[name]]
+        parts = [name for name in (TABLE, EMBEDDINGS, REGIONS, INDEX) if counts[name]]
         return ", ".join([*parts, *(f"{counts[name]} files in {name}/" for name in (SCANS, MAPS) if counts[name])])
 
     def check(self, sha256: str, prevalence: float | None = None) -> str:
@@ -173,7 +173,12 @@ class AnswerFolder:
             self._stage = None
 
     def publish(
-        self, table: pd.DataFrame, embeddings: pd.DataFrame, index: Index | None, wanted: Collection[str] = ()
+        self,
+        table: pd.DataFrame,
+        embeddings: pd.DataFrame,
+        index: Index | None,
+        wanted: Collection[str] = (),
+        regions: pd.DataFrame | None = None,
     ) -> None:
         """Bring the new answers, and all that is staged, into the folder: everything or nothing.
 
@@ -182,6 +187,7 @@ class AnswerFolder:
             embeddings: a row per scan that was not refused, with `file`.
             index: makes the index of the rows of all scans, each with `page`: the path of its page, or nothing.
             wanted: `embeddings.tsv`, `index.html`: written where wanted, and where they lie already.
+            regions: rows of the regions of every scan that was not refused, with `file`; None: not written.
 
         Raises:
             ValueError: when the folder may not take them.
@@ -197,9 +203,11 @@ class AnswerFolder:
                 self._refuse_clash(gone)
                 rows = self._merged(TABLE, table, stay)
                 write_text(self.stage / TABLE, rows.to_csv(index=False))
-                if EMBEDDINGS in {*wanted, *stay}:
-                    found = self._merged(EMBEDDINGS, embeddings, stay, set(_cells_of(table)["file"]))
-                    write_text(self.stage / EMBEDDINGS, found.to_csv(index=False, sep="\t"))
+                by_scan = {EMBEDDINGS: embeddings if EMBEDDINGS in {*wanted, *stay} else None, REGIONS: regions}
+                for name, new in by_scan.items():
+                    if new is not None:
+                        found = self._merged(name, new, stay, set(_cells_of(table)["file"]))
+                        write_text(self.stage / name, found.to_csv(index=False, sep="\t"))
                 if index and INDEX in {*wanted, *stay}:
                     write_text(self.stage / INDEX, index(_with_pages(rows, table, {*stay, *self._staged()})))
                 self._exchange(gone)
