@@ -15,6 +15,8 @@ from bundle.preparation.dicom_geometry import corners_of
 from bundle.preparation.dicom_headers import PURPOSE, Slice
 from bundle.scans.nifti import VolumeError, read_header
 
+# No JSON file (it would hold the institution), no compression, one series, no folders below, neither cropped nor turned.
+OPTIONS = ("-b", "n", "-z", "n", "-m", "n", "-d", "0", "-x", "i")
 SECONDS = 600  # that a conversion may take
 NEAR = 0.05  # voxels by which the corners of the NIfTI file may lie off those of the slices
 _TEXTS = ((4, 28), (148, 104), (328, 16))  # place and length of the texts in a NIfTI-1 header
@@ -49,24 +51,7 @@ def convert(slices: Sequence[Slice], folder: Path, number: int | None) -> tuple[
 
 def _converted(program: str, series: Path, output: Path, name: str) -> Path:
     """The one volume that dcm2niix makes of a folder; what it says is thrown away, since it quotes headers."""
-    command = [
-        program,
-        "-b",
-        "n",
-        "-z",
-        "n",
-        "-m",
-        "n",
-        "-d",
-        "0",
-        "-x",
-        "i",
-        "-f",
-        name,
-        "-o",
-        str(output),
-        str(series),
-    ]
+    command = [program, *OPTIONS, "-f", name, "-o", str(output), str(series)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
