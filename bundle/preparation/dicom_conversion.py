@@ -15,7 +15,7 @@ from bundle.preparation.dicom_geometry import corners_of
 from bundle.preparation.dicom_headers import PURPOSE, Slice
 from bundle.scans.nifti import VolumeError, read_header
 
-# No JSON file (it would hold the institution), no compression, one series, no folders below, neither cropped nor turned.
+# No JSON file (it names the institution), no compression, no merging, no folders below, no cropping, no turning.
 OPTIONS = ("-b", "n", "-z", "n", "-m", "n", "-d", "0", "-x", "i")
 SECONDS = 600  # that a conversion may take
 NEAR = 0.05  # voxels by which the corners of the NIfTI file may lie off those of the slices
