@@ -23,6 +23,7 @@ from bundle.preparation.output import INDEX, Folder, is_bids
 from bundle.preparation.pages import index_page, scan_page, thumbnail
 from bundle.preparation.record import Record
 from bundle.preparation.workers import each_in_a_process
+from bundle.scans.nifti import PHANTOM, is_phantom
 
 LOCK_SECONDS = 2.0  # a preparation takes long: who comes second is told at once
 NOTHING_READ, SOME_FAILED = 1, 3  # exit status
@@ -128,7 +129,8 @@ def _written(head: Head, image: SpatialImage, outcome: Outcome, folder: Folder) 
     folder.clear(head.name)
     if outcome.map is not None:
         by = f"{outcome.pipeline.get('name', '')} {outcome.pipeline.get('version', '')}".strip()
-        record = replace(record, map=folder.save_map(head.name, outcome.map, by, failed=failed))
+        said = PHANTOM.decode() if is_phantom(head.image) else f"{by} modulated GM"  # a phantom's map is a phantom's
+        record = replace(record, map=folder.save_map(head.name, outcome.map, said, failed=failed))
     write_text(folder.page_of(head.name), scan_page(record, image, outcome))
     if outcome.layers is not None:
         folder.thumbnail_of(head.name).write_bytes(thumbnail(outcome.layers))
