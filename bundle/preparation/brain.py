@@ -8,8 +8,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from bundle.extras import require
+
+SHELL = 3  # voxels around a mask
+STRIPPED = 0.5  # share of them that is empty where the skull was removed
 
 
 class NoBrainError(ValueError):
@@ -46,10 +50,28 @@ def find_brain(values: NDArray[np.float32], affine: NDArray[np.float64]) -> NDAr
         if "memory" in str(error):
             raise
         raise NoBrainError("No brain was found; is this the T1w scan of a whole head?") from error
-    found = np.asanyarray(mask.dataobj) > 0
+    found = without_void(np.asanyarray(mask.dataobj) > 0, values)
     if not found.any():
         raise NoBrainError("No brain was found; is this the T1w scan of a whole head?")
     return found
+
+
+def without_void(mask: NDArray[np.bool_], values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """A mask without the empty space around a brain whose skull was removed before; the mask of a whole head stays.
+
+    The network expects a skull, and sees its inside where a program has left nothing.
+
+    Args:
+        mask: (X, Y, Z), of the network.
+        values: (X, Y, Z), of the image.
+    """
+    empty = values == values.min()
+    shell = ndimage.binary_dilation(mask, iterations=SHELL) & ~mask
+    if not shell.any() or empty[shell].mean() < STRIPPED:
+        return mask
+    full = ndimage.binary_fill_holes(mask & ~empty)
+    parts, number = ndimage.label(full)
+    return parts == 1 + int(np.bincount(parts.ravel())[1:].argmax()) if number else full
 
 
 def share_on_border(mask: NDArray[np.bool_]) -> float:

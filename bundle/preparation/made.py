@@ -13,12 +13,13 @@ from bundle.preparation.reports import (
     first_existing,
     read_cat,
     read_deepmriprep,
+    read_ours,
     read_t1prep,
     rows_of,
 )
 from bundle.scans.grid import NEWER, REFERENCE
 from bundle.scans.made_by import UNKNOWN, pipeline_of
-from bundle.scans.names import BIDS_ID, safe_names
+from bundle.scans.names import BIDS_ID, safe_names, stem_of
 from bundle.scans.nifti import VolumeError
 from bundle.scans.placement import grid_of, in_words
 from bundle.scans.scan import find_scans
@@ -94,6 +95,8 @@ def _report(path: Path, scan: str, tables: Mapping[Path, list[dict[str, str]]]) 
         return read_cat(found)
     if found := first_existing(_named(beside, above, "report", (f"log_{scan}.json", f"{scan}_log.json"))):
         return read_t1prep(found)
+    if (found := beside / f"{stem_of(path.name)}.json").is_file() and pipeline_of(path) != UNKNOWN:
+        return read_ours(found)
     row = _row(path, tables)
 
     def cell(output: str) -> str:

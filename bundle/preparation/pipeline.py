@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bundle.preparation.alignment import align, matrix_of, measures_of
+from bundle.preparation.alignment import Volume, align, measures_of
 from bundle.preparation.anatomy import Templates, read_templates
 from bundle.preparation.bias import correct_bias
 from bundle.preparation.brain import NoBrainError, find_brain, share_on_border
@@ -24,7 +24,7 @@ from bundle.preparation.quality import grade
 from bundle.preparation.settings import Settings
 from bundle.preparation.threads import load_ants
 from bundle.preparation.tissues import GM, WM, Mixture, Segmentation, priors_of, segment
-from bundle.preparation.volumes import affine_of, dice, to_ants
+from bundle.preparation.volumes import affine_of, dice, to_ants, write_affine
 from bundle.preparation.warp import Warp, warp_tissues
 from bundle.scans.grid import REFERENCE
 from bundle.scans.nifti import VolumeError
@@ -52,7 +52,7 @@ def prepare_with_ants(image: Any, threads: int = 1, settings: Settings | None = 
         ValueError: When ANTs, deepbet or the templates are not installed; says how to install them.
     """
     settings = settings or Settings()
-    ants = load_ants(threads, settings.seed)
+    ants = load_ants(threads)
     made_by = _pipeline(threads, settings)
     with TemporaryDirectory(prefix="yaware_prepare_") as folder:
         run = _Preparation(ants, read_templates(), settings, Path(folder))
@@ -86,6 +86,7 @@ class _Preparation:
             name: to_ants(ants, getattr(templates, name), REFERENCE.matrix) for name in ("brain", "mask", "gm", "wm")
         }
         self.inside = templates.mask
+        self.target = Volume(templates.brain, templates.mask, REFERENCE.matrix)
         self.measures: dict[str, float] = {}
         self.volumes: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
@@ -95,9 +96,7 @@ class _Preparation:
         """All steps; raises a sentence where one fails."""
         ants = self.ants
         brain, mask = self._brain(image)
-        affine = align(ants, self.template["brain"], brain, self.settings, self.folder)
-        matrix = matrix_of(ants, affine)
-        self._check_alignment(brain, mask, affine, matrix)
+        affine, matrix = self._aligned(brain, mask)
         first = self._segment(brain, mask, Warp(affine), FIRST)
         self._lap("first segmentation", "the first segmentation")
         tissues = self._images(brain, first, GM, WM)
@@ -106,7 +105,7 @@ class _Preparation:
         self._lap("warp", "the warp")
         second = self._segment(brain, mask, warp, SECOND)
         self._lap("second segmentation", "the second segmentation")
-        return self._modulated(brain, mask, second, warp, float(np.linalg.det(matrix)))
+        return self._modulated(brain, mask, second, warp, float(np.linalg.det(matrix[:3, :3])))
 
     def _lap(self, step: str, after: str) -> None:
         """Note the time of a step; stop when what was measured so far fails."""
@@ -131,12 +130,18 @@ class _Preparation:
         self._lap("bias", "bias correction")
         return brain, inside
 
-    def _check_alignment(self, brain: Any, mask: Any, affine: Path, matrix: NDArray[np.float64]) -> None:
-        self.measures.update(measures_of(matrix))
+    def _aligned(self, brain: Any, mask: Any) -> tuple[Path, NDArray[np.float64]]:
+        """The affine as a file and as a matrix."""
+        head = Volume(brain.numpy(), mask.numpy() > 0, affine_of(brain))
+        matrix = align(self.target, head, self.settings)
+        affine = self.folder / "affine.mat"
+        write_affine(self.ants, matrix, affine)
+        self.measures.update(measures_of(matrix[:3, :3]))
         moved = Warp(affine).to_template(self.ants, mask, self.template["mask"])
         self.measures["mask_dice"] = dice(self.inside, moved > 0.5)
         self.measures.update(self._contrasts(brain, mask, Warp(affine)))
         self._lap("affine", "the affine registration")
+        return affine, matrix
 
     def _contrasts(self, brain: Any, mask: Any, warp: Warp) -> dict[str, float]:
         """Brightness of the tissues where the template is sure of them."""

@@ -103,6 +103,28 @@ def read_t1prep(path: Path) -> Report:
     return Report("T1Prep", _plain(software["version_t1prep"]), _volumes(measures), quality)
 
 
+def read_ours(path: Path) -> Report:
+    """Read the record that `prepare` writes beside a map.
+
+    Args:
+        path: The JSON file.
+
+    Raises:
+        ReportError: It is damaged, too large, or another file.
+    """
+    _require_size(path)
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        raise ReportError("is damaged; copy it again") from error
+    pipeline = content.get("pipeline") if isinstance(content, Mapping) else None
+    if not isinstance(pipeline, Mapping) or not pipeline.get("name"):
+        raise ReportError("does not say which pipeline made the map")
+    stated = content.get("volumes") if isinstance(content.get("volumes"), Mapping) else {}
+    known = {tissue: value for tissue in _DEEPMRIPREP if (value := _float(str(stated.get(tissue)))) is not None}
+    return Report(_plain(pipeline["name"]), _plain(pipeline.get("version")), known)
+
+
 def read_deepmriprep(cells: Callable[[str], str]) -> Report:
     """What deepmriprep's tables say of one scan.
 

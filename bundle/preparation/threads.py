@@ -12,6 +12,7 @@ import torch
 from bundle.extras import require
 
 ITK = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
+SEED = 1
 VARIABLES = (ITK, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def set_threads(number: int) -> None:
     """Set the threads of torch, and of ANTs where it is not loaded yet; processes that are started later inherit them.
 
     Args:
-        number: Threads of one preparation. With one, the same scan gives the same map, bit for bit.
+        number: Threads of one preparation. The same scan gives the same map for the same number.
 
     Raises:
         ValueError: When the number is below one.
@@ -35,18 +36,16 @@ def set_threads(number: int) -> None:
     torch.set_num_threads(number)
 
 
-def load_ants(number: int, seed: int) -> Any:
-    """ANTs, with threads and a seed for every registration that follows.
+def load_ants(number: int) -> Any:
+    """ANTs, with threads, and with a seed for every registration that follows.
 
     Args:
         number: Threads, as of `set_threads`.
-        seed: Of the voxels that a registration's metric looks at. The argument `random_seed` of
-            `ants.registration` is ignored by ANTsPy 0.6.3; this is the seed that it uses.
 
     Raises:
         ValueError: When ANTs is not installed; says how to install it.
     """
     set_threads(number)
     ants = require("ants", "Preparing a T1w scan")
-    ants.config.set_ants_deterministic(False, seed)
+    ants.config.set_ants_deterministic(False, SEED)  # ANTsPy 0.6.3 ignores `random_seed` of `ants.registration`
     return ants

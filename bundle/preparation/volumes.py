@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,21 @@ def affine_of(image: Any) -> NDArray[np.float64]:
     affine[:3, :3] = LPS @ (np.asarray(image.direction) * np.asarray(image.spacing))
     affine[:3, 3] = LPS @ np.asarray(image.origin)
     return affine
+
+
+def write_affine(ants: Any, matrix: NDArray[np.float64], path: Path) -> None:
+    """Write an affine as a file of ANTs.
+
+    Args:
+        ants: The library.
+        matrix: 4 × 4, from millimetres of the target to those of the image that is moved.
+        path: Ends in `.mat`.
+    """
+    turned = LPS @ matrix[:3, :3] @ LPS
+    transform = ants.create_ants_transform(
+        transform_type="AffineTransform", precision="double", matrix=turned, offset=(LPS @ matrix[:3, 3]).tolist()
+    )
+    ants.write_transform(transform, str(path))
 
 
 def coarser(ants: Any, image: Any, size: float) -> Any:

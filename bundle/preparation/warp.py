@@ -57,7 +57,7 @@ def warp_tissues(
     Source:
         Avants et al., Symmetric diffeomorphic image registration with cross-correlation, 2008, as in ANTs.
     """
-    size = settings.matching_mm
+    size = settings.warp_mm
     fixed_gm, fixed_wm = (coarser(ants, _around_the_brain(ants, image, templates[0]), size) for image in templates)
     moving_gm, moving_wm = (coarser(ants, image, size) for image in tissues)
     found = ants.registration(
