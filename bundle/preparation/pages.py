@@ -48,8 +48,11 @@ def scan_page(record: Record, image: SpatialImage | None = None, outcome: Outcom
     return filled(TEMPLATES, "scan.html", "", content)
 
 
-def thumbnail(layers: Layers) -> bytes:
-    """A small picture of a brain with its grey matter, as a WebP file."""
+def thumbnail(image: SpatialImage, layers: Layers | None) -> bytes:
+    """A small picture of a brain with its grey matter, or of a scan that was given up early, as a WebP file."""
+    if layers is None:
+        head, affine = _head(image)
+        return middle(head, affine, [], *_shown(head))
     return middle(layers.brain, layers.affine, [Outline(layers.gm, VERMILION)], layers.mask, _white(layers))
 
 
@@ -122,10 +125,9 @@ def _checks(measures: Mapping[str, float]) -> Iterator[dict[str, str]]:
 
 def _pictures(layers: Layers | None, image: SpatialImage) -> dict[str, list[dict[str, str]]]:
     """What a person looks at; of a scan that was given up early, the scan alone."""
-    head = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
-    affine = np.asarray(image.affine, dtype=float)
+    head, affine = _head(image)
     if layers is None:
-        return {"head": tiles(head, affine, [], head > head.mean(), float(np.percentile(head, 99.5)) or 1.0)}
+        return {"head": tiles(head, affine, [], *_shown(head))}
     given = to_grid(head, affine, Grid.of(layers.brain.shape, layers.affine))
     inside = given[layers.mask]
     bright = float(np.percentile(inside, 99)) if inside.size else 1.0
@@ -138,6 +140,16 @@ def _pictures(layers: Layers | None, image: SpatialImage) -> dict[str, list[dict
             layers.template_gm, space, [Outline(layers.warped_gm, VERMILION)], layers.template_gm > 0.1, 1.0
         ),
     }
+
+
+def _head(image: SpatialImage) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Values and affine of a scan."""
+    return np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3]), np.asarray(image.affine, dtype=float)
+
+
+def _shown(head: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
+    """What slices of a head pass through, and the intensity that is drawn white."""
+    return head > head.mean(), float(np.percentile(head, 99.5)) or 1.0
 
 
 def _white(layers: Layers) -> float:

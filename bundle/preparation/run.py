@@ -14,7 +14,7 @@ from nibabel.spatialimages import SpatialImage
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from bundle.files import write_text
+from bundle.files import replacing, write_text
 from bundle.locks import locked
 from bundle.preparation.backends import backend_of, pipeline_of
 from bundle.preparation.heads import open_head
@@ -132,8 +132,8 @@ def _written(head: Head, image: SpatialImage, outcome: Outcome, folder: Folder) 
         said = PHANTOM.decode() if is_phantom(head.image) else f"{by} modulated GM"  # a phantom's map is a phantom's
         record = replace(record, map=folder.save_map(head.name, outcome.map, said, failed=failed))
     write_text(folder.page_of(head.name), scan_page(record, image, outcome))
-    if outcome.layers is not None:
-        folder.thumbnail_of(head.name).write_bytes(thumbnail(outcome.layers))
+    with replacing(folder.thumbnail_of(head.name)) as temporary:
+        temporary.write_bytes(thumbnail(image, outcome.layers))
     record.write(folder.record_of(head.name, failed=failed))
     return record
 
