@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,16 @@ from torch import Tensor
 
 from bundle.cohort.overlap import voxel_digest
 from bundle.files import write_text
+from bundle.prediction.incoming import needs_preparation, preparation_check
 from bundle.prediction.judgement import Scale, distance_check
 from bundle.prediction.table import Model, own_reasons, require_shape, with_reasons
-from bundle.scans.contract import REFUSE, Contract, Examination
+from bundle.scans.contract import REFUSE, Check, Contract, Examination
 from bundle.scans.regions import REGIONS, region_weights, regional_volumes
 
+RAW = Check(
+    "file", "", "", "the file", REFUSE, "This is a scan as the scanner gives it, expected a grey-matter map; make one "
+    "with `prepare`, or give the scan to `predict`, which prepares it.",
+)  # fmt: skip
 PLACED = 2  # steps of a preprocessing that load a file and place it on the grid, which the contract has done
 
 
@@ -53,7 +58,7 @@ class CheckedDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
         """One scan: `image`, `index`, `verdict`, `reasons`, `checks` (JSON), `digest` of its voxels, `volumes` (mL)."""
-        seen = self.contract.examine(self.data[index]["image"])
+        seen = self.examine(self.data[index])
         checks = json.dumps([asdict(check) for check in seen.checks])
         digest = "" if seen.scan is None else voxel_digest(seen.scan.volume)
         found = {"verdict": seen.verdict, "reasons": " | ".join(seen.reasons), "checks": checks, "digest": digest}
@@ -64,6 +69,14 @@ class CheckedDataset(Dataset):
         if seen.volume is None:
             return np.full(len(REGIONS), np.nan)
         return regional_volumes(seen.volume, self.contract.grid)
+
+    def examine(self, record: Mapping[str, Any]) -> Examination:
+        """What the contract finds of a scan, and its preparation before it."""
+        own = preparation_check(record)
+        if own is not None and own.verdict == REFUSE:
+            return Examination((own,))
+        seen = self.contract.examine(record["image"])
+        return seen if own is None else replace(seen, checks=(*seen.checks, own))
 
     def preprocess(self, seen: Examination) -> Tensor:
         """What the network sees of a scan, (1, D, H, W); nothing of a refused one."""
@@ -97,7 +110,7 @@ def check_scans(
     """
     rows, refused = [], 0
     for record in records:
-        seen = contract.examine(record["image"])
+        seen = Examination((RAW,)) if needs_preparation(record["image"]) else contract.examine(record["image"])
         verdict, reasons, checks = seen.verdict, seen.reasons, [asdict(check) for check in seen.checks]
         if model is not None and dataset is not None and verdict != REFUSE:
             verdict, reasons, check = _judged_by(model, record, seen, dataset.preprocess(seen))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,9 +18,9 @@ from bundle.cohort.sheet import ENDINGS, read_table
 from bundle.cohort.table import match_images, pattern_rows
 from bundle.hints import quoted
 from bundle.people import person_of
+from bundle.scans.names import BIDS_ID, safe_names
 from bundle.scans.scan import find_scans
 
-_BIDS_ID = re.compile(r"sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?")
 _ADVICE = "Correct these rows, or leave them out of the table."
 _ASKED = ("participant_id", "age", "sex", "tiv")  # what is read of a person
 HEAD_SIZES = "tiv.tsv"  # beside the maps of a folder: how large each head is
@@ -59,7 +58,7 @@ def list_scans(source: str | Path, images: str | None = None) -> list[dict[str, 
         records = [_record(source)]
     if not records:
         raise ValueError(f"{source} holds no scan; give a scan, a folder of scans, a datalist, or a table.")
-    return _named(_with_head_sizes(records))
+    return named(_with_head_sizes(records))
 
 
 def _from_table(table: Path) -> list[dict[str, Any]]:
@@ -119,7 +118,7 @@ def _certain(
 
 
 def _record(path: Path, participant: str = "", age: float = math.nan, sex: str = "", tiv: float = math.nan) -> dict:
-    found = _BIDS_ID.search(path.name)
+    found = BIDS_ID.search(path.name)
     name = participant or (found[0] if found else path.name.split(".")[0])
     return {"image": str(path), "participant_id": name, "age": float(age), "sex": sex, "tiv": float(tiv)}
 
@@ -181,12 +180,20 @@ def _names_of(text: str, key: str) -> set[str]:
     return {name, re.sub(r"_[A-Za-z0-9]+$", "", name)} if name.startswith("sub-") else {name}
 
 
-def _named(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give each record a file name of safe characters; where two would be the same, the path tells them apart."""
-    names = [re.sub(r"[^A-Za-z0-9_-]", "_", r["participant_id"])[:60] or "scan" for r in records]
-    lower = [name.lower() for name in names]
-    for number, (record, name) in enumerate(zip(records, names, strict=True)):
-        digest = hashlib.sha256(f"{record['image']} {number}".encode(errors="surrogateescape")).hexdigest()[:8]
-        plain = lower.count(name.lower()) == 1 and name == record["participant_id"]
-        record["name"] = name if plain else f"{name}_{digest}"
-    return records
+def file_of(record: Mapping[str, Any]) -> str:
+    """What tables say of where a scan lies: its full path; of a prepared one, the path of what was prepared.
+
+    Args:
+        record: Of `list_scans` or `incoming_scans`.
+    """
+    return str(Path(record.get("file") or record["image"]).absolute())
+
+
+def named(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give each record a file name of safe characters, different from all others.
+
+    Args:
+        records: With `participant_id` and `image`.
+    """
+    names = safe_names([r["participant_id"] for r in records], [r["image"] for r in records])
+    return [{**record, "name": name} for record, name in zip(records, names, strict=True)]

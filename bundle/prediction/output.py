@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import hashlib
 import io
 import logging
-import os
 import shutil
-import socket
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from bundle.files import read_json, write_json, write_text
+from bundle.files import write_text
+from bundle.locks import locked
+from bundle.pages import GENERATOR
+from bundle.prediction.listing import file_of
 from bundle.prediction.maps import METHODS, TARGETS
 
 EXISTING = ("refuse", "append", "overwrite")
 TABLE, EMBEDDINGS, REGIONS, INDEX = "predictions.csv", "embeddings.tsv", "regions.tsv", "index.html"
 SCANS, MAPS = "scans", "maps"
-GENERATOR = "brain_mri_yaware_classification"  # by which a page of ours is known
-LOCK, HOLDER = ".lock", ".lock-holder.json"
 LOCK_SECONDS = 120.0  # until a writer gives up; merging a thousand rows takes less than one
-TEXTS = ("participant_id", "file", "name", "predicted", "model", "model_version", "model_sha256")
+TEXTS = (
+    *("participant_id", "file", "name", "pipeline", "preparation", "predicted"),
+    *("model", "model_version", "model_sha256"),
+)
 _FLAGS = (
     "give --append to add the new answers to them, --overwrite to replace them, or another --output "
     "(with monai.bundle: --existing append, --existing overwrite, or another --output_dir)"
@@ -152,7 +151,7 @@ class AnswerFolder:
             return [dict(record) for record in records]
         named, seen = [], Counter[str]()
         for record in records:
-            path = str(Path(record["image"]).absolute())
+            path = file_of(record)
             text = f"{path} {seen[path]}".encode(errors="surrogateescape")
             seen[path] += 1
             named.append({**record, "name": f"{record['name'][:60]}_{hashlib.sha256(text).hexdigest()[:12]}"})
@@ -194,7 +193,7 @@ class AnswerFolder:
             OSError: when another process does not stop writing.
         """
         try:
-            with self._lock():
+            with locked(self.path, LOCK_SECONDS):
                 scaled = table.get("prevalence", pd.Series(dtype=float)).dropna()
                 self.check(str(table["model_sha256"].iloc[0]), None if scaled.empty else float(scaled.iloc[0]))
                 held = self.held()
@@ -269,40 +268,11 @@ class AnswerFolder:
                 goal.replace(source)
             raise
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Let one process at a time read, merge and write; the others wait."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock, holder = FileLock(self.path / LOCK), self.path / HOLDER
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-        except Timeout as error:
-            raise OSError(
-                f"{self.path} is being written by {_said_by(holder)}, and was so for {LOCK_SECONDS:g} seconds. Nothing "
-                "was written; try again when that is done, or give another --output."
-            ) from error
-        try:
-            since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-            write_json(holder, {"process": os.getpid(), "host": socket.gethostname(), "since": since})
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
-
 
 def _is_ours(page: Path) -> bool:
     """Whether we wrote a page: what it says of itself stands at its beginning."""
     with page.open("rb") as stream:
         return GENERATOR.encode() in stream.read(2000)
-
-
-def _said_by(holder: Path) -> str:
-    """Who holds a lock."""
-    try:
-        said = read_json(holder)
-        return f"process {said['process']} on {said['host']} (since {said['since']})"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
 
 
 def _cells(path: Path) -> pd.DataFrame:

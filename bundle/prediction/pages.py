@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
-from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -23,6 +21,7 @@ from bundle.extras import require
 from bundle.files import replacing, write_text
 from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
+from bundle.pages import filled
 from bundle.prediction import slices
 from bundle.prediction.answer import age_in_words, answer_of, decimals, headline, model_facts
 from bundle.prediction.checking import CheckedDataset
@@ -39,7 +38,7 @@ from bundle.prediction.maps import (
     meaning,
     regional_changes,
 )
-from bundle.prediction.output import GENERATOR, INDEX, MAPS, SCANS, map_name
+from bundle.prediction.output import INDEX, MAPS, SCANS, map_name
 from bundle.prediction.regions import section
 from bundle.prediction.table import Model, PredictionTable
 from bundle.scans.contract import REFUSE, VERDICTS, Examination
@@ -47,7 +46,7 @@ from bundle.scans.grid import Grid, to_grid
 from bundle.scans.regions import region_weights
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = {"index.html": "index.js", "scan.html": "viewer.js"}
+SCRIPTS = {"index.html": "table.js", "scan.html": "viewer.js"}
 logger = logging.getLogger(__name__)
 
 
@@ -87,35 +86,29 @@ def _write_scans(
     everything = zip(table.records, rows, table.checks, strict=True)
     for record, row, checks in tqdm(everything, "Writing pages", len(rows), unit="scan", disable=None):
         content = {"title": row["participant_id"], "row": row, "checks": checks, "model": facts}
+        content["preparation"] = _preparation(record, table.answers.path)
         content["reasons"] = str(row["reasons"]).split(" | ") if row["reasons"] else []
         if row["verdict"] != REFUSE:
             content |= _answered(record, row, table, dataset, folder, method, target)
+        if record.get("series"):
+            table.shown[record["name"]] = content
         if pages:
             write_text(folder / SCANS / f"{record['name']}.html", render("scan.html", content))
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
-    """Fill a template; everything that is not a template's own is escaped, and no other script or style may run."""
-    environment, script = _environment(), SCRIPTS[template]
-    allowed = {name: _digest(environment.get_template(name).render()) for name in ("style.css", script)}
-    policy = f"style-src '{allowed['style.css']}'; script-src '{allowed[script]}'"
-    own = {
-        "script": script,
-        "generator": GENERATOR,
-        "policy": f"default-src 'none'; img-src data:; {policy}; base-uri 'none'",
-    }
-    return environment.get_template(template).render(**content, **own)
+    """Fill one of the two templates: `scan.html` or `index.html`."""
+    return filled(TEMPLATES, template, SCRIPTS[template], {**content, "facts": content["model"]["facts"]})
 
 
-@cache
-def _environment() -> Environment:
-    """The templates, each compiled once."""
-    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-
-
-def _digest(text: str) -> str:
-    """How a Content-Security-Policy names an inline text."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def _preparation(record: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Where the page of a scan's preparation lies, from its own page, and by what it was prepared."""
+    made = record.get("prepared")
+    if not made or not Path(record["prepared_page"]).is_file():
+        return {}
+    place = os.path.relpath(Path(record["prepared_page"]).absolute(), (folder / SCANS).absolute())
+    pipeline = {name: str(made["pipeline"].get(name, "")) for name in ("name", "version")}
+    return {"page": quote(Path(place).as_posix()), **pipeline}
 
 
 def check_choices(method: str, target: str, model: Model) -> None:
@@ -160,7 +153,7 @@ def _answered(
         _save_map(found, grid, seen, folder / MAPS / name)
         read = meaning(method, target, _nearer(row, model), _extent(grid))
         overlay = slices.Overlay.of(found, grid, read.unit, read.factor)
-        shown |= {"explanation": read.sentence, "map_file": f"{MAPS}/{name}"}
+        shown |= {"explanation": read.sentence, "map_file": f"{MAPS}/{name}", "reading": read}
         if changes is not None and read.factor is not None:
             own = table.regions["name"] == record["name"]
             table.regions.loc[own, "attribution"] = read.factor * changes
@@ -243,7 +236,7 @@ def index_page(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], tabl
     """
     verdicts = pd.Series([row["verdict"] for row in rows]).value_counts()
     counts = f"{len(rows)} scans: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
-    known = {"title": "Predictions", "counts": counts, "model": facts, "verdicts": list(verdicts.index)}
+    known = {"title": "Predictions", "counts": counts, "model": facts, "kind": "verdict", "kinds": list(verdicts.index)}
     return render("index.html", {**known, "scans": list(_index_rows(rows, table))})
 
 

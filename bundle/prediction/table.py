@@ -25,7 +25,9 @@ from bundle.networks.architecture import stated_network
 from bundle.networks.classifiers import Classifier
 from bundle.networks.export import load_onnx
 from bundle.networks.weights import classifier_card, load_network
+from bundle.prediction.incoming import preparations
 from bundle.prediction.judgement import CANNOT, FAR, GIVEN, NOT_CALIBRATED, REASONS, SILENT, Scale, distance_check
+from bundle.prediction.listing import file_of
 from bundle.prediction.output import EMBEDDINGS, TABLE, AnswerFolder, Index
 from bundle.prediction.regions import regions_table
 from bundle.prediction.training_record import TrainingRecord, load_record
@@ -146,6 +148,7 @@ class PredictionTable:
         self.augmentations, self.embeddings = augmentations, embeddings
         self.table, self.embedding, self.regions = pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
         self.checks: list[list[dict[str, Any]]] = []
+        self.shown: dict[str, dict[str, Any]] = {}  # by name, what pages show of scans that came as DICOM
 
     def attach(self, engine: Engine) -> None:
         """Keep every iteration's predictions and write them at the end."""
@@ -181,8 +184,10 @@ class PredictionTable:
         """Make the table and say how many scans were refused; it is written at once where it replaces nothing."""
         embedding = torch.cat(self._embeddings).numpy()
         table = prediction_table(self.records, pd.DataFrame(self._rows), embedding, self.model, self.scale)
-        table["file"] = [str(Path(record["image"]).absolute()) for record in self.records]
-        table.insert(2, "name", [record["name"] for record in self.records])
+        table["file"] = [file_of(record) for record in self.records]
+        known = {"name": [record["name"] for record in self.records], **preparations(self.records)}
+        for place, (column, texts) in enumerate(known.items(), start=2):
+            table.insert(place, column, texts)
         accepted = (table["verdict"] != REFUSE).to_numpy()
         own = [[asdict(distance_check(place))] if place >= 0 else [] for place in table["distance_percentile"]]
         self.checks = [[*json.loads(row["checks"]), *more] for row, more in zip(self._rows, own, strict=True)]

@@ -1,0 +1,226 @@
+"""Scans as they come: maps are taken as they are, T1w scans, DICOM and archives are prepared first."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bundle.cohort.sheet import ENDINGS as TABLES
+from bundle.hints import quoted
+from bundle.prediction.listing import list_scans, named
+from bundle.preparation.archives import is_archive
+from bundle.preparation.dicom_headers import is_dicom
+from bundle.preparation.outcome import OK, Head, Refusal
+from bundle.preparation.outcome import WARN as STATE_WARN
+from bundle.preparation.output import SCANS
+from bundle.preparation.record import Record
+from bundle.preparation.rows import one_head, prepare_rows, prepare_side_by_side
+from bundle.preparation.sources import find_heads
+from bundle.scans.contract import PASS, REFUSE, WARN, Check
+from bundle.scans.grid import KNOWN_GRIDS, REFERENCE
+from bundle.scans.made_by import UNKNOWN, pipeline_of
+from bundle.scans.placement import grid_of
+from bundle.scans.scan import ENDINGS, ScanError, find_scans, read_scan
+from bundle.scans.volumes import VolumeError
+
+MOST = 10.0  # every value of a grey-matter map lies below, and the white matter of a T1w scan above
+FOLDER = "prepared"  # of the answers, where maps are kept
+LISTS = (*TABLES, ".json")
+
+
+def needs_preparation(path: str | Path) -> bool:
+    """Whether a file is an image as a scanner gives it, a DICOM file or an archive, and no grey-matter map.
+
+    What cannot be read is no such file: the contract says what is wrong with it.
+
+    Args:
+        path: Of the file.
+    """
+    file = Path(path)
+    if file.suffix == ".npy" or not file.is_file():
+        return file.is_dir()
+    if not file.name.lower().endswith(ENDINGS):
+        return True
+    try:
+        if pipeline_of(file) != UNKNOWN or grid_of(file) in KNOWN_GRIDS:
+            return False
+        return bool(read_scan(file, REFERENCE).volume.max() > MOST)
+    except (VolumeError, ScanError):
+        return False
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """How scans that are no maps become maps before they are predicted.
+
+    Attributes:
+        folder: That keeps the maps, and from which they are taken the next time.
+        pipeline: `ants` or `deepmriprep`.
+        series: Number of the DICOM series to take where there are several; None: by the rules.
+        work: For what is unpacked and converted; it is gone when the program ends.
+    """
+
+    folder: Path
+    pipeline: str
+    series: int | None
+    work: Path
+
+    def record(self, known: Mapping[str, Any], made: Record, head: Head | None) -> dict[str, Any]:
+        """A record of a scan that was prepared, or could not be.
+
+        Args:
+            known: What is known of the person, as of `list_scans`.
+            made: Of the preparation.
+            head: The scan; None where there was none.
+        """
+        place = self.folder / (made.map["file"] if made.is_usable else f"{SCANS}/{made.name}.html")
+        own = head is not None and not head.image.is_relative_to(self.work)  # else its path may name the patient
+        tiv = made.volumes.get("tiv", math.nan) if math.isnan(known["tiv"]) else known["tiv"]
+        return {
+            **known,
+            "image": str(place) if made.is_usable else "",
+            "file": str(head.image) if head is not None and own else str(place),
+            "tiv": tiv,
+            "series": None if head is None else head.series,
+            "prepared": asdict(made),
+            "prepared_page": str(self.folder / SCANS / f"{made.name}.html"),
+        }
+
+
+def incoming_scans(
+    source: str | Path,
+    images: str | None = None,
+    prepared: str | Path = FOLDER,
+    prepared_only: bool = False,
+    pipeline: str = "ants",
+    series: int | None = None,
+) -> list[dict[str, Any]]:
+    """Which scans to predict, as maps: what is none is prepared first.
+
+    Args:
+        source: See `list_scans`; also a DICOM file, a `.zip` or `.tar` archive, or a folder that holds such.
+        images: See `list_scans`.
+        prepared: Folder that keeps the maps.
+        prepared_only: Refuse scans that are no maps.
+        pipeline: `ants` or `deepmriprep`.
+        series: Number of the DICOM series to take where there are several; None: by the rules.
+
+    Returns:
+        Records of `list_scans`. Those of prepared scans also have `file` (what the table says in place of the map),
+        `series` (folder of the DICOM files, or None) and `prepared` (the record of the preparation); `image` is empty
+        where there is no map.
+
+    Raises:
+        ValueError: When there is no scan, or scans are no maps and `prepared_only` is set.
+    """
+    work = Path(tempfile.mkdtemp(prefix="yaware_incoming_"))
+    atexit.register(shutil.rmtree, work, ignore_errors=True)
+    incoming = Incoming(Path(prepared), pipeline, series, work)
+    place = Path(source)
+    if images or (place.is_file() and place.suffix.lower() in LISTS):
+        return _of_list(list_scans(place, images), incoming, prepared_only)
+    return named(_of_place(place, incoming, prepared_only))
+
+
+def counted(source: str | Path, images: str | None = None) -> str:
+    """How many scans there are, in words; nothing is unpacked, converted or prepared.
+
+    Args:
+        source: See `incoming_scans`.
+        images: See `list_scans`.
+    """
+    place = Path(source)
+    listed = list_scans(place, images) if not place.is_dir() or any(find_scans(place)) else []
+    raw = sum(needs_preparation(record["image"]) for record in listed)
+    said = [f"{len(listed)}" + (f", {raw} of which would be prepared" if raw else "")]
+    others = [path for path in sorted(place.rglob("*")) if path.is_file() and not path.name.lower().endswith(ENDINGS)]
+    if packed := sum(is_archive(path.name) for path in others):
+        said.append(f"{packed} archive(s)")
+    if series := sum(is_dicom(path) for path in others if not is_archive(path.name)):
+        said.append(f"{series} DICOM files")
+    return " and ".join(said)
+
+
+def _of_place(place: Path, incoming: Incoming, prepared_only: bool) -> list[dict[str, Any]]:
+    """Records of everything in a file, a folder or an archive."""
+    listed = list_scans(place) if not place.is_dir() or any(find_scans(place)) else []
+    maps = [record for record in listed if not needs_preparation(record["image"])]
+    if not place.is_dir() and maps:
+        return maps
+    heads, refusals = find_heads([place], incoming.work, incoming.series, [Path(record["image"]) for record in maps])
+    _require_maps([*heads, *refusals], prepared_only)
+    if not maps and not heads:
+        raise ValueError(" ".join(f"{refusal.name}: {refusal.reason}" for refusal in refusals))
+    made = prepare_side_by_side(heads, refusals, incoming.folder, incoming.pipeline)
+    every = zip([*heads, *[None] * len(refusals)], made, strict=True)
+    unknown = {"age": math.nan, "sex": "", "tiv": math.nan}
+    return [
+        *maps,
+        *(
+            incoming.record({"participant_id": record.participant_id or record.name, **unknown}, record, head)
+            for head, record in every
+        ),
+    ]
+
+
+def _of_list(listed: Sequence[Mapping[str, Any]], incoming: Incoming, prepared_only: bool) -> list[dict[str, Any]]:
+    """Records of the rows of a table; a row names one scan."""
+    raw = {record["name"]: Path(record["image"]) for record in listed if needs_preparation(record["image"])}
+    found = {name: one_head(name, place, incoming.work, incoming.series) for name, place in raw.items()}
+    _require_maps(list(found.values()), prepared_only)
+    made = prepare_rows(found, incoming.folder, incoming.pipeline)
+    heads = {name: each for name, each in found.items() if isinstance(each, Head)}
+    return [
+        incoming.record(record, made[name], heads.get(name)) if (name := record["name"]) in made else dict(record)
+        for record in listed
+    ]
+
+
+def _require_maps(others: Sequence[Head | Refusal], prepared_only: bool) -> None:
+    if prepared_only and others:
+        raise ValueError(
+            f"{len(others)} scan(s) are no grey-matter maps ({quoted(each.name for each in others)}), and "
+            "--prepared_only was given. Prepare them first (`prepare SCANS --output DIR`), or leave it out."
+        )
+
+
+def preparation_check(record: Mapping[str, Any]) -> Check | None:
+    """What the preparation of a scan found, as one of its checks; None where the map was given.
+
+    Args:
+        record: Of `incoming_scans`.
+    """
+    made = record.get("prepared")
+    if not made:
+        return None
+    verdict = {OK: PASS, STATE_WARN: WARN}.get(made["status"], REFUSE)
+    by = _pipeline(record)
+    measured = f"{made['status']}, by {by}" if by else made["status"]
+    reason = " ".join(made["reasons"]) or ("" if verdict == PASS else "See the page of the preparation.")
+    return Check("preparation", measured, "ok", "quality control of the preparation", verdict, reason)
+
+
+def preparations(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Columns of a table: the `pipeline` that made each map, and what its quality control here found, if it did.
+
+    Args:
+        records: Of `list_scans` or `incoming_scans`.
+    """
+    return {
+        "pipeline": [_pipeline(record) for record in records],
+        "preparation": [record["prepared"]["status"] if record.get("prepared") else "" for record in records],
+    }
+
+
+def _pipeline(record: Mapping[str, Any]) -> str:
+    """Name and version of the pipeline that made a map; empty where there is no map."""
+    if not record.get("prepared"):
+        return pipeline_of(record["image"])
+    made = record["prepared"]["pipeline"]
+    return f"{made.get('name', '')} {made.get('version', '')}".strip()
