@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bundle.preparation.made import find_made
-from bundle.preparation.reports import ReportError, read_cat
 from bundle.scans.grid import NEWER, REFERENCE
+from bundle.scans.reports import ReportError, read_cat
 
 # As CAT12 writes it: one block of explanations, one of numbers, and one of ratings.
 CAT = """<?xml version="1.0" encoding="utf-8"?>
