@@ -20,8 +20,8 @@ from bundle.networks import network_of
 from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.weights import save_weights
 from bundle.prediction import pictures
-from bundle.prediction.listing import _named
 from bundle.prediction.pages import render
+from bundle.scans.names import safe_names
 from tests.conftest import ROOT
 from tests.fuzzing.targets import CACHED, DATALIST, TABLE, brain, card, npy
 
@@ -129,8 +129,7 @@ def test_templates_leave_escaping_on_and_quote_every_attribute():
 @often
 @given(st.lists(TEXT, min_size=1, max_size=5))
 def test_names_of_files_hold_nothing_that_leads_elsewhere(ids):
-    records = _named([{"image": f"/x/{i}", "participant_id": name, "age": 1.0} for i, name in enumerate(ids)])
-    names = [record["name"] for record in records]
+    names = safe_names(ids, [f"/x/{i}" for i in range(len(ids))])
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name) for name in names)
     assert len({name.lower() for name in names}) == len(names)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,10 +88,13 @@ def _preparation(made: Mapping[str, Any]) -> Preparation | None:
 
 
 def _regions(table: PredictionTable, name: str) -> list[Region]:
-    rows = table.regions[table.regions["name"] == name] if len(table.regions) else table.regions
+    rows = table.regions[table.regions["name"] == name]
+    known = rows["z"].notna()
     return [
-        Region(str(row.region), str(row.side), float(row.volume_ml), None if math.isnan(row.z) else float(row.z))
-        for row in rows.itertuples()
+        Region(str(name), str(side), float(ml), float(z) if there else None)
+        for name, side, ml, z, there in zip(
+            rows["region"], rows["side"], rows["volume_ml"], rows["z"], known, strict=True
+        )
     ]
 
 

@@ -15,6 +15,7 @@ import torch
 from monai.data import Dataset, MetaTensor
 from monai.transforms import Compose
 from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bundle.cohort.overlap import voxel_digest
@@ -23,7 +24,7 @@ from bundle.prediction.incoming import described, needs_preparation, preparation
 from bundle.prediction.judgement import Scale, distance_check
 from bundle.prediction.table import Model, own_reasons, require_shape, with_reasons
 from bundle.scans.contract import REFUSE, Check, Contract, Examination
-from bundle.scans.grid import templates
+from bundle.scans.regions import REGIONS, region_weights, regional_volumes
 
 RAW = Check(
     "file", "", "", "the file", REFUSE, "This is a scan as the scanner gives it, expected a grey-matter map; make one "
@@ -53,15 +54,21 @@ class CheckedDataset(Dataset):
     ) -> None:
         super().__init__(data, transform)
         self.contract, self.stated = contract, stated
-        templates(contract.grid)  # loaded before the workers are forked
+        region_weights(contract.grid)  # with the templates: loaded before the workers are forked
 
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
-        """One scan: `image`, `index`, `verdict`, `reasons`, `checks` (JSON) and `digest` of its voxels."""
+        """One scan: `image`, `index`, `verdict`, `reasons`, `checks` (JSON), `digest` of its voxels, `volumes` (mL)."""
         seen = self.examine(self.data[index])
         checks = json.dumps([asdict(check) for check in seen.checks])
         digest = "" if seen.scan is None else voxel_digest(seen.scan.volume)
         found = {"verdict": seen.verdict, "reasons": " | ".join(seen.reasons), "checks": checks, "digest": digest}
-        return {"image": self.preprocess(seen), "index": index, **found}
+        return {"image": self.preprocess(seen), "index": index, **found, "volumes": self._volumes(seen)}
+
+    def _volumes(self, seen: Examination) -> NDArray[np.float64]:
+        """Grey matter in each region, mL; NaN where a scan cannot be read."""
+        if seen.volume is None:
+            return np.full(len(REGIONS), np.nan)
+        return regional_volumes(seen.volume, self.contract.grid)
 
     def examine(self, record: Mapping[str, Any]) -> Examination:
         """What the contract finds of a scan, and its preparation before it."""

@@ -93,6 +93,7 @@ class Incoming:
             "tiv": tiv,
             "series": None if head is None else head.series,
             "prepared": asdict(made),
+            "prepared_page": str(self.folder / SCANS / f"{made.name}.html"),
         }
 
 

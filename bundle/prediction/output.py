@@ -22,7 +22,7 @@ from bundle.prediction.listing import file_of
 from bundle.prediction.maps import METHODS, TARGETS
 
 EXISTING = ("refuse", "append", "overwrite")
-TABLE, EMBEDDINGS, INDEX = "predictions.csv", "embeddings.tsv", "index.html"
+TABLE, EMBEDDINGS, REGIONS, INDEX = "predictions.csv", "embeddings.tsv", "regions.tsv", "index.html"
 SCANS, MAPS = "scans", "maps"
 LOCK_SECONDS = 120.0  # until a writer gives up; merging a thousand rows takes less than one
 TEXTS = (
@@ -69,7 +69,7 @@ class AnswerFolder:
 
     def held(self) -> list[str]:
         """Files of answers that lie there, as paths from the folder."""
-        found = [name for name in (TABLE, EMBEDDINGS, INDEX) if (self.path / name).is_file()]
+        found = [name for name in (TABLE, EMBEDDINGS, REGIONS, INDEX) if (self.path / name).is_file()]
         found += [f"{SCANS}/{page.name}" for page in sorted((self.path / SCANS).glob("*.html")) if _is_ours(page)]
         endings = tuple(map_name("", method, target) for method in METHODS for target in TARGETS)
         return found + [
@@ -80,7 +80,7 @@ class AnswerFolder:
         """What lies there, in words."""
         held = self.held()
         counts = Counter(name.split("/")[0] for name in held)
-        parts = [name for name in (TABLE, EMBEDDINGS, INDEX) if counts[name]]
+        parts = [name for name in (TABLE, EMBEDDINGS, REGIONS, INDEX) if counts[name]]
         return ", ".join([*parts, *(f"{counts[name]} files in {name}/" for name in (SCANS, MAPS) if counts[name])])
 
     def check(self, sha256: str, prevalence: float | None = None) -> str:
@@ -172,7 +172,12 @@ class AnswerFolder:
             self._stage = None
 
     def publish(
-        self, table: pd.DataFrame, embeddings: pd.DataFrame, index: Index | None, wanted: Collection[str] = ()
+        self,
+        table: pd.DataFrame,
+        embeddings: pd.DataFrame,
+        index: Index | None,
+        wanted: Collection[str] = (),
+        regions: pd.DataFrame | None = None,
     ) -> None:
         """Bring the new answers, and all that is staged, into the folder: everything or nothing.
 
@@ -181,6 +186,7 @@ class AnswerFolder:
             embeddings: a row per scan that was not refused, with `file`.
             index: makes the index of the rows of all scans, each with `page`: the path of its page, or nothing.
             wanted: `embeddings.tsv`, `index.html`: written where wanted, and where they lie already.
+            regions: rows of the regions of every scan that was not refused, with `file`; None: not written.
 
         Raises:
             ValueError: when the folder may not take them.
@@ -196,9 +202,11 @@ class AnswerFolder:
                 self._refuse_clash(gone)
                 rows = self._merged(TABLE, table, stay)
                 write_text(self.stage / TABLE, rows.to_csv(index=False))
-                if EMBEDDINGS in {*wanted, *stay}:
-                    found = self._merged(EMBEDDINGS, embeddings, stay, set(_cells_of(table)["file"]))
-                    write_text(self.stage / EMBEDDINGS, found.to_csv(index=False, sep="\t"))
+                by_scan = {EMBEDDINGS: embeddings if EMBEDDINGS in {*wanted, *stay} else None, REGIONS: regions}
+                for name, new in by_scan.items():
+                    if new is not None:
+                        found = self._merged(name, new, stay, set(_cells_of(table)["file"]))
+                        write_text(self.stage / name, found.to_csv(index=False, sep="\t"))
                 if index and INDEX in {*wanted, *stay}:
                     write_text(self.stage / INDEX, index(_with_pages(rows, table, {*stay, *self._staged()})))
                 self._exchange(gone)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from textwrap import fill
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
 
 from bundle.pages.pictures import BLUE, GREY, ORANGE, chart, finished
 
+USUAL = 1.96  # z between which 95 % of healthy people lie
+FURTHEST = 4.0  # z that a chart shows at least
 WIDTH, HEIGHT = 44, 28  # characters that fit along the axes of a chart
 
 
@@ -57,4 +61,28 @@ def reliability(table: pd.DataFrame, own: float, name: str) -> str:
     # As it is: between two dollar signs of a name there is no formula.
     axes.set_xlabel(fill(f"calibrated probability of {name}", WIDTH), parse_math=False)
     axes.set_ylabel(fill(f"share that was {name}", HEIGHT), parse_math=False)
+    return finished(figure, axes)
+
+
+def regional(names: Sequence[str], left: NDArray[np.float64], right: NDArray[np.float64]) -> str:
+    """How far the volume of each region is from what is expected; a PNG as a data URI.
+
+    Args:
+        names: of the regions, from the top.
+        left: z on the left side; NaN = unknown.
+        right: the same on the right.
+
+    Shape:
+        left (regions,), right (regions,).
+    """
+    figure = Figure(figsize=(6.2, 4.6), layout="constrained")
+    axes, rows = figure.subplots(), np.arange(len(names))
+    axes.axvspan(-USUAL, USUAL, color=GREY, alpha=0.3, linewidth=0)
+    axes.axvline(0, color=GREY, linewidth=1)
+    axes.scatter(left, rows - 0.15, marker="<", color=BLUE, label="left", zorder=3)
+    axes.scatter(right, rows + 0.15, marker=">", color=ORANGE, label="right", zorder=3)
+    furthest = max(FURTHEST, float(np.nanmax(np.abs([left, right]))) + 0.5)
+    axes.set(xlabel="z: standard deviations of healthy people", xlim=(-furthest, furthest), ylim=(len(names), -1))
+    axes.set_yticks(rows, names)
+    axes.grid(axis="y", linewidth=0.3)
     return finished(figure, axes)

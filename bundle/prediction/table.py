@@ -29,6 +29,7 @@ from bundle.prediction.incoming import preparations
 from bundle.prediction.judgement import CANNOT, FAR, GIVEN, NOT_CALIBRATED, REASONS, SILENT, Scale, distance_check
 from bundle.prediction.listing import file_of
 from bundle.prediction.output import EMBEDDINGS, TABLE, AnswerFolder, Index
+from bundle.prediction.regions import regions_table
 from bundle.prediction.training_record import TrainingRecord, load_record
 from bundle.scans.contract import PASS, REFUSE, WARN, Contract
 from bundle.scans.nifti import is_phantom
@@ -145,7 +146,7 @@ class PredictionTable:
         self.answers, self.model = AnswerFolder(folder, existing), model
         self.records = self.answers.named(records)
         self.augmentations, self.embeddings = augmentations, embeddings
-        self.table, self.embedding = pd.DataFrame(), pd.DataFrame()
+        self.table, self.embedding, self.regions = pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
         self.checks: list[list[dict[str, Any]]] = []
         self.shown: dict[str, dict[str, Any]] = {}  # by name, what pages show of scans that came as DICOM
 
@@ -176,7 +177,7 @@ class PredictionTable:
         copies = perturbed_probabilities(self.model.classifier, volumes, self.augmentations)
         spread = self.scale.spread(torch.cat([probabilities[None], copies]).numpy())
         for item, probability, deviation in zip(engine.state.batch, probabilities, spread, strict=True):
-            kept = {name: item[name] for name in ("verdict", "reasons", "checks", "digest")}
+            kept = {name: item[name] for name in ("verdict", "reasons", "checks", "digest", "volumes")}
             self._rows.append({**kept, "probability": float(probability), "uncertainty": float(deviation)})
 
     def write(self, engine: Engine) -> None:  # noqa: ARG002
@@ -193,6 +194,9 @@ class PredictionTable:
         values = pd.DataFrame(embedding).add_prefix("e")
         self.embedding = pd.concat([table[["participant_id", "file"]], values], axis=1)[accepted]
         self.table = table
+        self.regions = regions_table(
+            self.records, table, np.array([row["volumes"] for row in self._rows]), self.model.record
+        )
         refused = table[~accepted]
         logger.info(f"{len(table) - len(refused)} of {len(table)} scans: {self.answers.path / TABLE}")
         for row in refused.itertuples():
@@ -203,7 +207,7 @@ class PredictionTable:
     def publish(self, index: Index | None = None, wanted: Sequence[str] = ()) -> None:
         """Bring table, embeddings, and what is staged into the folder; see `output.AnswerFolder.publish`."""
         wanted = [*wanted, *([EMBEDDINGS] if self.embeddings else [])]
-        self.answers.publish(self.table, self.embedding, index, wanted)
+        self.answers.publish(self.table, self.embedding, index, wanted, self.regions)
 
     @property
     def refused(self) -> int:

@@ -15,6 +15,8 @@ from bundle.preparation.dicom_geometry import corners_of
 from bundle.preparation.dicom_headers import PURPOSE, Slice
 from bundle.scans.nifti import VolumeError, read_header
 
+# No JSON file (it names the institution), no compression, no merging, no folders below, no cropping, no turning.
+OPTIONS = ("-b", "n", "-z", "n", "-m", "n", "-d", "0", "-x", "i")
 SECONDS = 600  # that a conversion may take
 NEAR = 0.05  # voxels by which the corners of the NIfTI file may lie off those of the slices
 _TEXTS = ((4, 28), (148, 104), (328, 16))  # place and length of the texts in a NIfTI-1 header
@@ -41,38 +43,26 @@ def convert(slices: Sequence[Slice], folder: Path, number: int | None) -> tuple[
         made.mkdir(parents=True)
     for place, one in enumerate(slices, start=1):
         _linked(one.path, series / f"{place:05d}.dcm")
-    name = "series" if number is None else f"series-{number}"
-    command = [
-        str(program),
-        "-b",
-        "n",
-        "-z",
-        "n",
-        "-m",
-        "n",
-        "-d",
-        "0",
-        "-x",
-        "i",
-        "-f",
-        name,
-        "-o",
-        str(output),
-        str(series),
-    ]
+    image = _converted(str(program), series, output, "series" if number is None else f"series-{number}")
+    _without_texts(image)
+    _require_place(image, slices)
+    return image, series
+
+
+def _converted(program: str, series: Path, output: Path, name: str) -> Path:
+    """The one volume that dcm2niix makes of a folder; what it says is thrown away, since it quotes headers."""
+    command = [program, *OPTIONS, "-f", name, "-o", str(output), str(series)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise ValueError(f"dcm2niix did not finish within {SECONDS} s; convert the series yourself.") from None
-    made_files = sorted(output.glob("*.nii"))
-    if len(made_files) != 1:
+    made = sorted(output.glob("*.nii"))
+    if len(made) != 1:
         raise ValueError(
-            f"dcm2niix made {len(made_files)} volumes of the series, expected one (exit status {done.returncode}); "
+            f"dcm2niix made {len(made)} volumes of the series, expected one (exit status {done.returncode}); "
             "convert it yourself, and give the NIfTI file."
         )
-    _without_texts(made_files[0])
-    _require_place(made_files[0], slices)
-    return made_files[0], series
+    return made[0]
 
 
 def _linked(source: Path, target: Path) -> None:

@@ -11,10 +11,12 @@ from bundle.scans.names import BIDS_ID, stem_of
 _NIFTI = (".nii", ".nii.gz")
 # What T1Prep calls a modulated map in its BIDS naming; fMRIPrep's `label-GM_probseg` is not modulated.
 _T1PREP = re.compile(r"^(?P<scan>.+)_space-[A-Za-z0-9]+-nonlinear-modulated(?:_desc-[A-Za-z0-9]+)?_label-GM_probseg$")
+# What `prepare` calls its maps as BIDS derivatives.
+_OURS = re.compile(r"^(?P<scan>.+?)_space-[A-Za-z0-9]+_label-GM_desc-modulated_probseg$")
 _DEEPMRIPREP = re.compile(r"^(?P<scan>sub-[A-Za-z0-9]+(?:_[A-Za-z0-9-]+)*)_mwp1$")
 # What CAT12, CAT26, T1Prep and deepmriprep put before the name of a scan.
 _PREFIX = re.compile(r"^(s\d+)?(m0?w|w|r)?(p\d|m|mi|a0|j_|y_|iy_|wj_)$")
-NOT_MODULATED = re.compile(r"_label-GM_probseg$")
+NOT_MODULATED = re.compile(r"_label-GM(?:_desc-[A-Za-z0-9]+)?_probseg$")
 
 
 def scan_of(inside: PurePath) -> str:
@@ -36,7 +38,7 @@ def scan_of(inside: PurePath) -> str:
         return stem.removeprefix("mwp1").lstrip("_")
     if inside.parent.name == "mwp1":  # one of deepmriprep's orders of folders
         return stem
-    found = _T1PREP.match(stem) or _DEEPMRIPREP.match(stem)
+    found = _T1PREP.match(stem) or _OURS.match(stem) or _DEEPMRIPREP.match(stem)
     return found["scan"] if found else ""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from bundle.files import read_json
+from bundle.scans.names import stem_of
 
 LARGEST = 16 << 20  # bytes of a report
 CGW = ("csf", "gm", "wm")  # CAT12's and T1Prep's order of tissues
@@ -65,6 +66,8 @@ def report_of(path: Path, scan: str) -> Report | None:
         ReportError: There is a report, and it cannot be read.
     """
     beside, above = path.parent, path.parent.parent
+    if ours := read_ours(path.with_name(f"{stem_of(path.name)}.json")):
+        return ours
     if found := _first_existing(_named(beside, above, (f"cat_{scan}.xml", f"{scan}_cat.xml"))):
         return read_cat(found)
     if found := _first_existing(_named(beside, above, (f"log_{scan}.json", f"{scan}_log.json"))):
@@ -132,6 +135,25 @@ def read_t1prep(path: Path) -> Report:
     measures, marks = (_values(content.get(part)) for part in ("subjectmeasures", "qualitymeasures"))
     quality = {mark: marks[mark][0] for mark in MARKS if marks.get(mark)}
     return Report("T1Prep", _plain(software["version_t1prep"]), _volumes(measures), quality)
+
+
+def read_ours(path: Path) -> Report | None:
+    """Read what `prepare` writes beside a map; None where it is another file, or none.
+
+    Args:
+        path: The JSON file.
+    """
+    try:
+        _require_size(path)
+        content = read_json(path)
+    except (ReportError, ValueError):
+        return None
+    pipeline = content.get("pipeline") if isinstance(content, Mapping) else None
+    if not isinstance(pipeline, Mapping) or not isinstance(pipeline.get("name"), str):
+        return None
+    stated = content.get("volumes") if isinstance(content.get("volumes"), Mapping) else {}
+    known = {tissue: value for tissue in _DEEPMRIPREP if (value := _float(str(stated.get(tissue)))) is not None}
+    return Report(_plain(pipeline["name"]), _plain(pipeline.get("version")), known)
 
 
 def read_deepmriprep(cells: Callable[[str], str]) -> Report:

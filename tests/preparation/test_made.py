@@ -22,6 +22,7 @@ CAT = """<?xml version="1.0" encoding="utf-8"?>
   </subjectmeasures>
   <subjectratings><vol_TIV>1.1</vol_TIV></subjectratings>
 </S>"""
+ANTS = {"name": "ants", "version": "1.0"}
 VOLUMES = {"tiv": 1500.5, "csf": 300.25, "gm": 650.0, "wm": 545.25}
 
 
@@ -119,9 +120,17 @@ def test_deepmriprep_s_own_table_is_read(tmp_path):
     ]
 
 
+def test_our_own_maps_are_known_as_bids_derivatives(tmp_path):
+    name = "sub-01_ses-2_space-MNI152NLin2009cAsym_label-GM_desc-modulated_probseg"
+    put(tmp_path / f"sub-01/ses-2/anat/{name}.nii.gz")
+    put(tmp_path / f"sub-01/ses-2/anat/{name}.json", json.dumps({"pipeline": ANTS, "volumes": VOLUMES}))
+    made = only(tmp_path)
+    assert (made.name, made.pipeline, made.version, made.volumes) == ("sub-01_ses-2", "ants", "1.0", VOLUMES)
+
+
 def test_our_own_maps_are_known_and_maps_without_a_report_too(tmp_path):
     put(tmp_path / "mwp1a.nii.gz")
-    put(tmp_path / "mwp1a.json", json.dumps({"pipeline": {"name": "ants", "version": "1.0"}}))
+    put(tmp_path / "mwp1a.json", json.dumps({"pipeline": ANTS}))
     put(tmp_path / "mwp1b.nii.gz")
     first, second = find_made(tmp_path)
     assert (first.pipeline, first.version) == ("ants", "1.0")

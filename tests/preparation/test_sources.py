@@ -67,6 +67,7 @@ def test_a_bids_dataset_gives_labels_and_one_head_a_run(tmp_path):
         ("sub-01_label-GM_probseg.nii.gz", {}, "fMRIPrep's map of grey matter, which is not modulated"),
         ("sub-01_space-MNI_label-GM_probseg.nii.gz", {}, "Give the T1w scan itself, or CAT12's mwp1 map"),
         ("sub-01_space-MNI152-nonlinear-modulated_label-GM_probseg.nii", {}, "already a grey-matter map"),
+        ("sub-01_space-MNI152NLin2009cAsym_label-GM_desc-modulated_probseg.nii.gz", {}, "already a grey-matter map"),
         ("sub-01_space-MNI152NLin6Asym_desc-preproc_T1w.nii", {}, "resampled to a template"),
         ("a.nii", {"shape": (4, 5, 6, 3)}, r"holds 3 volumes \(4D\), expected one T1w scan"),
         ("a.nii", {"shape": (4, 5)}, "has shape 4×5.*, expected a 3D scan"),
