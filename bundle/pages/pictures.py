@@ -46,9 +46,14 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def chart() -> tuple[Figure, Axes]:
-    """An empty chart, to be drawn in and given to `finished`."""
-    figure = Figure(figsize=(4.2, 3.1), layout="constrained")
+def chart(width: float = 4.2, height: float = 3.1) -> tuple[Figure, Axes]:
+    """An empty chart, to be drawn in and given to `finished`.
+
+    Args:
+        width: Inches.
+        height: Inches.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 

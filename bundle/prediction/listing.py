@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def list_scans(source: str | Path, images: str | None = None) -> list[dict[str, 
     Args:
         source: a scan; a folder, searched to any depth; a datalist (.json), all its sections; or a table (.tsv, .csv,
             .xlsx) with a column `file`, relative to the table, and optionally `participant_id`, `age`, `sex` and `tiv`.
-            The head sizes of scans may also stand in a table `tiv.tsv` in their folder, by `file` or `participant_id`.
+            The head sizes of scans may also stand in a table `tiv.tsv` beside them, such as `prepare` writes.
         images: pattern of the images from the table's folder, such as `mri/mwp1{participant_id}.nii`, for a table of
             participants that names no files; None for any other source.
 
@@ -123,25 +124,41 @@ def _record(path: Path, participant: str = "", age: float = math.nan, sex: str =
 
 
 def _with_head_sizes(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Head sizes of `tiv.tsv` in the folders of the scans, where nothing else has said them."""
-    folders = {Path(record["image"]).parent for record in records if math.isnan(record["tiv"])}
-    said = {folder: _head_sizes_of(folder / HEAD_SIZES) for folder in folders if (folder / HEAD_SIZES).is_file()}
+    """Head sizes of the `tiv.tsv` beside the scans, where nothing else has said them."""
+    said: dict[Path, dict[str, float]] = {}
     for record in records:
         path = Path(record["image"])
-        if math.isnan(record["tiv"]) and path.parent in said:
-            known = said[path.parent]
-            record["tiv"] = known.get(path.name, known.get(person_of(record["participant_id"]), math.nan))
+        table = _folder_of(path) / HEAD_SIZES
+        if math.isnan(record["tiv"]) and table.is_file():
+            if table not in said:
+                said[table] = _head_sizes_of(table)
+            known = said[table]
+            names = (path.name, _plain_name(path.name), person_of(record["participant_id"]))
+            record["tiv"] = next((known[name] for name in names if name in known), math.nan)
     return records
 
 
+def _folder_of(path: Path) -> Path:
+    """Where the tables of a scan lie: beside it, or, where BIDS puts it into folders of its own, beside those."""
+    above = [folder for folder in path.parents if folder.name.startswith("sub-")]
+    return above[-1].parent if above and path.parent.name == "anat" else path.parent
+
+
+def _plain_name(name: str) -> str:
+    """What `prepare` calls the scan of a map: without `mwp1`, endings, and what BIDS adds."""
+    return re.sub(r"_space-.*|\.(nii|nii\.gz|npy|mgz)$", "", name).removeprefix("mwp1")
+
+
 def _head_sizes_of(table: Path) -> dict[str, float]:
-    """File name, or else person, → mL; a person of several sizes is left out.
+    """Scan or else person → mL; who has several sizes is left out.
 
     Raises:
         ValueError: when the table does not say which scan is meant, or a size cannot be right.
     """
     cells = read_table(table)
     used = find_columns(cells, {}, ("image", "participant_id", "tiv"), table, options=False)
+    if "name" in cells and "image" not in used:
+        used["image"] = "name"
     key = next((name for name in ("image", "participant_id") if name in used), "")
     if "tiv" not in used or not key:
         raise ValueError(
@@ -150,9 +167,17 @@ def _head_sizes_of(table: Path) -> dict[str, float]:
     sizes, faults = head_sizes(cells[used["tiv"]])
     if faults:
         raise ValueError(f"{table}: row {faults[0][0] + 1}: {faults[0][1]}.")
-    names = cells[used[key]].map((lambda text: Path(text).name) if key == "image" else person_of)
-    found = pd.DataFrame({"name": names, "size": sizes}).drop_duplicates()
+    rows = [(name, size) for text, size in zip(cells[used[key]], sizes, strict=True) for name in _names_of(text, key)]
+    found = pd.DataFrame(rows, columns=["name", "size"]).drop_duplicates()
     return dict(found[~found["name"].duplicated(keep=False)].itertuples(index=False, name=None))
+
+
+def _names_of(text: str, key: str) -> set[str]:
+    """What a row may be found by: the person, or the scan, with and without the suffix of a BIDS name."""
+    if key == "participant_id":
+        return {person_of(text)}
+    name = Path(text).name
+    return {name, re.sub(r"_[A-Za-z0-9]+$", "", name)} if name.startswith("sub-") else {name}
 
 
 def file_of(record: Mapping[str, Any]) -> str:

@@ -108,10 +108,7 @@ def _preparation(record: Mapping[str, Any], folder: Path) -> dict[str, str]:
         return {}
     place = os.path.relpath(Path(record["prepared_page"]).absolute(), (folder / SCANS).absolute())
     pipeline = {name: str(made["pipeline"].get(name, "")) for name in ("name", "version")}
-    return {
-        "page": quote(Path(place).as_posix()),
-        **{name: str(made["pipeline"].get(name, "")) for name in ("name", "version")},
-    }
+    return {"page": quote(Path(place).as_posix()), **pipeline}
 
 
 def check_choices(method: str, target: str, model: Model) -> None:

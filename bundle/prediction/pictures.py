@@ -7,7 +7,6 @@ from textwrap import fill
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from bundle.pages.pictures import BLUE, GREY, ORANGE, chart, finished
@@ -75,8 +74,7 @@ def regional(names: Sequence[str], left: NDArray[np.float64], right: NDArray[np.
     Shape:
         left (regions,), right (regions,).
     """
-    figure = Figure(figsize=(6.2, 4.6), layout="constrained")
-    axes, rows = figure.subplots(), np.arange(len(names))
+    (figure, axes), rows = chart(6.2, 4.6), np.arange(len(names))
     axes.axvspan(-USUAL, USUAL, color=GREY, alpha=0.3, linewidth=0)
     axes.axvline(0, color=GREY, linewidth=1)
     axes.scatter(left, rows - 0.15, marker="<", color=BLUE, label="left", zorder=3)

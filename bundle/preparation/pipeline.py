@@ -24,7 +24,7 @@ from bundle.preparation.quality import grade
 from bundle.preparation.settings import Settings
 from bundle.preparation.threads import load_ants
 from bundle.preparation.tissues import GM, WM, Mixture, Segmentation, priors_of, segment
-from bundle.preparation.volumes import affine_of, dice, to_ants, write_affine
+from bundle.preparation.volumes import affine_of, coarser, dice, to_ants, write_affine
 from bundle.preparation.warp import Warp, warp_tissues
 from bundle.scans.grid import REFERENCE
 from bundle.scans.nifti import VolumeError
@@ -32,6 +32,7 @@ from bundle.scans.nifti import VolumeError
 NAME, VERSION = "yaware-ants", "1"  # a new version: maps differ from those of the one before
 SOFTWARE = ("antspyx", "deepbet", "deepmriprep", "torch", "numpy", "scipy", "nibabel")
 SURE_WM, SURE_GM, SURE_CSF = 0.9, 0.75, 0.8  # priors of voxels whose contrast is measured
+ALIGNED_MM = 2.0  # voxels of the brain in the affine
 FEWEST = 50  # voxels that a median needs
 FIRST, SECOND = Mixture(prior=0.6), Mixture(prior=1.0)  # priors moved by the affine, then by the warp
 
@@ -132,7 +133,8 @@ class _Preparation:
 
     def _aligned(self, brain: Any, mask: Any) -> tuple[Path, NDArray[np.float64]]:
         """The affine as a file and as a matrix."""
-        head = Volume(brain.numpy(), mask.numpy() > 0, affine_of(brain))
+        small, inside = (coarser(self.ants, image, ALIGNED_MM) for image in (brain, mask))
+        head = Volume(small.numpy(), inside.numpy() > 0.5, affine_of(small))
         matrix = align(self.target, head, self.settings)
         affine = self.folder / "affine.mat"
         write_affine(self.ants, matrix, affine)

@@ -59,8 +59,9 @@ def coarser(ants: Any, image: Any, size: float) -> Any:
     Args:
         ants: The library.
         image: Its image.
-        size: Edge of the new voxels, mm.
+        size: Edge of the new voxels, mm; those of the image where they are larger.
     """
+    size = max(size, *image.spacing)
     blur = [0.425 * np.sqrt(max(size**2 - mm**2, 0.0)) for mm in image.spacing]  # FWHM: what the voxels grow by
     smooth = ants.smooth_image(image, blur, sigma_in_physical_coordinates=True)
     return ants.resample_image(smooth, (size,) * 3, False, 0)

@@ -74,7 +74,7 @@ def warp_tissues(
     )
     forward = next(name for name in found["fwdtransforms"] if name.endswith("Warp.nii.gz"))
     backward = next(name for name in found["invtransforms"] if name.endswith("InverseWarp.nii.gz"))
-    fine = folder / "forward.nii.gz"
+    fine = folder / "forward.nii"
     ants.image_write(_finer(ants, ants.image_read(forward), templates[0]), str(fine))
     return Warp(affine, fine, Path(backward))
 

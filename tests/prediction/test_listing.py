@@ -1,6 +1,7 @@
 """Which scans are predicted: the same reader as of a cohort, and a refusal that names every row that is not certain."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,20 @@ def test_head_sizes_may_stand_beside_the_scans(maps, table):
     assert list_scans(maps / "t.tsv")[0]["tiv"] == 1300, "a table of scans comes first"
 
 
+def test_head_sizes_that_prepare_has_written_are_found(tmp_path):
+    """Maps side by side, and BIDS derivatives."""
+    rows = "sub-01\tses-2\tsub-01_ses-2_T1w\t1400\nn/a\tn/a\thead.a\t1500\n"
+    (tmp_path / "tiv.tsv").write_text("participant_id\tsession_id\tname\ttiv\n" + rows)
+    anat = tmp_path / "sub-01" / "ses-2" / "anat"
+    anat.mkdir(parents=True)
+    bids = anat / "sub-01_ses-2_space-MNI152NLin2009cAsym_label-GM_desc-modulated_probseg.nii.gz"
+    for path in (bids, tmp_path / "mwp1head.a.nii.gz", tmp_path / "mwp1sub-01_ses-2_T1w.nii.gz", tmp_path / "b.nii"):
+        path.touch()
+    sizes = {Path(record["image"]).name: record["tiv"] for record in list_scans(tmp_path)}
+    assert np.isnan(sizes.pop("b.nii"))
+    assert sizes == {bids.name: 1400, "mwp1head.a.nii.gz": 1500, "mwp1sub-01_ses-2_T1w.nii.gz": 1400}
+
+
 def test_head_sizes_beside_the_scans_are_not_guessed(maps):
     table = maps / "mri" / "tiv.tsv"
     table.write_text("participant_id\ttiv\n01\t1400\n01\t1500\n02\t1600\n02\t1600\n")
@@ -93,7 +108,7 @@ def test_head_sizes_beside_the_scans_are_not_guessed(maps):
     table.write_text("participant_id\ttiv\n01\t1.4\n")
     with pytest.raises(ValueError, match=r"tiv\.tsv: row 1: tiv 1\.4 is outside"):
         list_scans(maps / "mri")
-    table.write_text("name\tvolume\n01\t1400\n")
+    table.write_text("who\tvolume\n01\t1400\n")
     with pytest.raises(ValueError, match="needs a column 'tiv'"):
         list_scans(maps / "mri")
 

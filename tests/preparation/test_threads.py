@@ -1,0 +1,45 @@
+import logging
+import os
+import sys
+
+import pytest
+import torch
+
+from bundle.preparation.templates import find_templates
+from bundle.preparation.threads import VARIABLES, set_threads
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    threads = torch.get_num_threads()
+    for name in VARIABLES:
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_threads_are_set_before_ants_is_loaded(monkeypatch):
+    monkeypatch.delitem(sys.modules, "ants", raising=False)
+    set_threads(2)
+    assert [os.environ[name] for name in VARIABLES] == ["2"] * len(VARIABLES)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_number_that_comes_too_late_is_said(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "ants", object())
+    monkeypatch.setenv(VARIABLES[0], "1")
+    with caplog.at_level(logging.WARNING):
+        set_threads(2)
+    assert "already loaded with 1 threads" in caplog.text
+    assert os.environ[VARIABLES[0]] == "1"
+
+
+def test_no_threads_are_refused():
+    with pytest.raises(ValueError, match="expected at least 1"):
+        set_threads(0)
+
+
+def test_templates_that_are_not_installed_are_asked_for(monkeypatch):
+    monkeypatch.setattr("bundle.preparation.templates.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="templates of deepmriprep.*make prepare"):
+        find_templates()
