@@ -113,7 +113,7 @@ def _mixed(report: Report) -> list[str]:
     counts = Counter(f"{made.get('name', '')} {made.get('version', '')}".strip() for made in usable)
     if len(counts) < 2:
         return []
-    said = ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
+    said = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
     return [
         f"These maps come from {len(counts)} pipelines: {said}. Maps and head sizes of two pipelines differ, so do not "
         "compare people across them; --again prepares all scans that are there in one way."

@@ -156,6 +156,8 @@ def counted(source: str | Path, images: str | None = None) -> str:
     """
     place = Path(source)
     listed = list_scans(place, images) if not place.is_dir() or any(find_scans(place)) else []
+    if place.is_dir():
+        listed = _without_doubles(listed)[0]
     raw = sum(needs_preparation(record["image"]) for record in listed)
     said = [f"{len(listed)}" + (f", {raw} of which would be prepared" if raw else "")]
     others = [path for path in sorted(place.rglob("*")) if path.is_file() and not path.name.lower().endswith(ENDINGS)]
@@ -169,8 +171,7 @@ def counted(source: str | Path, images: str | None = None) -> str:
 def _of_place(place: Path, incoming: Incoming, prepared_only: bool) -> list[dict[str, Any]]:
     """Records of everything in a file, a folder or an archive."""
     listed = list_scans(place) if not place.is_dir() or any(find_scans(place)) else []
-    left = _made_already([Path(record["image"]) for record in listed])
-    listed = [record for record in listed if Path(record["image"]) not in left]
+    listed, left = _without_doubles(listed)
     maps = [record for record in listed if not needs_preparation(record["image"])]
     if not place.is_dir() and maps:
         return maps
@@ -191,8 +192,9 @@ def _of_place(place: Path, incoming: Incoming, prepared_only: bool) -> list[dict
     ]
 
 
-def _made_already(paths: Sequence[Path]) -> set[Path]:
-    """What is left out beside maps: the scans that they were made from, and other outputs of their pipelines."""
+def _without_doubles(listed: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[Path]]:
+    """Without what maps make needless: the scans that they were made from, and other outputs of their pipelines."""
+    paths = [Path(record["image"]) for record in listed]
     maps = [path for path in paths if scan_of(path)]
     scans = {(path.parent, scan_of(path)) for path in maps}
     outputs = {path for path in paths if is_beside_map(path, scans)}
@@ -203,7 +205,8 @@ def _made_already(paths: Sequence[Path]) -> set[Path]:
         )
     if outputs:
         logger.info("%d images are left out: a pipeline wrote them beside its maps.", len(outputs))
-    return outputs | sources
+    left = outputs | sources
+    return [record for record, path in zip(listed, paths, strict=True) if path not in left], left
 
 
 def _of_list(listed: Sequence[Mapping[str, Any]], incoming: Incoming, prepared_only: bool) -> list[dict[str, Any]]:

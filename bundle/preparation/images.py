@@ -131,12 +131,12 @@ def _is_map(inside: PurePosixPath) -> bool:
 
 def _draft(item: Item, source: Path, made: Made | None, notes: tuple[str, ...]) -> Draft:
     """The head that an image is, or why it is none."""
-    participant, session = labels_of(str(item.inside))
+    scan = scan_of(item.inside)  # before whose name pipelines write `mwp1`
+    participant, session = labels_of(str(item.inside.with_name(scan) if scan else item.inside))
     if made is not None:
         maker = "A pipeline that nothing names" if made.pipeline == UNKNOWN else made.by
         notes = (f"{maker} made this map; it was taken as it is, and no value was changed.", *notes, *made.remarks)
-        wanted = _plain(scan_of(item.inside))
-        return Draft(wanted, str(item.inside), source, "", item.path, None, participant, session, notes, made)
+        return Draft(_plain(scan), str(item.inside), source, "", item.path, None, participant, session, notes, made)
     reason = _name_fault(item.inside)
     if not reason:
         try:

@@ -54,10 +54,7 @@ def made_of(path: Path, name: str = "") -> Made:
     name = name or scan_of(path)
     if record := own_record(path):
         return _of_record(path, name, record)
-    remarks: list[str] = []
-    doubts: list[str] = []
-    for is_doubt, sentence in _grid_remarks(path):
-        (doubts if is_doubt else remarks).append(sentence)
+    remarks, doubts = [*_grid_remarks(path)], []
     try:
         report = report_of(path, scan_of(path))
     except ReportError as error:
@@ -174,21 +171,20 @@ def _require_whole_voxels(path: Path) -> None:
     if grid is None or not is_exact(grid.shape, grid.matrix, REFERENCE):
         lies = "an unknown grid" if grid is None else in_words(grid)
         raise VolumeError(
-            f"The map lies on {lies}, expected {REFERENCE} or voxels that coincide with these: its values would have "
-            "to be interpolated, which no training map was. Make it again with voxels of 1.5 mm, or give the T1w scan."
+            f"The map lies on {lies}, expected {in_words(REFERENCE)}, or voxels that coincide with these. Its values "
+            "would have to be interpolated: make it again with voxels of 1.5 mm, or give the T1w scan."
         )
 
 
-def _grid_remarks(path: Path) -> Iterator[tuple[bool, str]]:
-    """Sentences on where the map lies, and whether they are doubts."""
+def _grid_remarks(path: Path) -> Iterator[str]:
     try:
         grid = grid_of(path)
     except VolumeError as error:
-        yield True, f"The map {str(error).rstrip('.')}."
+        yield f"The map {str(error).rstrip('.')}."
         return
     if grid is not None and grid.is_same(NEWER.shape, NEWER.matrix):
-        yield False, "It lies on the smaller box of newer versions; it is brought onto the model's grid voxel by voxel."
+        yield "It lies on the smaller box of newer versions; it is brought onto the model's grid voxel by voxel."
     elif grid is not None and not is_exact(grid.shape, grid.matrix, REFERENCE):
-        yield True, f"It lies on {in_words(grid)}, expected {REFERENCE}."
+        yield f"It lies on {in_words(grid)}, expected {REFERENCE}."
     elif grid is not None and not grid.is_same(REFERENCE.shape, REFERENCE.matrix):
-        yield False, f"It lies on {in_words(grid)}; it is brought onto the model's grid voxel by voxel."
+        yield f"It lies on {in_words(grid)}; it is brought onto the model's grid voxel by voxel."

@@ -169,7 +169,7 @@ def _drafts(found: _Found, source: Path, series: int | None, old: Collection[Pat
     heads = [number for number, draft in enumerate(drafts) if not draft.reason]
     if heads:  # said once
         first = drafts[heads[0]]
-        more = (f"Its source also holds {rest}, which were not read.",) if rest else ()
+        more = (f"Its source also holds {rest}, which are no scans to prepare.",) if rest else ()
         drafts[heads[0]] = replace(first, remarks=(*first.remarks, *found.remarks, *more))
     elif not old and (not drafts or found.remarks):
         reason = f"It holds no scan that can be prepared: {rest or 'no file at all'}; {_EXPECTED}."

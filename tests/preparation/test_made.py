@@ -164,7 +164,7 @@ def test_a_map_that_cannot_be_read_and_odd_numbers_are_remarks(tmp_path):
     put(tmp_path / "cat_a.xml", CAT.format(version="12", revision="").replace("1500.5", "NaN"))
     made = only(tmp_path)
     assert "tiv" not in made.volumes
-    assert "cannot be read" in made.doubts[0]
+    assert "cannot be read" in made.remarks[0]
 
 
 def test_other_outputs_are_no_maps(tmp_path):
