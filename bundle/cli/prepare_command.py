@@ -24,12 +24,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="SCANS",
-        help="T1w scans: NIfTI or MGH files, DICOM folders, BIDS datasets, .zip or .tar files, or folders of these",
+        help="T1w scans: NIfTI or MGH files, DICOM folders, BIDS datasets, .zip or .tar files, or folders of these; "
+        "maps that CAT12, CAT26, T1Prep or deepmriprep have made of them are taken as they are",
     )
     parser.add_argument(
         "--output", type=Path, required=True, help="folder for maps, tables and pages; scans that it holds are kept"
     )
     parser.add_argument("--backend", default="ants", metavar="NAME", help="what prepares them (default: %(default)s)")
+    parser.add_argument(
+        "--again", action="store_true", help="prepare T1w scans whose map is there, too, in place of taking the map"
+    )
     parser.add_argument("--series", type=int, metavar="NUMBER", help="DICOM series to take, where several would do")
     parser.add_argument(
         "--workers", type=int, default=1, help="scans at a time; each needs up to 3 GB (default: %(default)s)"
@@ -56,7 +60,7 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> int:
     from bundle.preparation.sources import find_heads
 
     with tempfile.TemporaryDirectory(prefix="yaware-prepare-") as work:
-        heads, refusals = find_heads(options.scans, Path(work), options.series)
+        heads, refusals = find_heads(options.scans, Path(work), options.series, again=options.again)
         if options.dry_run:
             sys.stdout.write(_found(heads, refusals))
             return 0
@@ -81,7 +85,10 @@ def _require_apart(output: Path, scans: Sequence[Path]) -> None:
 
 def _found(heads: Sequence[Head], refusals: Sequence[Refusal]) -> str:
     """What would be prepared, and what not."""
-    lines = ["\n  ".join([f"{head.name}: would be prepared", *head.remarks]) for head in heads]
+    lines = [
+        "\n  ".join([f"{head.name}: would be {'prepared' if head.made is None else 'taken'}", *head.remarks])
+        for head in heads
+    ]
     lines += [f"{refusal.name}: refused\n  {refusal.reason}" for refusal in refusals]
     return "\n".join([*lines, f"{len(heads)} found, {len(refusals)} refused; nothing was prepared.", ""])
 
@@ -96,4 +103,18 @@ def _done(report: Report) -> str:
     statuses = Counter(record.status for record in report.records)
     counts = ", ".join(f"{n} {status}" for status, n in statuses.items())
     kept = f" ({report.kept} prepared before)" if report.kept else ""
-    return "\n".join([*lines, f"{counts or 'No scan was found'}{kept}. Look at {report.output / 'index.html'}.", ""])
+    lines += [f"{counts or 'No scan was found'}{kept}. Look at {report.output / 'index.html'}.", *_mixed(report)]
+    return "\n".join([*lines, ""])
+
+
+def _mixed(report: Report) -> list[str]:
+    """A warning where the maps of a run come from several pipelines."""
+    usable = [record.pipeline for record in report.records if record.is_usable]
+    counts = Counter(f"{made.get('name', '')} {made.get('version', '')}".strip() for made in usable)
+    if len(counts) < 2:
+        return []
+    said = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+    return [
+        f"These maps come from {len(counts)} pipelines: {said}. Maps and head sizes of two pipelines differ, so do not "
+        "compare people across them; --again prepares all scans that are there in one way."
+    ]

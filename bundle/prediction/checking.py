@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bundle.cohort.overlap import voxel_digest
 from bundle.files import write_text
-from bundle.prediction.incoming import needs_preparation, preparation_check
+from bundle.prediction.incoming import described, needs_preparation, preparation_check
 from bundle.prediction.judgement import Scale, distance_check
 from bundle.prediction.table import Model, own_reasons, require_shape, with_reasons
 from bundle.scans.contract import REFUSE, Check, Contract, Examination
@@ -73,10 +73,7 @@ class CheckedDataset(Dataset):
     def examine(self, record: Mapping[str, Any]) -> Examination:
         """What the contract finds of a scan, and its preparation before it."""
         own = preparation_check(record)
-        if own is not None and own.verdict == REFUSE:
-            return Examination((own,))
-        seen = self.contract.examine(record["image"])
-        return seen if own is None else replace(seen, checks=(*seen.checks, own))
+        return Examination((own,)) if own is not None and own.verdict == REFUSE else _examined(record, self.contract)
 
     def preprocess(self, seen: Examination) -> Tensor:
         """What the network sees of a scan, (1, D, H, W); nothing of a refused one."""
@@ -109,8 +106,8 @@ def check_scans(
         How many were refused.
     """
     rows, refused = [], 0
-    for record in records:
-        seen = Examination((RAW,)) if needs_preparation(record["image"]) else contract.examine(record["image"])
+    for record in map(described, records):
+        seen = Examination((RAW,)) if needs_preparation(record["image"]) else _examined(record, contract)
         verdict, reasons, checks = seen.verdict, seen.reasons, [asdict(check) for check in seen.checks]
         if model is not None and dataset is not None and verdict != REFUSE:
             verdict, reasons, check = _judged_by(model, record, seen, dataset.preprocess(seen))
@@ -121,6 +118,12 @@ def check_scans(
     if output is not None:
         write_text(output, pd.DataFrame(rows).to_csv(index=False, sep="\t"))
     return refused
+
+
+def _examined(record: Mapping[str, Any], contract: Contract) -> Examination:
+    """What the contract finds of a map, and what is known of its preparation."""
+    seen, own = contract.examine(record["image"]), preparation_check(record)
+    return seen if own is None else replace(seen, checks=(*seen.checks, own))
 
 
 def _judged_by(

@@ -1,8 +1,8 @@
 """From a T1w scan, as NIfTI or DICOM, to the grey-matter map that models read, with quality control."""
 
 from bundle.preparation.deepmriprep_backend import prepare_with_deepmriprep
-from bundle.preparation.made import Made, find_made
-from bundle.preparation.outcome import FAIL, OK, WARN, Head, Layers, Outcome, Refusal
+from bundle.preparation.made import find_made, take_made
+from bundle.preparation.outcome import FAIL, OK, WARN, Head, Layers, Made, Outcome, Refusal
 from bundle.preparation.sources import find_heads
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "find_heads",
     "find_made",
     "prepare_with_deepmriprep",
+    "take_made",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.preparation.dicom_series import Series
+from bundle.preparation.outcome import Made
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Draft:
         participant_id: BIDS label with `sub-`, or "".
         session_id: BIDS label with `ses-`, or "".
         remarks: Sentences on how it was found.
+        made: What is known of the map that `image` is; None for a T1w scan.
     """
 
     wanted: str
@@ -33,3 +35,4 @@ class Draft:
     participant_id: str = ""
     session_id: str = ""
     remarks: tuple[str, ...] = ()
+    made: Made | None = None

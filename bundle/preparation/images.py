@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from bundle.preparation.archives import Item
 from bundle.preparation.drafts import Draft
-from bundle.preparation.map_names import NOT_MODULATED, is_beside_map, scan_of
+from bundle.preparation.made import made_of, own_record
+from bundle.preparation.outcome import Made
 from bundle.scans.grid import KNOWN_GRIDS
 from bundle.scans.made_by import EMBEDDED, UNKNOWN, pipeline_of
+from bundle.scans.map_names import NOT_MODULATED, is_beside_map, scan_of, sources_of
 from bundle.scans.names import stem_of
 from bundle.scans.nifti import UnreadableError, VolumeError, read_header, stored_header
 from bundle.scans.scan import require_sides
@@ -38,12 +40,12 @@ class Images:
     Attributes:
         drafts: Heads and refusals.
         others: Names of images that are no T1w scan by their names.
-        made: Names of scans whose maps are there.
+        own: Maps that `prepare` wrote.
     """
 
     drafts: list[Draft] = field(default_factory=list)
     others: list[PurePosixPath] = field(default_factory=list)
-    made: int = 0
+    own: int = 0
 
 
 def is_image(inside: PurePosixPath) -> bool:
@@ -62,50 +64,88 @@ def labels_of(text: str) -> tuple[str, str]:
     return found.get("sub", ""), found.get("ses", "")
 
 
-def images_of(items: Sequence[Item], source: Path) -> Images:
+def images_of(items: Sequence[Item], source: Path, known: Collection[Path] = (), again: bool = False) -> Images:
     """Sort the images of a source into heads, refusals and others.
+
+    A scan whose map is there is left out, and its map taken.
 
     Args:
         items: Files that are images by their endings.
         source: As the user gave it.
+        known: Files that are left out.
+        again: Leave the map out, and take the scan.
     """
-    maps = {(item.inside.parent, scan) for item in items if (scan := scan_of(item.inside))}
-    names = {scan for _, scan in maps}
-    folders = {item.inside.parent for item in items if item.inside.name == "orig.mgz"}
+    images, rest = Images(), []
+    names = {item.inside for item in items}
+    scans = {(name.parent, scan_of(name)) for name in names if scan_of(name)}
+    folders = {name.parent for name in names if name.name == "orig.mgz"}
     pairs = {item.path.with_suffix("") for item in items if item.path.suffix.lower() == ".img"}
-    images = Images(made=len(maps))
     for item in items:
-        stem = stem_of(item.inside.name)
+        stem, inside = stem_of(item.inside.name), item.inside
         is_header = item.path.suffix.lower() == ".hdr" and item.path.with_suffix("") in pairs
-        is_freesurfer = item.inside.parent in folders and item.inside.name != "orig.mgz"
+        is_freesurfer = inside.parent in folders and inside.name != "orig.mgz"
         if is_header:
             continue
-        if is_freesurfer or is_beside_map(item.inside, maps) or (_OTHER.search(stem) and not _is_map(item.inside)):
-            images.others.append(item.inside)
+        if is_freesurfer or is_beside_map(inside, scans) or (_OTHER.search(stem) and not _is_map(inside)):
+            images.others.append(inside)
         else:
-            images.drafts.append(_draft(item, source, stem in names))
+            rest.append(item)
+    _draw_up(rest, source, known, again, images)
     return images
+
+
+def _draw_up(items: Sequence[Item], source: Path, known: Collection[Path], again: bool, images: Images) -> None:
+    """Add what becomes of scans and of maps that are there."""
+    own = {item.inside for item in items if scan_of(item.inside) and own_record(item.path)}
+    maps = {item.inside for item in items if scan_of(item.inside) and not _is_unpacked(item)} - own
+    sources = sources_of([item.inside for item in items], sorted(maps))
+    left = {map_: scan for scan, map_ in sources.items()} if again else sources
+    used = set(left.values())
+    for item in items:
+        inside = item.inside
+        if item.path in known:
+            continue
+        if inside in own:
+            images.own += 1
+        elif inside not in left:
+            is_map = inside in maps
+            notes = (_of_two(is_map),) if inside in used else ()
+            images.drafts.append(_draft(item, source, made_of(item.path) if is_map else None, notes))
+
+
+def _is_unpacked(item: Item) -> bool:
+    """Whether a file comes from an archive, where it has lost its name and the reports beside it."""
+    return item.path.name != item.inside.name
+
+
+def _of_two(is_map: bool) -> str:
+    """What is said where a scan and its map are there."""
+    if is_map:
+        return "The T1w scan is there, too, and was not prepared again; `prepare --again` makes a map of it instead."
+    return "A grey-matter map of this scan is there, too, and was not taken, because the scan was to be prepared again."
 
 
 def _is_map(inside: PurePosixPath) -> bool:
     return bool(scan_of(inside) or NOT_MODULATED.search(stem_of(inside.name)))
 
 
-def _draft(item: Item, source: Path, has_map: bool) -> Draft:
+def _draft(item: Item, source: Path, made: Made | None, notes: tuple[str, ...]) -> Draft:
     """The head that an image is, or why it is none."""
-    participant, session = labels_of(str(item.inside))
+    scan = scan_of(item.inside)  # before whose name pipelines write `mwp1`
+    participant, session = labels_of(str(item.inside.with_name(scan) if scan else item.inside))
+    if made is not None:
+        maker = "A pipeline that nothing names" if made.pipeline == UNKNOWN else made.by
+        notes = (f"{maker} made this map; it was taken as it is, and no value was changed.", *notes, *made.remarks)
+        return Draft(_plain(scan), str(item.inside), source, "", item.path, None, participant, session, notes, made)
     reason = _name_fault(item.inside)
-    notes: tuple[str, ...] = ()
     if not reason:
         try:
-            notes = _checked(item.path)
+            notes = (*notes, *_checked(item.path))
         except VolumeError as error:
             text = str(error).replace(str(item.path), "it")  # libraries quote paths, which may name a patient
             reason = text if text.endswith(".") else f"The file {text}."
         except OSError:
             reason = "The file cannot be opened: it may be a link to a file that was not fetched. Fetch it, or copy it."
-    if has_map:
-        notes += ("A grey-matter map of this scan lies beside it: `predict` takes the map as it is.",)
     return Draft(_wanted(item.inside), str(item.inside), source, reason, item.path, None, participant, session, notes)
 
 
@@ -113,15 +153,18 @@ def _wanted(inside: PurePosixPath) -> str:
     """The name of a head: BIDS entities without the suffix, the file's name, or of FreeSurfer the subject's folder."""
     if inside.name == "orig.mgz" and len(inside.parts) > 2:
         return inside.parts[-3]
-    stem = stem_of(inside.name)
-    return re.sub(r"_T1w$", "", stem) if stem.startswith("sub-") else stem
+    return _plain(stem_of(inside.name))
+
+
+def _plain(stem: str) -> str:
+    return stem.removesuffix("_T1w") if stem.startswith("sub-") else stem
 
 
 def _name_fault(inside: PurePosixPath) -> str:
     """Why an image is no raw T1w scan, by its name alone."""
     stem = stem_of(inside.name)
     if scan_of(inside):
-        return f"It is already a grey-matter map; {_GIVE}."
+        return "It is a grey-matter map in an archive; unpack it, and give the folder, so that its report is found."
     if NOT_MODULATED.search(stem):
         return (
             "It is fMRIPrep's map of grey matter, which is not modulated: its values do not hold the volumes that "

@@ -178,7 +178,7 @@ def is_bids(heads: Iterable[Head]) -> bool:
 
 
 def _lies_as_bids(head: Head) -> bool:
-    if not _BIDS_NAME.fullmatch(head.name):
+    if head.made is not None or not _BIDS_NAME.fullmatch(head.name):  # not every map is known to lie in `SPACE`
         return False
     subject, session, _ = _parts(head.name)
     folders = [folder for folder in (subject, session.removeprefix("_"), "anat") if folder]

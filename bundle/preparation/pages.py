@@ -18,7 +18,7 @@ from bundle.preparation.outcome import FAIL, TISSUES, Layers, Outcome
 from bundle.preparation.output import SET_ASIDE, Folder
 from bundle.preparation.quality import LIMITS, expected, verdict_of
 from bundle.preparation.record import STATUSES, Record
-from bundle.scans.grid import REFERENCE, Grid, to_grid
+from bundle.scans.grid import REFERENCE, Grid, templates, to_grid
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Okabe & Ito's yellow, vermilion and sky blue, told apart by colour-blind readers and on grey.
@@ -34,25 +34,35 @@ def scan_page(record: Record, image: SpatialImage | None = None, outcome: Outcom
         image: The scan as it was given; None where it could not be read.
         outcome: What the preparation gave; None where it did not come to an end.
     """
-    layers = outcome.layers if outcome else None
+    layers, found = (outcome.layers, outcome.map) if outcome else (None, None)
     content = {
         "title": record.name,
         "scan": record,
         "set_aside": SET_ASIDE if record.map and not record.is_usable else "",
         "volumes": list(_volumes(record)),
         "checks": list(_checks(record.measures)),
-        "pictures": _pictures(layers, image) if image is not None else {},
-        "charts": list(_charts(layers, outcome.map)) if layers is not None and outcome is not None else [],
+        "pictures": _shown(image, outcome),
+        "charts": [*(_tissue_chart(layers) if layers else ()), *(_map_chart(found) if found is not None else ())],
         "facts": _facts(record),
     }
     return filled(TEMPLATES, "scan.html", "", content)
 
 
-def thumbnail(image: SpatialImage, layers: Layers | None) -> bytes:
-    """A small picture of a brain with its grey matter, or of a scan that was given up early, as a WebP file."""
+def thumbnail(image: SpatialImage | None, outcome: Outcome) -> bytes:
+    """A small picture of a brain with its grey matter, of a map that was taken, or of a scan that was given up early.
+
+    Args:
+        image: The scan; None of a map that was taken.
+        outcome: Of the preparation.
+
+    Returns:
+        A WebP file; nothing where there is nothing to show.
+    """
+    layers = outcome.layers
+    if layers is None and outcome.map is not None:
+        return middle(outcome.map, REFERENCE.matrix, *_over_the_template())
     if layers is None:
-        head, affine = _head(image)
-        return middle(head, affine, [], *_shown(head))
+        return b"" if image is None else _small_head(*_head(image))
     return middle(layers.brain, layers.affine, [Outline(layers.gm, VERMILION)], layers.mask, _white(layers))
 
 
@@ -123,11 +133,27 @@ def _checks(measures: Mapping[str, float]) -> Iterator[dict[str, str]]:
         }
 
 
+def _shown(image: SpatialImage | None, outcome: Outcome | None) -> dict[str, list[dict[str, str]]]:
+    """What a person looks at; of a map that was taken there is no scan."""
+    if image is not None:
+        return _pictures(outcome.layers if outcome else None, image)
+    if outcome is None or outcome.map is None:
+        return {}
+    return {"map": tiles(outcome.map, REFERENCE.matrix, *_over_the_template())}
+
+
+def _over_the_template() -> tuple[list[Outline], NDArray[np.bool_], float]:
+    """How a map is drawn: outlines of the template's brain and grey matter, where its brain is, and white."""
+    known = templates(REFERENCE)
+    brain = known["brain"] > 0.5
+    return [Outline(known["brain"], YELLOW), Outline(known["grey matter"], VERMILION)], brain, 1.0
+
+
 def _pictures(layers: Layers | None, image: SpatialImage) -> dict[str, list[dict[str, str]]]:
     """What a person looks at; of a scan that was given up early, the scan alone."""
     head, affine = _head(image)
     if layers is None:
-        return {"head": tiles(head, affine, [], *_shown(head))}
+        return {"head": tiles(head, affine, [], *_lit(head))}
     given = to_grid(head, affine, Grid.of(layers.brain.shape, layers.affine))
     inside = given[layers.mask]
     bright = float(np.percentile(inside, 99)) if inside.size else 1.0
@@ -147,7 +173,11 @@ def _head(image: SpatialImage) -> tuple[NDArray[np.float32], NDArray[np.float64]
     return np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3]), np.asarray(image.affine, dtype=float)
 
 
-def _shown(head: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
+def _small_head(head: NDArray[np.float32], affine: NDArray[np.float64]) -> bytes:
+    return middle(head, affine, [], *_lit(head))
+
+
+def _lit(head: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
     """What slices of a head pass through, and the intensity that is drawn white."""
     return head > head.mean(), float(np.percentile(head, 99.5)) or 1.0
 
@@ -158,8 +188,8 @@ def _white(layers: Layers) -> float:
     return (1.1 * float(np.percentile(inside, 98)) if inside.size else 0.0) or 1.0
 
 
-def _charts(layers: Layers, found: NDArray[np.float32] | None) -> Iterator[dict[str, str]]:
-    """Intensities of the tissues, and values of the map."""
+def _tissue_chart(layers: Layers) -> Iterator[dict[str, str]]:
+    """Intensities of the tissues."""
     figure, axes = chart()
     edges = np.linspace(0, _white(layers), 60)
     fluid = layers.mask & (layers.gm + layers.wm < 0.5)
@@ -175,8 +205,10 @@ def _charts(layers: Layers, found: NDArray[np.float32] | None) -> Iterator[dict[
         "alt": "Histogram of the T1w intensities of each tissue.",
         "words": "Tissues that a T1w scan tells apart have peaks that stand apart: fluid dark, white matter bright.",
     }
-    if found is None:
-        return
+
+
+def _map_chart(found: NDArray[np.float32]) -> Iterator[dict[str, str]]:
+    """Values of the map."""
     figure, axes = chart()
     axes.hist(found[found > 0.05], bins=60, color=ORANGE, label="voxels above 0.05", histtype="stepfilled")
     axes.set(xlabel="modulated grey matter", ylabel="voxels")

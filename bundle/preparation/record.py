@@ -13,8 +13,9 @@ from bundle.preparation.outcome import FAIL, STATES, Head, Outcome, Refusal
 FORMAT = 1
 REFUSED = "refused"  # an input that was never prepared
 STATUSES = (*STATES, REFUSED)
+DESCRIPTION = {"Description": "Modulated grey matter: probability times the change of volume. Values above 1 occur."}
 ABOUT_THE_MAP = {
-    "Description": "Modulated grey matter: probability times the change of volume. Values above 1 occur.",
+    **DESCRIPTION,
     "SpatialReference": "MNI152NLin2009cAsym",
     "SkullStripped": True,
     "Manual": False,
@@ -33,7 +34,8 @@ class Record:
         session_id: BIDS label with `ses-`, or "".
         remarks: Sentences on how the scan was found and chosen.
         input: `sha256` of the file that was read.
-        pipeline: `name`, `version`, `software`, `settings` and `threads`; empty where nothing was computed.
+        pipeline: `name`, `version`, `software`, `settings` and `threads`, of a map that was taken `report` (a digest of
+            what its pipeline reports) in place of the latter three; empty where nothing was computed.
         measures: Values of quality control by name.
         volumes: mL by tissue.
         seconds: CPU seconds of each step.
@@ -77,9 +79,15 @@ class Record:
         """Whether there is a map that models may read."""
         return self.status not in (FAIL, REFUSED)
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether another pipeline has made the map, which was taken as it is."""
+        return "report" in self.pipeline
+
     def write(self, path: Path) -> None:
         """Write the record as JSON; one beside a map also says what BIDS asks of a derivative."""
-        write_json(path, {**asdict(self), **(ABOUT_THE_MAP if self.map else {})})
+        about = {} if not self.map else ABOUT_THE_MAP if not self.is_taken else DESCRIPTION
+        write_json(path, {**asdict(self), **about})
 
 
 def read_record(path: Path) -> Record | None:

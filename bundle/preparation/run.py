@@ -18,6 +18,7 @@ from bundle.files import replacing, write_text
 from bundle.locks import locked
 from bundle.preparation.backends import backend_of, pipeline_of
 from bundle.preparation.heads import open_head
+from bundle.preparation.made import stated_of, take_made
 from bundle.preparation.outcome import FAIL, Backend, Head, Outcome, Refusal
 from bundle.preparation.output import INDEX, Folder, is_bids
 from bundle.preparation.pages import index_page, scan_page, thumbnail
@@ -65,7 +66,7 @@ def prepare_scans(
     """Prepare scans, each in a process of its own, and write maps, records, pages and tables of all in the folder.
 
     Args:
-        heads: Scans to prepare.
+        heads: Scans to prepare, and maps that are taken as they are.
         refusals: Inputs that cannot be prepared; they are listed.
         output: Folder that receives everything.
         backend: Name of a pipeline, one of `backends.NAMES`, or a function that can be pickled; what its attribute
@@ -80,15 +81,18 @@ def prepare_scans(
     """
     folder = Folder(output, is_bids(heads) if bids is None else bids)
     folder.require_names(heads)
-    pipeline = pipeline_of(backend)
+    ours = pipeline_of(backend) if any(head.made is None for head in heads) else {}
+    stated = {head.name: ours if head.made is None else stated_of(head.made) for head in heads}
     with locked(output, LOCK_SECONDS), logging_redirect_tqdm():
-        kept = {head.name: record for head in heads if (record := folder.kept(head, pipeline)) is not None}
+        kept = {head.name: record for head in heads if (record := folder.kept(head, stated[head.name])) is not None}
         todo = [head for head in heads if head.name not in kept]
         if kept:
-            logger.info("%d of %d scans are kept: they were prepared by this pipeline before.", len(kept), len(heads))
+            logger.info("%d of %d scans are kept: they lie there from an earlier run.", len(kept), len(heads))
         refused = [Record.of_refusal(refusal) for refusal in refusals]
-        if todo:
-            logger.info("%d of %d scans to prepare: about two minutes of one core each.", len(todo), len(heads))
+        if taken := sum(head.made is not None for head in todo):
+            logger.info("%d of %d are maps that others have made: they are taken as they are.", taken, len(heads))
+        if raw := len(todo) - taken:
+            logger.info("%d of %d scans to prepare: about two minutes of one core each.", raw, len(heads))
         work = partial(_prepared, folder=folder, backend=backend, threads=threads)
         try:
             records = {**kept, **dict(_with_progress(work, todo, folder, workers, threads))}
@@ -111,8 +115,10 @@ def _with_progress(
 
 
 def _prepared(head: Head, folder: Folder, backend: str | Backend, threads: int) -> Record:
-    """Prepare one scan and write all that is of it alone; whatever goes wrong is its record."""
+    """Prepare one scan, or take its map, and write all that is of it alone; whatever goes wrong is its record."""
     try:
+        if head.made is not None:
+            return _written(head, None, take_made(head.made), folder)
         image = open_head(head.image)
         outcome = backend_of(backend, threads)(image)
         return _written(head, image, outcome, folder)
@@ -123,7 +129,7 @@ def _prepared(head: Head, folder: Folder, backend: str | Backend, threads: int) 
         return _failed(head, without_places(f"{type(error).__name__}: {error}", head), folder)
 
 
-def _written(head: Head, image: SpatialImage, outcome: Outcome, folder: Folder) -> Record:
+def _written(head: Head, image: SpatialImage | None, outcome: Outcome, folder: Folder) -> Record:
     """Write map, page and picture of a scan, and its record last: where that is, the rest is whole."""
     record, failed = Record.of(head, outcome), outcome.status == FAIL
     folder.clear(head.name)
@@ -132,8 +138,9 @@ def _written(head: Head, image: SpatialImage, outcome: Outcome, folder: Folder) 
         said = PHANTOM.decode() if is_phantom(head.image) else f"{by} modulated GM"  # a phantom's map is a phantom's
         record = replace(record, map=folder.save_map(head.name, outcome.map, said, failed=failed))
     write_text(folder.page_of(head.name), scan_page(record, image, outcome))
-    with replacing(folder.thumbnail_of(head.name)) as temporary:
-        temporary.write_bytes(thumbnail(image, outcome.layers))
+    if picture := thumbnail(image, outcome):
+        with replacing(folder.thumbnail_of(head.name)) as temporary:
+            temporary.write_bytes(picture)
     record.write(folder.record_of(head.name, failed=failed))
     return record
 

@@ -38,9 +38,9 @@ class _Found:
 
 
 def find_heads(
-    sources: Sequence[Path], work: Path, series: int | None = None, known: Collection[Path] = ()
+    sources: Sequence[Path], work: Path, series: int | None = None, known: Collection[Path] = (), again: bool = False
 ) -> tuple[list[Head], list[Refusal]]:
-    """Find the T1w scans in files, folders and archives.
+    """Find the T1w scans in files, folders and archives, and maps that other pipelines have made of them.
 
     Args:
         sources: NIfTI, MGH or DICOM files, archives (`.zip`, `.tar`, `.tar.gz`, `.tgz`), BIDS datasets, or folders of
@@ -48,6 +48,7 @@ def find_heads(
         work: Folder for what is unpacked or converted; no name of a patient is in the names there.
         series: Number of the DICOM series to take where the rules leave a question; None leaves it to the rules.
         known: Files that are left out, such as maps that need no preparation.
+        again: Take a scan whose map is there in place of the map.
 
     Returns:
         Heads, and what cannot be prepared, each with the reason.
@@ -58,10 +59,10 @@ def find_heads(
         found = _search(source, work, number)
         scans = [*found.images, *found.dicom]
         new = {item.path for item in _unseen(scans, seen)}
-        found.images = [item for item in found.images if item.path in new]
+        old = {item.path for item in scans} - new
         found.dicom = [item for item in found.dicom if item.path in new]
         if new or not scans or found.drafts:
-            drafts += _drafts(found, source, series)
+            drafts += _drafts(found, source, series, old, again)
     heads, refusals = [], []
     for name, draft in zip(_names(drafts), drafts, strict=True):
         finished = _finished(draft, name, work)
@@ -159,21 +160,21 @@ def _unseen(items: Iterable[Item], seen: set[Path]) -> list[Item]:
     return new
 
 
-def _drafts(found: _Found, source: Path, series: int | None) -> list[Draft]:
-    """Heads and refusals of one source, in an order that does not change."""
+def _drafts(found: _Found, source: Path, series: int | None, old: Collection[Path], again: bool) -> list[Draft]:
+    """Heads and refusals of one source, in an order that does not change; `old` files are those known before."""
     dicom = dicom_of(found.dicom, source, series) if found.dicom else DicomFiles((), frozenset(), 0)
-    images = images_of(found.images, source)
+    images = images_of(found.images, source, old, again)
     drafts = [*dicom.drafts, *images.drafts, *found.drafts]
     rest = _rest(found, images, dicom)
     heads = [number for number, draft in enumerate(drafts) if not draft.reason]
     if heads:  # said once
         first = drafts[heads[0]]
-        more = (f"Its source also holds {rest}, which were not read.",) if rest else ()
+        more = (f"Its source also holds {rest}, which are no scans to prepare.",) if rest else ()
         drafts[heads[0]] = replace(first, remarks=(*first.remarks, *found.remarks, *more))
-    elif not drafts or found.remarks:
+    elif not old and (not drafts or found.remarks):
         reason = f"It holds no scan that can be prepared: {rest or 'no file at all'}; {_EXPECTED}."
         drafts.append(Draft(stem_of(source.resolve().name), str(source), source, " ".join((reason, *found.remarks))))
-    elif rest:
+    elif rest and drafts:
         drafts[0] = replace(drafts[0], reason=f"{drafts[0].reason} Its source also holds {rest}.")
     return [_shielded(draft, dicom.secrets) for draft in drafts]
 
@@ -181,6 +182,8 @@ def _drafts(found: _Found, source: Path, series: int | None) -> list[Draft]:
 def _rest(found: _Found, images: Images, dicom: DicomFiles) -> str:
     """Files that are no scans, counted by kind."""
     parts = []
+    if images.own:
+        parts.append(f"{images.own} maps that `prepare` wrote before (give them to `predict`)")
     if images.others:
         parts.append(f"{len(images.others)} images that are no raw T1w scan by their names")
     if dicom.lists:
@@ -223,4 +226,5 @@ def _finished(draft: Draft, name: str, work: Path) -> Head | Refusal:
             return Refusal(name, draft.source, f"The {draft.series.label} cannot be converted: {error}")
     if image is None:
         raise ValueError(f"{name} has neither an image nor a series.")
-    return Head(name, image, draft.source, draft.participant_id, draft.session_id, series, remarks)
+    made = None if draft.made is None else replace(draft.made, name=name)
+    return Head(name, image, draft.source, draft.participant_id, draft.session_id, series, remarks, made)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from bundle.scans.grid import REFERENCE, TISSUES, Array, Grid, templates, to_grid
-from bundle.scans.made_by import EMBEDDED, UNKNOWN, pipeline_of
+from bundle.scans.made_by import EMBEDDED, UNKNOWN, is_same_pipeline, pipeline_of
 from bundle.scans.scan import Scan, ScanError, read_scan
 
 PASS, WARN, REFUSE = "pass", "warn", "refuse"
@@ -206,7 +206,8 @@ class Contract:
         if not set(trained) - {UNKNOWN} or EMBEDDED in (*trained, found):
             return []
         usual = ", ".join(f"{name} ({count})" for name, count in trained.items())
-        reason = "" if found in trained and found != UNKNOWN else _other_pipeline(found, usual)
+        is_known = found != UNKNOWN and any(is_same_pipeline(found, name) for name in trained)
+        reason = "" if is_known else _other_pipeline(found, usual)
         verdict = WARN if reason else PASS
         return [Check("pipeline", found, usual, "the training scans", verdict, reason)]
 

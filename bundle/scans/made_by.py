@@ -1,4 +1,4 @@
-"""Which pipeline made a map: what the JSON beside it says, or else its header."""
+"""Which pipeline made a map: what the files beside it say, or else its header or its name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bundle.files import read_json
+from bundle.scans.map_names import named_after, scan_of
 from bundle.scans.names import stem_of
 from bundle.scans.nifti import PHANTOM, description
+from bundle.scans.reports import ReportError, report_of
 
 UNKNOWN, EMBEDDED = "unknown", "phantom"
 LARGEST = 1 << 20  # bytes of a JSON file that is read
@@ -25,14 +27,49 @@ def pipeline_of(path: str | Path) -> str:
 
     Args:
         path: Of the map. A file of the same name that ends in `.json` and has a key `pipeline` with `name` and
-            `version`, as `prepare` writes it, comes first; the description in the NIfTI header comes second.
+            `version`, as `prepare` writes it, comes first; then the report that CAT12, CAT26, T1Prep or deepmriprep
+            write of a scan; then the description in the NIfTI header, and names that one pipeline alone gives.
 
     Returns:
         Name and version, such as `ants 1.0`; the name alone where no version is known; `phantom` for the embedded
         cohort; `unknown` where neither file nor header says it.
     """
     file = Path(path)
-    return _stated(file.with_name(f"{stem_of(file.name)}.json")) or _worded(description(file)) or UNKNOWN
+    stated = _stated(file.with_name(f"{stem_of(file.name)}.json")) or _reported(file)
+    return stated or _worded(description(file)) or named_after(file) or UNKNOWN
+
+
+def is_same_pipeline(first: str, second: str) -> bool:
+    """Whether two answers of `pipeline_of` mean one pipeline: the same name and, where both say it, the same version.
+
+    Of a version its first two numbers count: later ones, and revisions, mend errors.
+
+    Args:
+        first: Name, or name and version.
+        second: Likewise.
+
+    Example:
+        >>> is_same_pipeline("CAT12 12.9 2577", "CAT12"), is_same_pipeline("CAT12 12.8.2", "CAT12 12.9")
+        (True, False)
+    """
+    (name, version), (other, others) = (_parts(text) for text in (first, second))
+    return name == other and (not version or not others or version == others)
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Name, and the first two numbers of the version."""
+    name, _, version = text.partition(" ")
+    return name, ".".join(re.findall(r"\d+", version.partition(" ")[0])[:2])
+
+
+def _reported(path: Path) -> str:
+    """What the report of a map says; empty where there is none, or none that can be read."""
+    scan = scan_of(path)
+    try:
+        report = report_of(path, scan) if scan else None
+    except ReportError:
+        return ""
+    return f"{report.pipeline} {report.version}".strip() if report else ""
 
 
 def _stated(beside: Path) -> str:

@@ -146,3 +146,49 @@ def test_a_dry_run_counts_and_prepares_nothing(tmp_path, prepared):
     (tmp_path / "a.zip").write_bytes(b"")
     assert counted(tmp_path) == "2, 1 of which would be prepared and 1 archive(s)"
     assert prepared == []
+
+
+REPORT = (
+    "<S><software><version_cat>12.9</version_cat></software><qualityratings><IQR>{}</IQR></qualityratings>"
+    "<subjectmeasures><vol_TIV>1500.5</vol_TIV></subjectmeasures></S>"
+)
+
+
+@pytest.mark.parametrize(("rating", "verdict"), [(2.1, PASS), (4.2, WARN)])
+def test_what_lies_beside_a_map_gives_its_head_size_its_pipeline_and_a_check(rating, verdict, tmp_path):
+    write(tmp_path / "mwp1sub-1_T1w.nii", 1.5)
+    (tmp_path / "cat_sub-1_T1w.xml").write_text(REPORT.format(rating))
+    (record,) = incoming_scans(tmp_path, prepared=tmp_path / "out")
+    assert record["tiv"] == 1500.5
+    assert preparations([record])["pipeline"] == ["CAT12 12.9"]
+    check = preparation_check(record)
+    assert (check.measured, check.verdict) == (f"CAT12 12.9, IQR {rating}", verdict)
+    assert ("rates the image quality" in str(check)) == (verdict == WARN)
+
+
+def test_what_a_table_says_of_a_head_comes_first(tmp_path):
+    write(tmp_path / "mwp1sub-1_T1w.nii", 1.5)
+    (tmp_path / "cat_sub-1_T1w.xml").write_text(REPORT.format(2))
+    (tmp_path / "tiv.tsv").write_text("participant_id\ttiv\nsub-1\t1400\n")
+    (tmp_path / "scans.csv").write_text("file,tiv\nmwp1sub-1_T1w.nii,1450\n")
+    assert [record["tiv"] for record in incoming_scans(tmp_path)] == [1400]
+    assert [record["tiv"] for record in incoming_scans(tmp_path / "scans.csv")] == [1450]
+
+
+def test_a_map_without_a_report_is_no_warning_and_a_damaged_one_is(tmp_path):
+    write(tmp_path / "mwp1a.nii", 1.5, REFERENCE.matrix, REFERENCE.shape, b"GM tissue map(Jac. sc. warped)")
+    (record,) = incoming_scans(tmp_path)
+    assert (preparation_check(record).measured, preparation_check(record).verdict) == ("CAT12", PASS)
+    (tmp_path / "cat_a.xml").write_text("<S>")
+    assert preparation_check(incoming_scans(tmp_path)[0]).verdict == WARN
+
+
+def test_scans_and_other_outputs_beside_maps_are_left_out(tmp_path, prepared):
+    write(tmp_path / "sub-1_T1w.nii", 900)
+    write(tmp_path / "sub-2_T1w.nii", 900)
+    for name in ("mwp1", "mwp2", "p0", "wm"):
+        write(tmp_path / f"mri/{name}sub-1_T1w.nii", 1.5)
+    records = incoming_scans(tmp_path, prepared=tmp_path / "out")
+    assert [Path(record["image"]).name for record in records] == ["mwp1sub-1_T1w.nii", "mwp1sub-2.nii.gz"]
+    assert [head.name for head in prepared] == ["sub-2"]
+    assert counted(tmp_path) == "2, 1 of which would be prepared"

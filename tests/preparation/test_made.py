@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from bundle.preparation.made import find_made
-from bundle.preparation.reports import ReportError, read_cat
 from bundle.scans.grid import NEWER, REFERENCE
+from bundle.scans.made_by import pipeline_of
+from bundle.scans.reports import ReportError, read_cat
 
 # As CAT12 writes it: one block of explanations, one of numbers, and one of ratings.
 CAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -49,10 +50,12 @@ def test_maps_of_cat_have_volumes_quality_and_version(tmp_path, version, revisio
     put(tmp_path / "mri/mwp2sub-01_T1w.nii")
     put(tmp_path / "report/cat_sub-01_T1w.xml", CAT.format(version=version, revision=revision))
     made = only(tmp_path)
-    assert (made.name, made.pipeline, made.version) == ("sub-01", pipeline, f"{version} {revision}".strip())
+    known = f"{version.removeprefix('CAT')} {revision}".strip()
+    assert (made.name, made.pipeline, made.version) == ("sub-01", pipeline, known)
+    assert pipeline_of(made.path) == made.by == f"{pipeline} {known}"
     assert made.volumes == VOLUMES
     assert made.quality == {"NCR": 1.9, "IQR": 2.25}
-    assert made.remarks == ()
+    assert (made.remarks, made.doubts) == ((), ())
 
 
 def test_a_report_may_lie_beside_the_map(tmp_path):
@@ -61,7 +64,7 @@ def test_a_report_may_lie_beside_the_map(tmp_path):
     made = only(tmp_path)
     assert made.volumes == VOLUMES
     assert "smaller box" in made.remarks[0]
-    assert "CAT12 rates the image quality 4.5" in made.remarks[1]
+    assert "CAT12 rates the image quality 4.5" in made.doubts[0]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,7 @@ def test_maps_of_t1prep_in_both_its_namings(tmp_path, map_, report):
     put(tmp_path / report, json.dumps(content))
     made = only(tmp_path)
     assert (made.pipeline, made.version, made.volumes, made.quality) == ("T1Prep", "0.8.1", VOLUMES, {"IQR": 2.5})
+    assert pipeline_of(made.path) == "T1Prep 0.8.1"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,7 @@ def test_maps_of_deepmriprep_in_each_of_its_orders_of_folders(tmp_path, map_, ta
     made = only(tmp_path)
     assert (made.name, made.pipeline, made.volumes) == ("sub-01", "deepmriprep", VOLUMES)
     assert made.quality == {"affine_loss": 0.01}
+    assert pipeline_of(made.path) == "deepmriprep"
 
 
 def test_deepmriprep_s_own_table_is_read(tmp_path):
@@ -151,7 +156,7 @@ def test_a_report_that_could_do_harm_is_not_read(tmp_path, content, reason):
     path = put(tmp_path / "cat_a.xml", content)
     with pytest.raises(ReportError, match=reason):
         read_cat(path)
-    assert reason in " ".join(only(tmp_path).remarks)
+    assert reason in " ".join(only(tmp_path).doubts)
 
 
 def test_a_map_that_cannot_be_read_and_odd_numbers_are_remarks(tmp_path):

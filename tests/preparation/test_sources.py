@@ -23,8 +23,8 @@ def scan(path, shape=(4, 5, 6), affine=AFFINE, kind=nib.Nifti1Image, descrip="",
     return path
 
 
-def find(source, tmp_path):
-    heads, refusals = find_heads([source], tmp_path / "work")
+def find(source, tmp_path, **more):
+    heads, refusals = find_heads([source], tmp_path / "work", **more)
     return {head.name: head for head in heads}, {refusal.name: refusal.reason for refusal in refusals}
 
 
@@ -63,11 +63,8 @@ def test_a_bids_dataset_gives_labels_and_one_head_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("name", "more", "reason"),
     [
-        ("mwp1sub-01.nii", {}, "It is already a grey-matter map; give it to `predict`."),
         ("sub-01_label-GM_probseg.nii.gz", {}, "fMRIPrep's map of grey matter, which is not modulated"),
         ("sub-01_space-MNI_label-GM_probseg.nii.gz", {}, "Give the T1w scan itself, or CAT12's mwp1 map"),
-        ("sub-01_space-MNI152-nonlinear-modulated_label-GM_probseg.nii", {}, "already a grey-matter map"),
-        ("sub-01_space-MNI152NLin2009cAsym_label-GM_desc-modulated_probseg.nii.gz", {}, "already a grey-matter map"),
         ("sub-01_space-MNI152NLin6Asym_desc-preproc_T1w.nii", {}, "resampled to a template"),
         ("a.nii", {"shape": (4, 5, 6, 3)}, r"holds 3 volumes \(4D\), expected one T1w scan"),
         ("a.nii", {"shape": (4, 5)}, "has shape 4×5.*, expected a 3D scan"),
@@ -97,9 +94,14 @@ def test_maps_and_what_lies_beside_them_are_no_heads(tmp_path):
     for name in ("p01.nii", "mri/mwp1p01.nii", "mri/p0p01.nii", "mri/wmp01.nii", "mri/mwp2p01.nii"):
         scan(tmp_path / "study" / name)
     heads, refusals = find(tmp_path / "study", tmp_path)
-    assert list(refusals) == ["mwp1p01"]
-    assert "`predict` takes the map as it is" in heads["p01"].remarks[0]
-    assert "3 images that are no raw T1w scan" in heads["p01"].remarks[1]
+    assert not refusals
+    assert (list(heads), heads["p01"].image.name) == (["p01"], "mwp1p01.nii")
+    assert "The T1w scan is there, too, and was not prepared again" in heads["p01"].remarks[1]
+    assert "3 images that are no raw T1w scan" in heads["p01"].remarks[-1]
+    heads, refusals = find(tmp_path / "study", tmp_path, again=True)
+    assert not refusals
+    assert (list(heads), heads["p01"].image.name, heads["p01"].made) == (["p01"], "p01.nii", None)
+    assert "A grey-matter map of this scan is there, too" in heads["p01"].remarks[0]
 
 
 def test_of_freesurfer_the_original_is_taken(tmp_path):

@@ -413,7 +413,9 @@ def test_a_map_of_another_pipeline_than_the_trainings_is_a_warning(brain, tmp_pa
     known = profile([{"image": str(path)} for path in trained])
     assert known["pipelines"] == {"CAT12 12.9": 2}
     others = {
-        made_by(tmp_path, brain, "same", name="CAT12", version="12.9"): (PASS, ""),
+        made_by(tmp_path, brain, "same", name="CAT12", version="12.9 2577"): (PASS, ""),
+        made_by(tmp_path, brain, "no_version", name="CAT12"): (PASS, ""),
+        made_by(tmp_path, brain, "older", name="CAT12", version="12.5"): (WARN, "this map was made by CAT12 12.5"),
         made_by(tmp_path, brain, "other", name="yaware-ants", version="1"): (
             WARN,
             "this map was made by yaware-ants 1",

@@ -5,19 +5,24 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 from bundle.files import read_json
+from bundle.scans.names import stem_of
 
 LARGEST = 16 << 20  # bytes of a report
 CGW = ("csf", "gm", "wm")  # CAT12's and T1Prep's order of tissues
 MARKS = ("IQR", "SIQR", "NCR", "ICR", "res_RMS", "res_ECR", "contrastr")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+TABLE = "deepmriprep_outputs.csv"  # of all scans, above or beside their maps
+ABOVE = 5  # folders above a map in which the table is looked for
 _DEEPMRIPREP = {"tiv": "tiv", "gm": "gmv", "wm": "wmv", "csf": "csfv"}  # names of its outputs
+_COLUMNS = {"tiv": "tiv_cm3", "gmv": "gmv_cm3", "wmv": "wmv_cm3", "csfv": "csfv_cm3"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,34 @@ class _WithoutDoctype(ElementTree.TreeBuilder):
         raise ReportError("holds a document type, which may define entities; it is not read")
 
 
+def report_of(path: Path, scan: str) -> Report | None:
+    """What the pipeline says of a map; None where nothing is found.
+
+    Args:
+        path: Of the map.
+        scan: Name of the scan that it was made from, as of `map_names.scan_of`.
+
+    Raises:
+        ReportError: There is a report, and it cannot be read.
+    """
+    beside, above = path.parent, path.parent.parent
+    if ours := read_ours(path.with_name(f"{stem_of(path.name)}.json")):
+        return ours
+    if found := _first_existing(_named(beside, above, (f"cat_{scan}.xml", f"{scan}_cat.xml"))):
+        return read_cat(found)
+    if found := _first_existing(_named(beside, above, (f"log_{scan}.json", f"{scan}_log.json"))):
+        return read_t1prep(found)
+    row = _row(path)
+
+    def cell(output: str) -> str:
+        file = _first_existing(_deepmriprep_files(path, scan, output))
+        rows = rows_of(file) if file else []
+        return row.get(f"{output}_value", "") or (rows[0].get(_COLUMNS.get(output, "0"), "") if len(rows) == 1 else "")
+
+    report = read_deepmriprep(cell)
+    return report if report.volumes else None
+
+
 def read_cat(path: Path) -> Report:
     """Read `cat_*.xml` of CAT12 or CAT26.
 
@@ -71,6 +104,7 @@ def read_cat(path: Path) -> Report:
         said = str(error) if isinstance(error, ReportError) else "is damaged; copy it again"
         raise ReportError(said) from error
     version = " ".join(_first_text(root, "software", word) for word in ("version_cat", "revision_cat")).strip()
+    version = version.removeprefix("CAT")  # which some write before the number
     number = re.search(r"\d+", version)
     name = f"CAT{number[0]}" if number and int(number[0]) >= 12 else "CAT12"
     numbers = _block_with_numbers(root, "subjectmeasures", "vol_TIV")
@@ -103,23 +137,20 @@ def read_t1prep(path: Path) -> Report:
     return Report("T1Prep", _plain(software["version_t1prep"]), _volumes(measures), quality)
 
 
-def read_ours(path: Path) -> Report:
-    """Read the record that `prepare` writes beside a map.
+def read_ours(path: Path) -> Report | None:
+    """Read what `prepare` writes beside a map; None where it is another file, or none.
 
     Args:
         path: The JSON file.
-
-    Raises:
-        ReportError: It is damaged, too large, or another file.
     """
-    _require_size(path)
     try:
+        _require_size(path)
         content = read_json(path)
-    except ValueError as error:
-        raise ReportError("is damaged; copy it again") from error
+    except (ReportError, ValueError):
+        return None
     pipeline = content.get("pipeline") if isinstance(content, Mapping) else None
-    if not isinstance(pipeline, Mapping) or not pipeline.get("name"):
-        raise ReportError("does not say which pipeline made the map")
+    if not isinstance(pipeline, Mapping) or not isinstance(pipeline.get("name"), str):
+        return None
     stated = content.get("volumes") if isinstance(content.get("volumes"), Mapping) else {}
     known = {tissue: value for tissue in _DEEPMRIPREP if (value := _float(str(stated.get(tissue)))) is not None}
     return Report(_plain(pipeline["name"]), _plain(pipeline.get("version")), known)
@@ -207,10 +238,44 @@ def _plain(text: Any) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]", "", str(text or ""))[:40]
 
 
-def first_existing(places: Iterable[Path]) -> Path | None:
-    """The first of several files that is there.
+def _named(beside: Path, above: Path, names: tuple[str, ...]) -> Iterator[Path]:
+    for place in (above / "report", beside, beside / "report"):
+        yield from (place / name for name in names)
 
-    Args:
-        places: Files, in the order in which they are preferred.
-    """
+
+def _deepmriprep_files(path: Path, scan: str, output: str) -> Iterator[Path]:
+    """Where deepmriprep writes a number of a scan, in each of its orders of folders."""
+    beside, above = path.parent, path.parent.parent
+    yield beside / f"{output}{scan}.csv"
+    yield above / "label" / f"{output}{scan}.csv"
+    yield above / output / f"{scan}.csv"
+    yield beside / f"{scan}_{output}.csv"
+
+
+def _row(path: Path) -> Mapping[str, str]:
+    """The row of a map in the nearest of deepmriprep's tables; empty where there is none."""
+    for place in list(path.absolute().parents)[:ABOVE]:
+        table = place / TABLE
+        if not table.is_file():
+            continue
+        stat = table.stat()
+        rows = [row for row in _table(table, stat.st_mtime_ns, stat.st_size) if _ends_alike(row.get("mwp1", ""), path)]
+        if len(rows) == 1:
+            return rows[0]
+    return {}
+
+
+@lru_cache(maxsize=4)
+def _table(path: Path, changed: int, size: int) -> list[dict[str, str]]:  # noqa: ARG001
+    """Rows of a table of many scans, read again where it has changed."""
+    return rows_of(path)
+
+
+def _ends_alike(stated: str, path: Path) -> bool:
+    """Whether a path of another machine ends like the one here: folder and name."""
+    return PurePosixPath(stated.replace("\\", "/")).parts[-2:] == path.absolute().parts[-2:]
+
+
+def _first_existing(places: Iterable[Path]) -> Path | None:
+    """The first of several files that is there."""
     return next((place for place in places if place.is_file()), None)
