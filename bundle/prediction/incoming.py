@@ -157,6 +157,18 @@ def described(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, "tiv": tiv, "made": said}
 
 
+def may_name_a_patient(source: str | Path) -> bool:
+    """Whether a file or a folder holds DICOM files or archives, whose paths often are a patient's name.
+
+    Args:
+        source: See `incoming_scans`.
+    """
+    place = Path(source)
+    files = place.rglob("*") if place.is_dir() else [place]
+    others = (path for path in files if path.is_file() and not path.name.lower().endswith((*ENDINGS, *LISTS)))
+    return any(is_archive(path.name) or is_dicom(path) for path in others)
+
+
 def counted(source: str | Path, images: str | None = None) -> str:
     """How many scans there are, in words; nothing is unpacked, converted or prepared.
 
