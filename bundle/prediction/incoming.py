@@ -26,7 +26,7 @@ from bundle.preparation.rows import one_head, prepare_rows, prepare_side_by_side
 from bundle.preparation.sources import find_heads
 from bundle.scans.contract import PASS, REFUSE, WARN, Check
 from bundle.scans.grid import KNOWN_GRIDS, REFERENCE
-from bundle.scans.made_by import UNKNOWN, pipeline_of
+from bundle.scans.made_by import EMBEDDED, UNKNOWN, pipeline_of
 from bundle.scans.map_names import is_beside_map, scan_of, sources_of
 from bundle.scans.placement import grid_of
 from bundle.scans.scan import ENDINGS, ScanError, find_scans, read_scan
@@ -52,7 +52,7 @@ def needs_preparation(path: str | Path) -> bool:
     if not file.name.lower().endswith(ENDINGS):
         return True
     try:
-        if pipeline_of(file) != UNKNOWN or grid_of(file) in KNOWN_GRIDS:
+        if pipeline_of(file) not in (UNKNOWN, EMBEDDED) or grid_of(file) in KNOWN_GRIDS:
             return False
         return bool(read_scan(file, REFERENCE).volume.max() > MOST)
     except (VolumeError, ScanError):

@@ -118,13 +118,13 @@ class Folder:
         self.page_of(name).unlink(missing_ok=True)
         self.thumbnail_of(name).unlink(missing_ok=True)
 
-    def save_map(self, name: str, volume: NDArray[np.float32], pipeline: str, *, failed: bool) -> dict[str, str]:
+    def save_map(self, name: str, volume: NDArray[np.float32], description: str, *, failed: bool) -> dict[str, str]:
         """Write a map, and say its `file` and `sha256`.
 
         Args:
             name: Of the scan.
             volume: Modulated grey matter.
-            pipeline: Name and version, for the header.
+            description: For the header.
             failed: Whether it is set aside.
 
         Shape:
@@ -134,7 +134,7 @@ class Folder:
         image.set_sform(REFERENCE.matrix, MNI)
         image.set_qform(REFERENCE.matrix, MNI)
         image.header.set_xyzt_units("mm")
-        image.header["descrip"] = f"{pipeline} modulated GM".encode("ascii", "replace")[:79]
+        image.header["descrip"] = description.encode("ascii", "replace")[:79]
         path = self.map_of(name, failed=failed)
         with replacing(path) as temporary:
             temporary.write_bytes(gzip.compress(image.to_bytes(), mtime=0))  # without the time: same map, same file

@@ -41,22 +41,30 @@ def scan_page(record: Record, image: SpatialImage | None = None, outcome: Outcom
         "set_aside": SET_ASIDE if record.map and not record.is_usable else "",
         "volumes": list(_volumes(record)),
         "checks": list(_checks(record.measures)),
-        "pictures": _shown(image, outcome),
+        "pictures": _looked_at(image, outcome),
         "charts": [*(_tissue_chart(layers) if layers else ()), *(_map_chart(found) if found is not None else ())],
         "facts": _facts(record),
     }
     return filled(TEMPLATES, "scan.html", "", content)
 
 
-def thumbnail(outcome: Outcome) -> bytes:
-    """A small picture of a brain with its grey matter, or of a map that was taken, as a WebP file; else empty.
+def thumbnail(image: SpatialImage | None, outcome: Outcome) -> bytes:
+    """A small picture of a brain with its grey matter, of a scan that was given up early, or of a map that was taken.
 
     Args:
-        outcome: Of the preparation.
+        image: The scan as it was given; None of a map that was taken.
+        outcome: What the preparation gave.
+
+    Returns:
+        A WebP file.
     """
     layers = outcome.layers
+    if image is None and outcome.map is not None:
+        return middle(outcome.map, REFERENCE.matrix, *_over_the_template())
     if layers is None:
-        return b"" if outcome.map is None else middle(outcome.map, REFERENCE.matrix, *_over_the_template())
+        assert image is not None
+        head, affine = _head(image)
+        return middle(head, affine, [], *_shown(head))
     return middle(layers.brain, layers.affine, [Outline(layers.gm, VERMILION)], layers.mask, _white(layers))
 
 
@@ -127,7 +135,7 @@ def _checks(measures: Mapping[str, float]) -> Iterator[dict[str, str]]:
         }
 
 
-def _shown(image: SpatialImage | None, outcome: Outcome | None) -> dict[str, list[dict[str, str]]]:
+def _looked_at(image: SpatialImage | None, outcome: Outcome | None) -> dict[str, list[dict[str, str]]]:
     """What a person looks at; of a map that was taken there is no scan."""
     if image is not None:
         return _pictures(outcome.layers if outcome else None, image)
@@ -145,10 +153,9 @@ def _over_the_template() -> tuple[list[Outline], NDArray[np.bool_], float]:
 
 def _pictures(layers: Layers | None, image: SpatialImage) -> dict[str, list[dict[str, str]]]:
     """What a person looks at; of a scan that was given up early, the scan alone."""
-    head = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
-    affine = np.asarray(image.affine, dtype=float)
+    head, affine = _head(image)
     if layers is None:
-        return {"head": tiles(head, affine, [], head > head.mean(), float(np.percentile(head, 99.5)) or 1.0)}
+        return {"head": tiles(head, affine, [], *_shown(head))}
     given = to_grid(head, affine, Grid.of(layers.brain.shape, layers.affine))
     inside = given[layers.mask]
     bright = float(np.percentile(inside, 99)) if inside.size else 1.0
@@ -161,6 +168,16 @@ def _pictures(layers: Layers | None, image: SpatialImage) -> dict[str, list[dict
             layers.template_gm, space, [Outline(layers.warped_gm, VERMILION)], layers.template_gm > 0.1, 1.0
         ),
     }
+
+
+def _head(image: SpatialImage) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Values and affine of a scan."""
+    return np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3]), np.asarray(image.affine, dtype=float)
+
+
+def _shown(head: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
+    """What slices of a head pass through, and the intensity that is drawn white."""
+    return head > head.mean(), float(np.percentile(head, 99.5)) or 1.0
 
 
 def _white(layers: Layers) -> float:

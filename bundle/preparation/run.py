@@ -14,7 +14,7 @@ from nibabel.spatialimages import SpatialImage
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from bundle.files import write_text
+from bundle.files import replacing, write_text
 from bundle.locks import locked
 from bundle.preparation.backends import backend_of, pipeline_of
 from bundle.preparation.heads import open_head
@@ -24,6 +24,7 @@ from bundle.preparation.output import INDEX, Folder, is_bids
 from bundle.preparation.pages import index_page, scan_page, thumbnail
 from bundle.preparation.record import Record
 from bundle.preparation.workers import each_in_a_process
+from bundle.scans.nifti import PHANTOM, is_phantom
 
 LOCK_SECONDS = 2.0  # a preparation takes long: who comes second is told at once
 NOTHING_READ, SOME_FAILED = 1, 3  # exit status
@@ -134,10 +135,11 @@ def _written(head: Head, image: SpatialImage | None, outcome: Outcome, folder: F
     folder.clear(head.name)
     if outcome.map is not None:
         by = f"{outcome.pipeline.get('name', '')} {outcome.pipeline.get('version', '')}".strip()
-        record = replace(record, map=folder.save_map(head.name, outcome.map, by, failed=failed))
+        said = PHANTOM.decode() if is_phantom(head.image) else f"{by} modulated GM"  # a phantom's map is a phantom's
+        record = replace(record, map=folder.save_map(head.name, outcome.map, said, failed=failed))
     write_text(folder.page_of(head.name), scan_page(record, image, outcome))
-    if picture := thumbnail(outcome):
-        folder.thumbnail_of(head.name).write_bytes(picture)
+    with replacing(folder.thumbnail_of(head.name)) as temporary:
+        temporary.write_bytes(thumbnail(image, outcome))
     record.write(folder.record_of(head.name, failed=failed))
     return record
 

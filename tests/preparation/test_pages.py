@@ -57,7 +57,7 @@ def test_the_index_lists_every_scan(prepared):
     text = (prepared / "out" / "index.html").read_text()
     assert "8 scans: 1 ok, 1 warn, 5 fail, 1 refused" in text
     assert re.findall(r'href="scans/(\w+).html"', text) == sorted(KINDS)
-    assert text.count('class="thumbnail"') == 3
+    assert text.count('class="thumbnail"') == 4
     assert "noise" in text
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -148,3 +149,27 @@ def test_a_map_lies_where_models_look(prepared):
     assert image.header.get_xyzt_units()[0] == "mm"
     assert image.header["descrip"].item() == b"fake 3 modulated GM"
     assert np.allclose(image.get_fdata(), 1.1 * templates(REFERENCE)["grey matter"], atol=1e-6)
+
+
+@pytest.mark.ants
+@pytest.mark.long
+def test_a_phantom_head_becomes_a_map_and_a_page(tmp_path):
+    """The whole way in a process of its own, with voxels of 3 and 6 mm."""
+    pytest.importorskip("ants")
+    from bundle.phantom.head import make_head
+    from bundle.preparation.pipeline import prepare_with_ants
+    from bundle.preparation.settings import Settings
+
+    image, truth = make_head(3.0)
+    nib.save(image, tmp_path / "head.nii.gz")
+    coarse = {"affine_mm": (9.0, 6.0), "warp_mm": 6.0, "n4_iterations": (10,), "n4_shrink": 2}
+    settings = Settings(working_mm=3.0, warp_iterations=(10, 5), **coarse)
+    head = Head("head", tmp_path / "head.nii.gz", tmp_path)
+    report = prepare_scans([head], [], tmp_path / "out", partial(prepare_with_ants, settings=settings))
+    (record,) = report.records
+    assert (report.exit_status, record.status) == (0, "warn"), record.reasons  # voxels of 3 mm are worth a word
+    assert record.pipeline["settings"]["warp_mm"] == 6.0
+    total = float(nib.load(tmp_path / "out" / record.map["file"]).get_fdata().sum()) * 1.5**3 / 1000
+    assert np.isclose(total, record.volumes["gm"], rtol=0.02)
+    assert np.isclose(total, truth.volumes["gm"], rtol=0.15)
+    assert (tmp_path / "out" / "scans" / "head.html").read_text().count("data:image/webp") == 36
