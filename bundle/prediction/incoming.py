@@ -24,15 +24,17 @@ from bundle.preparation.output import SCANS
 from bundle.preparation.record import Record
 from bundle.preparation.rows import one_head, prepare_rows, prepare_side_by_side
 from bundle.preparation.sources import find_heads
-from bundle.scans.contract import PASS, REFUSE, WARN, Check
-from bundle.scans.grid import KNOWN_GRIDS, REFERENCE
+from bundle.scans.contract import PASS, REFUSE, WARN, Check, correlation
+from bundle.scans.grid import KNOWN_GRIDS, REFERENCE, Grid, templates, to_grid
 from bundle.scans.made_by import EMBEDDED, UNKNOWN, pipeline_of
 from bundle.scans.map_names import is_beside_map, scan_of, sources_of
 from bundle.scans.placement import grid_of
-from bundle.scans.scan import ENDINGS, ScanError, find_scans, read_scan
+from bundle.scans.scan import ENDINGS, Scan, ScanError, find_scans, read_scan
 from bundle.scans.volumes import VolumeError
 
 MOST = 10.0  # every value of a grey-matter map lies below, and the white matter of a T1w scan above
+ALIKE = 0.6  # correlation with the template of grey matter from which on an image may be a map, as in `scans.contract`
+COARSE = Grid.of((40, 48, 40), [[-4.5, 0, 0, 87.75], [0, 4.5, 0, -123.75], [0, 0, 4.5, -69.75], [0, 0, 0, 1]])
 FOLDER = "prepared"  # of the answers, where maps are kept
 LISTS = (*TABLES, ".json")
 logger = logging.getLogger(__name__)
@@ -54,9 +56,17 @@ def needs_preparation(path: str | Path) -> bool:
     try:
         if pipeline_of(file) not in (UNKNOWN, EMBEDDED) or grid_of(file) in KNOWN_GRIDS:
             return False
-        return bool(read_scan(file, REFERENCE).volume.max() > MOST)
+        scan = read_scan(file, REFERENCE)
+        return bool(scan.volume.max() > MOST) and not _is_rescaled_map(scan)
     except (VolumeError, ScanError):
         return False
+
+
+def _is_rescaled_map(scan: Scan) -> bool:
+    """Whether an image has large values and is grey matter in MNI space all the same: the contract says so."""
+    volume = to_grid(scan.volume, scan.affine, COARSE)
+    fit = {name: correlation(volume, known) for name, known in templates(COARSE).items()}
+    return fit["grey matter"] > ALIKE and fit["grey matter"] > max(fit["T1w"], fit["white matter"])
 
 
 @dataclass(frozen=True)

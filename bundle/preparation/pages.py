@@ -41,7 +41,7 @@ def scan_page(record: Record, image: SpatialImage | None = None, outcome: Outcom
         "set_aside": SET_ASIDE if record.map and not record.is_usable else "",
         "volumes": list(_volumes(record)),
         "checks": list(_checks(record.measures)),
-        "pictures": _looked_at(image, outcome),
+        "pictures": _shown(image, outcome),
         "charts": [*(_tissue_chart(layers) if layers else ()), *(_map_chart(found) if found is not None else ())],
         "facts": _facts(record),
     }
@@ -49,22 +49,20 @@ def scan_page(record: Record, image: SpatialImage | None = None, outcome: Outcom
 
 
 def thumbnail(image: SpatialImage | None, outcome: Outcome) -> bytes:
-    """A small picture of a brain with its grey matter, of a scan that was given up early, or of a map that was taken.
+    """A small picture of a brain with its grey matter, of a map that was taken, or of a scan that was given up early.
 
     Args:
-        image: The scan as it was given; None of a map that was taken.
-        outcome: What the preparation gave.
+        image: The scan; None of a map that was taken.
+        outcome: Of the preparation.
 
     Returns:
-        A WebP file.
+        A WebP file; nothing where there is nothing to show.
     """
     layers = outcome.layers
-    if image is None and outcome.map is not None:
+    if layers is None and outcome.map is not None:
         return middle(outcome.map, REFERENCE.matrix, *_over_the_template())
     if layers is None:
-        assert image is not None
-        head, affine = _head(image)
-        return middle(head, affine, [], *_shown(head))
+        return b"" if image is None else _small_head(*_head(image))
     return middle(layers.brain, layers.affine, [Outline(layers.gm, VERMILION)], layers.mask, _white(layers))
 
 
@@ -135,7 +133,7 @@ def _checks(measures: Mapping[str, float]) -> Iterator[dict[str, str]]:
         }
 
 
-def _looked_at(image: SpatialImage | None, outcome: Outcome | None) -> dict[str, list[dict[str, str]]]:
+def _shown(image: SpatialImage | None, outcome: Outcome | None) -> dict[str, list[dict[str, str]]]:
     """What a person looks at; of a map that was taken there is no scan."""
     if image is not None:
         return _pictures(outcome.layers if outcome else None, image)
@@ -155,7 +153,7 @@ def _pictures(layers: Layers | None, image: SpatialImage) -> dict[str, list[dict
     """What a person looks at; of a scan that was given up early, the scan alone."""
     head, affine = _head(image)
     if layers is None:
-        return {"head": tiles(head, affine, [], *_shown(head))}
+        return {"head": tiles(head, affine, [], *_lit(head))}
     given = to_grid(head, affine, Grid.of(layers.brain.shape, layers.affine))
     inside = given[layers.mask]
     bright = float(np.percentile(inside, 99)) if inside.size else 1.0
@@ -175,7 +173,11 @@ def _head(image: SpatialImage) -> tuple[NDArray[np.float32], NDArray[np.float64]
     return np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3]), np.asarray(image.affine, dtype=float)
 
 
-def _shown(head: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
+def _small_head(head: NDArray[np.float32], affine: NDArray[np.float64]) -> bytes:
+    return middle(head, affine, [], *_lit(head))
+
+
+def _lit(head: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
     """What slices of a head pass through, and the intensity that is drawn white."""
     return head > head.mean(), float(np.percentile(head, 99.5)) or 1.0
 

@@ -138,8 +138,9 @@ def _written(head: Head, image: SpatialImage | None, outcome: Outcome, folder: F
         said = PHANTOM.decode() if is_phantom(head.image) else f"{by} modulated GM"  # a phantom's map is a phantom's
         record = replace(record, map=folder.save_map(head.name, outcome.map, said, failed=failed))
     write_text(folder.page_of(head.name), scan_page(record, image, outcome))
-    with replacing(folder.thumbnail_of(head.name)) as temporary:
-        temporary.write_bytes(thumbnail(image, outcome))
+    if picture := thumbnail(image, outcome):
+        with replacing(folder.thumbnail_of(head.name)) as temporary:
+            temporary.write_bytes(picture)
     record.write(folder.record_of(head.name, failed=failed))
     return record
 
