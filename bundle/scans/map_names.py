@@ -26,9 +26,9 @@ def scan_of(inside: PurePath) -> str:
         inside: Name of the file with its folders.
 
     Example:
-        >>> scan_of(PurePosixPath("mri/mwp1sub-01_T1w.nii"))
+        >>> scan_of(PurePath("mri/mwp1sub-01_T1w.nii"))
         'sub-01_T1w'
-        >>> scan_of(PurePosixPath("mri/wm01.nii"))
+        >>> scan_of(PurePath("mri/wm01.nii"))
         ''
     """
     stem = stem_of(inside.name)
@@ -49,7 +49,7 @@ def named_after(path: PurePath) -> str:
         path: Of the map.
 
     Example:
-        >>> named_after(PurePosixPath("mwp1/sub-01.nii.gz")), named_after(PurePosixPath("mri/mwp1sub-01.nii"))
+        >>> named_after(PurePath("mwp1/sub-01.nii.gz")), named_after(PurePath("mri/mwp1sub-01.nii"))
         ('deepmriprep', '')
     """
     stem = stem_of(path.name)
@@ -86,9 +86,9 @@ def sources_of(images: Collection[PurePath], maps: Collection[PurePath]) -> dict
         Scan → map; of several maps of a scan the first.
 
     Example:
-        >>> images = [PurePosixPath("a/T1.nii"), PurePosixPath("b/T1.nii")]
-        >>> sources_of(images, [PurePosixPath("a/mri/mwp1T1.nii")])
-        {PurePosixPath('a/T1.nii'): PurePosixPath('a/mri/mwp1T1.nii')}
+        >>> found = sources_of([PurePath("a/T1.nii"), PurePath("b/T1.nii")], [PurePath("a/mri/mwp1T1.nii")])
+        >>> {str(scan): str(map_) for scan, map_ in found.items()}
+        {'a/T1.nii': 'a/mri/mwp1T1.nii'}
     """
     scans: dict[str, list[PurePath]] = {}
     for map_ in maps:

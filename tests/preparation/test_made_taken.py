@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -10,9 +11,13 @@ import pandas as pd
 import pytest
 
 from bundle.cli.main import main
+from bundle.cli.prepare_command import _done
 from bundle.prediction.incoming import counted, incoming_scans, preparation_check
 from bundle.preparation import FAIL, OK, WARN, run, take_made
 from bundle.preparation.made import made_of
+from bundle.preparation.output import is_bids
+from bundle.preparation.record import Record
+from bundle.preparation.run import Report
 from bundle.preparation.sources import find_heads
 from bundle.scans.contract import PASS
 from bundle.scans.grid import NEWER, REFERENCE, templates, to_grid
@@ -199,3 +204,17 @@ def test_a_map_in_an_archive_has_lost_its_report_and_is_refused(grey, tmp_path):
     heads, refusals = find_heads([tmp_path / "a.zip"], tmp_path / "work")
     assert not heads
     assert "a grey-matter map in an archive; unpack it" in refusals[0].reason
+
+
+def test_a_run_whose_maps_come_from_two_pipelines_says_so(tmp_path):
+    taken = Record("a", OK, pipeline={"name": "CAT12", "version": "12.9"})
+    ours, failed = replace(taken, pipeline={"name": "yaware-ants", "version": "1"}), Record("c", FAIL)
+    assert "CAT12 12.9 (2), yaware-ants 1 (1)" in _done(Report(tmp_path, (taken, ours, taken, failed), 0))
+    assert "pipelines" not in _done(Report(tmp_path, (taken, taken, failed), 0))
+
+
+def test_taken_maps_are_no_bids_derivatives_unless_asked_for(grey, tmp_path):
+    (tmp_path / "sub-01/anat").mkdir(parents=True)
+    write_map(tmp_path / "sub-01/anat/mwp1sub-01_T1w.nii", grey[0])
+    heads, _ = find_heads([tmp_path], tmp_path / "work")
+    assert (heads[0].participant_id, is_bids(heads)) == ("sub-01", False)
