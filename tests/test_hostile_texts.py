@@ -82,8 +82,12 @@ def content(text):
     axis = dict.fromkeys(("name", "plane", "ends", "low", "high", "at"), text)
     viewer = {**dict.fromkeys(("scan", "map", "columns", "step", "bar"), text), "axes": [axis]}
     bar = dict.fromkeys(("image", "low", "high", "threshold", "share", "unit"), text)
+    region = {"name": text, **dict.fromkeys(("volume", "expected", "z", "percentile", "attribution"), text)}
+    sides = {"name": text, "left": region, "right": region}
     return {
         "title": text,
+        "preparation": {"page": text, "name": text, "version": text},
+        "regions": {"norms": text, "picture": text, "rows": [sides], "rest": region, "unit": text},
         "model": facts,
         "checks": checks,
         "reasons": [text],
