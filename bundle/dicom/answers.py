@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bundle.dicom.answer import Answer, Attribution, Preparation, Region
+from bundle.dicom.answer import SIDES, Answer, Attribution, Preparation, Region
 from bundle.dicom.from_prediction import answer_from, attribution_of
 from bundle.dicom.objects import write_objects
 from bundle.extras import require
@@ -91,7 +91,7 @@ def _regions(table: PredictionTable, name: str) -> list[Region]:
     rows = table.regions[table.regions["name"] == name]
     known = rows["z"].notna()
     return [
-        Region(str(name), str(side), float(ml), float(z) if there else None)
+        Region(str(name), side if side in SIDES else "", float(ml), float(z) if there else None)
         for name, side, ml, z, there in zip(
             rows["region"], rows["side"], rows["volume_ml"], rows["z"], known, strict=True
         )

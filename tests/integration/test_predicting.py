@@ -406,7 +406,7 @@ def test_answers_are_refused_appended_or_replaced(two, trained, capsys):
     fast = ["--explain", "gradcam++"]
     assert predict(first, answers, trained, *fast) == 0
     before = content(answers)
-    assert len(before) == 5
+    assert len(before) == 6  # table, regions, run, index, a page and a map
     assert predict(second, answers, trained, *fast) == 1
     assert re.search(r"holds answers already: .*--append .*--overwrite", capsys.readouterr().err)
     for existing, said in (("--append", "they stay, and the new"), ("--overwrite", "all are replaced")):
@@ -424,7 +424,7 @@ def test_answers_are_refused_appended_or_replaced(two, trained, capsys):
     assert len(pd.read_csv(answers / "predictions.csv")) == 2
     assert re.findall(r'href="(scans/[^"]+)"', (answers / "index.html").read_text()) == ["scans/sub-01.html"]
     assert predict(second, answers, trained, "--overwrite", *PLAIN) == 0
-    assert set(content(answers)) == {"predictions.csv", "run.json"}
+    assert set(content(answers)) == {"predictions.csv", "regions.tsv", "run.json"}
 
 
 def test_a_prediction_that_fails_keeps_the_earlier_answers(two, trained, monkeypatch, capsys):
