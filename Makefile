@@ -30,7 +30,7 @@ $(VENV)/dev: requirements.txt requirements-dev.txt
 
 prepare: $(VENV)/prepare  ## Install what T1w scans and DICOM need: ANTs, brain extraction, templates; 150 MB
 
-$(VENV)/prepare: $(VENV)/run requirements-prepare.txt requirements-prepare-no-deps.txt
+$(VENV)/prepare: requirements-prepare.txt requirements-prepare-no-deps.txt | $(VENV)/run
 	$(INSTALL) --requirement requirements-prepare.txt
 	$(INSTALL) --no-deps --requirement requirements-prepare-no-deps.txt
 	touch $@

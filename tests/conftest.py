@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import QUIET
+
 ROOT = Path(__file__).parents[1]
 TASK, OVERLAY = "configs/task_alzheimer.yaml", "configs/phantom.yaml"
 SMALL = ["--init_features", "8", "--growth_rate", "4", "--block_config", "[1, 1, 1, 1]"]
@@ -171,6 +173,39 @@ def real_maps():
     if not os.environ.get("YAWARE_TEST_DATA") or not folder.is_dir():
         pytest.skip("needs real grey-matter maps: set YAWARE_TEST_DATA to a folder that holds ds002748_gm")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium; nothing is loaded from a network."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: requirements-dev.txt")
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("needs the browser Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=chromium, args=[f"--{option}" for option in QUIET])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def show(browser):
+    """`show(path)`: the page in a tab of its own, which may ask for nothing and complain about nothing."""
+    tabs, said, asked = [], [], []
+
+    def opened(path, width=1200, **options):
+        tab = browser.new_page(viewport={"width": width, "height": 800}, **options)
+        tabs.append(tab)
+        tab.on("console", lambda message: message.type == "error" and said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(path.as_uri())
+        return tab
+
+    yield opened
+    for tab in tabs:
+        tab.close()
+    assert said == []
+    assert [url[:60] for url in asked if not url.startswith(("file:", "data:"))] == []
 
 
 @pytest.fixture(autouse=True)

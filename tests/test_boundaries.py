@@ -15,6 +15,7 @@ from monai.handlers import CheckpointLoader
 BUNDLE = Path(__file__).parents[1] / "bundle"
 # The rooms from the ground up, and the rooms each may import; all may import the files at the root of `bundle/`.
 ROOMS = {
+    "pages": set(),
     "scans": set(),
     "networks": set(),
     "metrics": set(),
@@ -23,12 +24,12 @@ ROOMS = {
     "cohort": {"scans", "networks", "metrics"},
     "training": {"networks", "metrics"},
     "evaluation": {"cohort", "networks", "metrics", "training"},
-    "preparation": {"scans"},
-    "prediction": {"scans", "cohort", "networks", "metrics", "preparation"},
+    "preparation": {"pages", "scans"},
+    "prediction": {"pages", "scans", "cohort", "networks", "metrics", "preparation"},
     "dicom": {"scans", "prediction"},
     "cli": {
         *("scans", "networks", "metrics", "phantom", "pretext", "cohort", "training", "evaluation"),
-        *("preparation", "prediction", "dicom"),
+        *("pages", "preparation", "prediction", "dicom"),
     },
 }
 ONLY_IN = {  # a library: the files, or rooms, that may import it
@@ -36,7 +37,7 @@ ONLY_IN = {  # a library: the files, or rooms, that may import it
     "ignite": {"training", "prediction"},
     "monai.engines": {"training", "prediction/table"},
     "monai.bundle": {"cli", "evaluation/comparison"},
-    "matplotlib": {"prediction/pictures", "prediction/slices", "evaluation/figures"},
+    "matplotlib": {"pages/pictures", "prediction/slices", "evaluation/figures"},
     "openpyxl": {"cohort/workbook"},
 }
 UNSAFE = {
@@ -58,11 +59,12 @@ READERS = {
     "json.load": set(),
     "yaml.safe_load": {"cli/expressions"},
     "gzip.open": {"scans/nifti"},
-    "zipfile.ZipFile": {"scans/npy", "networks/weights", "cli/package", "cohort/workbook"},
+    "zipfile.ZipFile": {"scans/npy", "networks/weights", "cli/package", "cohort/workbook", "preparation/archives"},
     "openpyxl.load_workbook": {"cohort/workbook"},
+    "pydicom.dcmread": {"dicom/series", "preparation/dicom_headers"},
     "pd.read_excel": set(),
-    "tarfile.open": set(),
-    "subprocess.run": {"provenance"},  # git, with a list of fixed words
+    "tarfile.open": {"preparation/archives"},
+    "subprocess.run": {"provenance", "preparation/dicom_conversion"},  # lists of fixed words and paths of our own
 }
 TREES = {
     path.relative_to(BUNDLE).with_suffix("").as_posix(): ast.parse(path.read_text(encoding="utf-8"))

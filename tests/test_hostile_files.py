@@ -189,7 +189,15 @@ ARRAYS = npst.arrays(npst.scalar_dtypes(), npst.array_shapes(min_dims=0, max_dim
 @pytest.mark.long
 @often
 @given(
-    st.dictionaries(st.sampled_from(["embedding", "ages", "labels", "validation_labels", "healthy", "format"]), ARRAYS)
+    st.dictionaries(
+        st.sampled_from(
+            [
+                *("embedding", "ages", "labels", "validation_labels", "healthy", "format"),
+                *("regional_volumes", "sexes", "tivs"),
+            ]
+        ),
+        ARRAYS,
+    )
 )
 def test_a_record_of_any_arrays(entries):
     with np.load(io.BytesIO(record(8))) as good:

@@ -20,8 +20,8 @@ from bundle.networks import network_of
 from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.weights import save_weights
 from bundle.prediction import pictures
-from bundle.prediction.listing import _named
-from bundle.prediction.pages import TEMPLATES, render
+from bundle.prediction.pages import render
+from bundle.scans.names import safe_names
 from tests.conftest import ROOT
 from tests.fuzzing.targets import CACHED, DATALIST, TABLE, brain, card, npy
 
@@ -82,8 +82,12 @@ def content(text):
     axis = dict.fromkeys(("name", "plane", "ends", "low", "high", "at"), text)
     viewer = {**dict.fromkeys(("scan", "map", "columns", "step", "bar"), text), "axes": [axis]}
     bar = dict.fromkeys(("image", "low", "high", "threshold", "share", "unit"), text)
+    region = {"name": text, **dict.fromkeys(("volume", "expected", "z", "percentile", "attribution"), text)}
+    sides = {"name": text, "left": region, "right": region}
     return {
         "title": text,
+        "preparation": {"page": text, "name": text, "version": text},
+        "regions": {"norms": text, "picture": text, "rows": [sides], "rest": region, "unit": text},
         "model": facts,
         "checks": checks,
         "reasons": [text],
@@ -91,7 +95,8 @@ def content(text):
         "scans": [scan],
         "row": {"participant_id": text, "file": text, "verdict": text},
         "method": text,
-        "verdicts": [text],
+        "kinds": [text],
+        "kind": text,
         "brain": {"tiles": [picture], "locators": [picture], "viewer": viewer, "bar": bar},
         "explanation": text,
         "map_file": text,
@@ -114,7 +119,7 @@ def test_no_text_becomes_markup(template, text):
 
 
 def test_templates_leave_escaping_on_and_quote_every_attribute():
-    for path in TEMPLATES.glob("*.html"):
+    for path in (ROOT / "bundle").glob("*/templates/*.html"):
         page = path.read_text()
         assert not re.search(r"\|\s*safe|autoescape|Markup|\|\s*e\b", page)
         for tag in re.findall(r"<[a-z][^<>]*\{\{[^<>]*>", page):
@@ -128,8 +133,7 @@ def test_templates_leave_escaping_on_and_quote_every_attribute():
 @often
 @given(st.lists(TEXT, min_size=1, max_size=5))
 def test_names_of_files_hold_nothing_that_leads_elsewhere(ids):
-    records = _named([{"image": f"/x/{i}", "participant_id": name, "age": 1.0} for i, name in enumerate(ids)])
-    names = [record["name"] for record in records]
+    names = safe_names(ids, [f"/x/{i}" for i in range(len(ids))])
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name) for name in names)
     assert len({name.lower() for name in names}) == len(names)
 

@@ -48,6 +48,12 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         help="bring images whose axes, offset or extent differ from most onto one grid, and keep them there",
     )
     parser.add_argument(
+        "--prepare",
+        type=Path,
+        metavar="FOLDER",
+        help="the images are T1w scans (NIfTI, DICOM folders, archives): make maps of them there first",
+    )
+    parser.add_argument(
         "--skip-invalid", action="store_true", help="leave bad subjects out and list them in excluded.tsv"
     )
 
@@ -92,6 +98,7 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
         expected_shape=options.shape,
         age_unit=options.age_unit,
         regrid=options.regrid,
+        prepare=_preparing(options.prepare, options.workers) if options.prepare else None,
         workers=options.workers,
     )
     if problems and not options.skip_invalid:
@@ -104,6 +111,31 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
     logger.info(f"Wrote {options.output}: {counts}; {len(problems)} problem(s) of scans left out are in {excluded}.")
     for sentence in unknown_sentences(records):
         logger.warning(sentence)
+
+
+def _preparing(folder: Path, workers: int) -> Any:
+    """What makes maps of the images of a table, in a folder that keeps them."""
+    from tempfile import TemporaryDirectory
+
+    from bundle.cohort.table import Ready
+    from bundle.preparation.rows import one_head, prepare_rows
+    from bundle.scans.names import safe_names, stem_of
+
+    def prepare(paths: Any) -> dict[int, Ready]:
+        places = [str(path) for path in paths.values()]
+        names = dict(zip(paths, safe_names([stem_of(Path(place).name) for place in places], places), strict=True))
+        with TemporaryDirectory(prefix="yaware_cohort_") as work:
+            found = {name: one_head(name, paths[row], Path(work)) for row, name in names.items()}
+            made = prepare_rows(found, folder, workers=workers)
+        ready = {}
+        for row, name in names.items():
+            record = made[name]
+            image = str((folder / record.map["file"]).absolute()) if record.is_usable else ""
+            fault = "" if record.is_usable else f"could not be prepared: {' '.join(record.reasons)}"
+            ready[row] = Ready(image, record.volumes.get("tiv"), fault)
+        return ready
+
+    return prepare
 
 
 def _sections(records: list[dict], options: argparse.Namespace) -> dict[str, list[dict]]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bundle.cli import cohort_command
+from bundle.cli import cohort_command, prepare_command
 from bundle.cli.options import FOLDER, RUNNABLE, number, resolve
 from bundle.places import found
 
@@ -166,6 +166,11 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
 
 # name → summary, what adds its options, what runs it
 COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
+    "prepare": (
+        "make grey-matter maps of T1w scans, with quality control",
+        prepare_command.add_options,
+        prepare_command.run,
+    ),
     "phantom": ("make the embedded synthetic cohort", _add_phantom, _phantom),
     "cohort": ("make a checked datalist from a table and images", cohort_command.add_options, cohort_command.run),
     "check-cohort": ("look for leaks, duplicates and confounds in a datalist", _add_check_cohort, _check_cohort),

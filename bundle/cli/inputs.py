@@ -30,7 +30,7 @@ INPUTS = {
 }
 # Options that name several files, and those that name files or folders.
 LISTED = {"check-cohort": ("others", "weights"), "cohort": ("hold_out",)}
-PLACES = {"check": ("scans",), "predict": ("source",)}
+PLACES = {"check": ("scans",), "predict": ("source",), "prepare": ("scans",)}
 _MAKERS = {
     "datalist": "Datalists are made by `python -m bundle cohort`, or by `phantom`.",
     "weights": "Weights are made by `python -m bundle pretrain`.",

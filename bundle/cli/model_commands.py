@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.cli import expressions, inputs
+from bundle.cli import demo_command, expressions, inputs
 from bundle.cli.help import OptionsHelp
 from bundle.cli.options import (
     FOLDER,
@@ -302,6 +302,11 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "probe": ("probe a pretrained encoder", _add_run("probe.yaml"), _probe),
     "train": ("fine-tune a classifier, or train one from scratch", _add_run("train.json"), _train),
     "evaluate": ("test a classifier on the test section", _add_run("train.json", "evaluate.json"), _evaluate),
+    "demo": (
+        "try everything on an invented head: no scan and no model needed",
+        demo_command.add_options,
+        demo_command.run,
+    ),
     "check": ("say whether scans are what a model can read", _add_check, _check),
     "predict": ("predict scans: a table, maps and pages", _add_predict, _predict),
     "export": ("write a classifier for other software", _add_export, _export),

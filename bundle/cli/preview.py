@@ -25,6 +25,7 @@ from bundle.networks.weights import read_card
 from bundle.people import person_of
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid
+from bundle.prediction.incoming import counted
 from bundle.prediction.output import AnswerFolder
 from bundle.training.engines import PrecisionInferer
 
@@ -136,8 +137,7 @@ def _probing(parser: ConfigParser) -> Iterator[Row]:
 
 def _prediction(parser: ConfigParser) -> Iterator[Row]:
     get = parser.get_parsed_content
-    scans = get("scans")
-    yield "scans", f"{len(scans)}, from {get('dataset_dir')}; none was opened"
+    yield "scans", f"{counted(get('dataset_dir'), get('images'))}, from {get('dataset_dir')}; nothing was prepared"
     yield "model", f"{get('model')}, computed by {get('backend')}"
     yield "map", f"{get('explain')}, of {get('target')}"
     model = Path(get("model"))

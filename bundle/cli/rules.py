@@ -139,9 +139,13 @@ OPTIONS: dict[str, Rule] = {
     "voxel_penalties": each(ABOVE_ZERO),
     "augmentations": whole(0),
     "prevalence": either(Rule("a share between 0 and 1", lambda v: _is_number(v) and 0 < v < 1), NULL),
-    "explain": one_of("occlusion", "gradcam++", "smoothgrad", "none"),
+    "explain": one_of("regions", "occlusion", "integrated_gradients", "gradcam++", "smoothgrad", "none"),
     "backend": one_of("torch", "onnx"),
     "existing": one_of("refuse", "append", "overwrite"),
+    "prepared_only": Rule("true or false", lambda v: isinstance(v, bool)),
+    "preparation": one_of("ants", "deepmriprep"),
+    "series": either(whole(0), NULL),
+    "dicom_out": Rule("true or false", lambda v: isinstance(v, bool)),
     "grid_shape": each(COUNT, fewest=3),
 }
 # What a command means by a name of its own, or more strictly than others.
@@ -155,6 +159,12 @@ OWN: dict[str, dict[str, Rule]] = {
         "pretraining": whole(8, 9999),
         "per_task": whole(8, 9999),
         "workers": either(COUNT, NULL),
+    },
+    "prepare": {
+        "workers": COUNT,
+        "threads": COUNT,
+        "backend": one_of("ants", "deepmriprep"),
+        "series": either(whole(0), NULL),
     },
     "cohort": {"shape": each(COUNT, fewest=3), "workers": COUNT},
     "cache": {"storage": one_of("float16", "uint8"), "workers": either(whole(0), NULL)},

@@ -9,13 +9,13 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bundle.cli.causes import say_causes_last
 from bundle.cli.expressions import parse_yaml
-from bundle.cli.inputs import input_files
+from bundle.cli.inputs import input_files, text_of
 from bundle.cli.options import OptionError, check_values, command_of, merged_config, read_config, steps
 from bundle.cli.settings import settings_of
 from bundle.cli.unused import refuse_unused
@@ -26,6 +26,7 @@ from bundle.places import CONFIGS
 from bundle.provenance import provenance
 
 RECORD = "run.json"  # beside every result
+NOT_NAMED = "(DICOM files or an archive: the path may name the patient)"
 MADE_BY = "made_by"  # its one entry that is no config
 RECIPE = {"_target_": "bundle.cli.run_record.recipe_of_command"}  # where a config asks what its preprocessing says
 SETTINGS = {"_target_": "bundle.cli.run_record.settings_of_command"}  # where it asks for all that it says
@@ -56,8 +57,29 @@ def write_record(folder: str | Path, kind: str, config: Mapping[str, Any]) -> Pa
     made_by = provenance(config.get("seed", 0), {"kind": kind, "inputs": inputs})
     path = Path(folder) / RECORD
     own = {name: value for name, value in config.items() if name not in (MADE_BY, "_meta_")}
-    write_json(path, {MADE_BY: made_by, **_as_text(own)})
+    write_json(path, _without_patient(kind, {MADE_BY: made_by, **_as_text(own)}))
     return path
+
+
+def _without_patient(kind: str, record: dict[str, Any]) -> dict[str, Any]:
+    """A record without the path of DICOM files or an archive, which often is the patient's name."""
+    source = record.get("dataset_dir")
+    if kind != "inference" or not isinstance(source, str):
+        return record
+    from bundle.prediction.incoming import may_name_a_patient
+
+    given = text_of(record, source) or source
+    return _replaced(record, {given, source}) if may_name_a_patient(given) else record
+
+
+def _replaced(content: Any, texts: Collection[str]) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _replaced(value, texts) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_replaced(value, texts) for value in content]
+    for text in texts if isinstance(content, str) else ():
+        content = content.replace(text, NOT_NAMED)
+    return content
 
 
 def _as_text(content: Any) -> Any:

@@ -116,7 +116,7 @@ def _repeated(people: pd.Series, sessions: pd.Series) -> list[list[int]]:
 
 
 def sexes(
-    texts: pd.Series, sex_values: Mapping[str, str | None] | None, column: str = "sex"
+    texts: pd.Series, sex_values: Mapping[str, str | None] | None, column: str = "sex", options: bool = True
 ) -> tuple[pd.Series, Faults]:
     """Read a column of sexes as F and M; codes need a mapping, because 1 means both in practice.
 
@@ -124,6 +124,7 @@ def sexes(
         texts: the column.
         sex_values: code → "F", "M" or None (unknown), beside the words of `SEX_WORDS`; BIDS's O is unknown.
         column: its name in the table; in Spanish M alone may be mujer or masculino.
+        options: whether the command has an option `--sex-values`, for messages.
 
     Returns:
         Values (null = unknown or refused) and faults.
@@ -136,17 +137,19 @@ def sexes(
     if any(sex is None and stated[word] is not None for word, sex in mapped.items()):
         raise CohortError(f"sex_values must lead to 'F' or 'M' (or n/a), found {dict(sex_values or {})}.")
     words = texts.map(canonical)
-    _refuse_letters(set(words) - set(mapped), column)
+    _refuse_letters(set(words) - set(mapped), column, options)
     unknown = {word for word in words if word in OTHER_SEXES or is_missing(word) or is_missing_code(word)}
     known = SEX_WORDS | dict.fromkeys(unknown) | mapped
     values = words.map(known.get).astype(object)
     _say_counts(column, texts, words, known)
-    advice = f"write F, M or n/a, or say what it means: --sex-values {{}}=?, where ? is F, M or {UNKNOWN}"
+    advice = "write F, M or n/a"
+    if options:
+        advice += f", or say what it means: --sex-values {{}}=?, where ? is F, M or {UNKNOWN}"
     unread = _where(~words.isin(list(known)))
     return values, [(i, f"sex '{texts[i]}' is not understood; {advice.format(shlex.quote(texts[i]))}") for i in unread]
 
 
-def _refuse_letters(words: set[str], column: str) -> None:
+def _refuse_letters(words: set[str], column: str, options: bool) -> None:
     """Refuse letters that are one sex in one language and the other, or none, in another."""
     mujer = plain_name(column) in ("sexo", "genero") and "m" in words and "f" not in words
     for letters, found, meanings, given in (
@@ -156,7 +159,8 @@ def _refuse_letters(words: set[str], column: str) -> None:
     ):
         if found:
             raise CohortError(
-                f"The column '{column}' holds {letters}: {meanings}? Say which, with --sex-values {given}."
+                f"The column '{column}' holds {letters}: {meanings}? "
+                + (f"Say which, with --sex-values {given}." if options else "Write F, M or n/a there.")
             )
 
 

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 AGE_UNITS = {"years": 1.0, "months": 12.0, "days": 365.25}  # so many make a year
 AGE_RANGE = (0.0, 120.0)  # years
 ANOTHER_UNIT = 0.1  # share of ages beyond the range from which on the column is taken to be in another unit
+TIV_RANGE = (100.0, 5000.0)  # mL: tells millilitres from litres and from cubic millimetres
+_MILLILITRES = "give millilitres (FreeSurfer writes mm³: divide by 1000), or n/a"
 YEARS = "write years as a number such as 25.5, DICOM's 025Y, 89+, or n/a"
 _NUMBER = r"[+-]?(?:[0-9]{1,300}[.,]?[0-9]{0,300}|[.,][0-9]{1,300})(?:[eE][+-]?[0-9]{1,9})?"
 _DICOM = re.compile(r"([0-9]{1,4})([YMWD])", re.IGNORECASE)
@@ -42,6 +44,18 @@ def numbers(
     """
     values, unread = _read(_known(name, texts, unit))
     return _within(name, texts, values, unread, limits, f"{limits[0]:g}–{limits[1]:g} {unit}", advice)
+
+
+def head_sizes(texts: pd.Series) -> tuple[pd.Series, Faults]:
+    """Read a column of total intracranial volumes, mL.
+
+    Args:
+        texts: the column.
+
+    Returns:
+        Values (NaN = unknown or refused) and faults.
+    """
+    return numbers("tiv", texts, TIV_RANGE, "mL", _MILLILITRES)
 
 
 def ages(

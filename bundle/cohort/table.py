@@ -7,8 +7,8 @@ import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from bundle.cohort.participants import (
     sexes,
 )
 from bundle.cohort.patterns import expand_pattern, find_images, pattern_fields
-from bundle.cohort.quantities import AGE_RANGE, ages, numbers
+from bundle.cohort.quantities import AGE_RANGE, ages, head_sizes
 from bundle.cohort.regrid import on_one_grid
 from bundle.cohort.sheet import read_table
 from bundle.files import relative_to, write_text
@@ -35,8 +35,23 @@ from bundle.scans.volumes import volume_faults
 
 logger = logging.getLogger(__name__)
 
-TIV_RANGE = (100.0, 5000.0)  # mL: tells millilitres from litres and from cubic millimetres
-_MILLILITRES = "give millilitres (FreeSurfer writes mm³: divide by 1000), or n/a"
+
+@dataclass(frozen=True)
+class Ready:
+    """What became of an image that was prepared before it is read.
+
+    Attributes:
+        image: Path of the map; empty where there is none.
+        tiv: Intracranial volume, mL; None = unknown.
+        fault: Why there is no map, or nothing.
+    """
+
+    image: str
+    tiv: float | None = None
+    fault: str = ""
+
+
+Prepare = Callable[[Mapping[int, Path]], Mapping[int, Ready]]
 
 
 def read_cohort(
@@ -50,6 +65,7 @@ def read_cohort(
     age_range: tuple[float, float] = AGE_RANGE,
     age_unit: str = "",
     regrid: Path | None = None,
+    prepare: Prepare | None = None,
     workers: int = 2,
 ) -> tuple[list[dict], list[Problem]]:
     """Read a table of participants, find the image of every row and check both.
@@ -66,6 +82,7 @@ def read_cohort(
         age_range: lowest and highest plausible age, years.
         age_unit: see `ages`.
         regrid: folder that receives images which lie on another grid than most, moved onto it; None: they are problems.
+        prepare: makes maps of the images, by row, and says head sizes, which fill unknown ones; None: they are maps.
         workers: threads that read the images.
 
     Returns:
@@ -88,7 +105,12 @@ def read_cohort(
     diagnoses = labels(texts["label"], label_values, used.get("label", ""))
     known_ages = ages(texts["age"], age_range, age_unit, used.get("age", "age"))
     values, faults = _values(texts, known_ages, sexes(texts["sex"], sex_values, used.get("sex", "sex")), diagnoses)
-    values["image"], more = _checked_images(images, table, rows, expected_shape, regrid, workers)
+    paths, unmatched = match_images(images, table, rows)
+    if prepare is not None:
+        paths, values["tiv"], unprepared = _prepared(prepare, paths, values["tiv"])
+        unmatched = [*unmatched, *unprepared]
+    values["image"], more = _checked_images(paths, expected_shape, regrid, workers)
+    more = [*unmatched, *more]
     return _sorted_out(values, sorted(faults + more, key=lambda fault: fault[0]), table)
 
 
@@ -133,7 +155,7 @@ def unknown_sentences(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _values(texts: pd.DataFrame, *parsed: tuple[pd.Series, Faults]) -> tuple[pd.DataFrame, Faults]:
-    volumes = numbers("tiv", texts["tiv"], TIV_RANGE, "mL", _MILLILITRES)
+    volumes = head_sizes(texts["tiv"])
     values = texts.mask(texts == "", None)
     faults = id_faults(texts["participant_id"], texts["session_id"])
     for name, (column, wrong) in zip(("tiv", "age", "sex", "label"), (volumes, *parsed), strict=True):
@@ -168,21 +190,25 @@ def pattern_rows(images: str, cells: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
+def _prepared(
+    prepare: Prepare, paths: Sequence[str | None], tiv: pd.Series
+) -> tuple[list[str | None], pd.Series, Faults]:
+    """Maps of the images, head sizes where the table has none, and what could not be prepared."""
+    ready = prepare({row: Path(path) for row, path in enumerate(paths) if path is not None})
+    maps = [ready[row].image or None if row in ready else path for row, path in enumerate(paths)]
+    sizes = pd.Series({row: each.tiv for row, each in ready.items()}, dtype=float).reindex(tiv.index)
+    return maps, tiv.fillna(sizes), [(row, each.fault) for row, each in ready.items() if each.fault]
+
+
 def _checked_images(
-    pattern: str,
-    table: Path,
-    rows: Sequence[dict[str, str]],
-    expected_shape: Sequence[int] | None,
-    regrid: Path | None,
-    workers: int,
+    paths: Sequence[str | None], expected_shape: Sequence[int] | None, regrid: Path | None, workers: int
 ) -> tuple[list[str | None], Faults]:
-    paths, faults = match_images(pattern, table, rows)
     chosen = {i: path for i, path in enumerate(paths) if path is not None}
     answers = volume_faults([Path(path) for path in chosen.values()], None if regrid else expected_shape, workers)
     wrong = [(i, fault) for i, fault in zip(chosen, answers, strict=True) if fault]
     readable = {i: path for i, path in chosen.items() if i not in dict(wrong)}
     placed, elsewhere = on_one_grid(readable, expected_shape, regrid, workers)
-    return [placed.get(i, path) for i, path in enumerate(paths)], [*faults, *wrong, *elsewhere]
+    return [placed.get(i, path) for i, path in enumerate(paths)], [*wrong, *elsewhere]
 
 
 def match_images(pattern: str, table: Path, rows: Sequence[dict[str, str]]) -> tuple[list[str | None], Faults]:

@@ -19,6 +19,8 @@ from scipy import ndimage
 
 from bundle.phantom import tables
 from bundle.phantom.tables import COHORTS, REGIONS, TASKS
+from bundle.scans.regions import REGIONS as VOLUMES
+from bundle.scans.regions import memberships
 
 Array = NDArray[Any]
 
@@ -26,7 +28,6 @@ CONTROL_MM = 4.5  # amplitudes are solved on this grid at every resolution
 BOX_MM = (181.5, 217.5, 181.5)  # 121 x 145 x 121 voxels of 1.5 mm
 BOX_CENTRE = (0.0, -18.0, 18.0)
 TIV_REFERENCE = tables.TIV_WOMEN + tables.TIV_DIFFERENCE / 2
-VOLUMES = (*(f"{r}_left" for r in REGIONS), *(f"{r}_right" for r in REGIONS), "rest")
 PAIRING = np.r_[np.arange(len(REGIONS)), np.arange(len(REGIONS)), len(REGIONS)]  # of VOLUMES in BILATERAL
 NORMALS = 3 + len(tables.BILATERAL) + len(REGIONS)  # standard normal numbers behind a subject's volumes
 
@@ -102,17 +103,7 @@ def region_weights(resolution: float) -> Array:
 
     Shape: (35, X, Y, Z): left hemisphere, right hemisphere, the rest.
     """
-    x, y, z = np.ix_(*_axes(resolution))
-    soft = [_ellipsoid(region, (side * x, y, z)) for side in (-1, 1) for region in REGIONS.values()]
-    weights = np.stack(soft).astype(np.float32)
-    weights /= np.maximum(weights.sum(0), 1)
-    return np.concatenate([weights, 1 - weights.sum(0, keepdims=True)])
-
-
-def _ellipsoid(region: tables.Region, points: tuple[Array, ...]) -> Array:
-    terms = zip(points, region.centre, region.radii, strict=True)
-    radius = np.sqrt(sum(((p - c) / r) ** 2 for p, c, r in terms))
-    return 1 / (1 + np.exp(tables.EDGE * (radius - 1)))
+    return memberships(np.ix_(*_axes(resolution)))
 
 
 def regional_volumes(volume: Array, resolution: float) -> Array:

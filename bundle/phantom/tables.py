@@ -6,7 +6,7 @@ Sources. Regional ageing and scatter: public normative regional volumes of healt
 a public centile table). Hippocampus: Fraser et al. 2015 and Barnes et al. 2009, meta-analyses of
 its shrinkage with age. Schizophrenia and bipolar disorder: ENIGMA working groups (cortical values
 measured as thickness). Alzheimer's disease: Shi et al. 2009 for the hippocampus, approximate
-elsewhere. Coordinates: centres and half-axes read off textbook atlases in MNI space, rounded.
+elsewhere. Where the regions lie: `scans.regions`.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Region:
-    """One soft ellipsoid, mirrored into both hemispheres, with what happens to it.
+    """What happens to one of the regions of `scans.regions`, in both hemispheres.
 
     Attributes:
-        centre: right-hemisphere centre, MNI mm.
-        radii: half-axes, mm.
         rate: ordinary-least-squares slope of its volume on age at 40 to 86, percent per year.
         scatter: SD of its volume after age, sex, head size and site, percent.
         effects: Cohen's d in schizophrenia, bipolar disorder, Alzheimer's disease.
         youth: maturation loss relative to the cortex.
     """
 
-    centre: tuple[float, float, float]
-    radii: tuple[float, float, float]
     rate: float
     scatter: float
     effects: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -45,25 +41,24 @@ TASKS = ("schizophrenia", "bipolar", "alzheimer")  # the order of Region.effects
 # Fraser's longitudinal rates of the hippocampus (-0.4 to -1.4 percent per year) and its
 # cross-sectional slope (-0.18, -0.0057 per year) exclude each other; the latter is used.
 REGIONS: dict[str, Region] = {
-    "hippocampus": Region((27, -22, -14), (10, 18, 10), -0.18, 7.3, (-0.46, -0.17, -1.55), 0.2),
-    "amygdala": Region((23, -2, -18), (10, 9, 9), -0.25, 7.9, (-0.31, -0.12, -1.40), 0.2),
-    "entorhinal": Region((23, -9, -34), (11, 13, 9), -0.30, 10.1, (-0.18, -0.06, -1.60)),
-    "thalamus": Region((12, -19, 8), (11, 15, 11), -0.43, 5.2, (-0.31, -0.14, -0.50), 0.5),
-    "caudate": Region((13, 12, 10), (9, 17, 12), -0.12, 9.0, (0.02, -0.10, -0.30), 0.5),
-    "insula": Region((38, 5, -2), (10, 22, 16), -0.47, 7.9, (-0.41, -0.18, -0.80)),
-    "superior_temporal": Region((58, -17, 2), (15, 33, 13), -0.47, 8.8, (-0.44, -0.20, -1.00)),
-    "inferior_temporal": Region((48, -38, -22), (22, 35, 14), -0.30, 9.2, (-0.48, -0.25, -1.15)),
-    "superior_frontal": Region((18, 28, 50), (18, 37, 20), -0.51, 8.6, (-0.41, -0.24, -0.60)),
-    "middle_frontal": Region((40, 36, 22), (16, 26, 20), -0.47, 9.1, (-0.40, -0.24, -0.60)),
-    "medial_frontal": Region((8, 44, 4), (11, 24, 28), -0.47, 9.9, (-0.24, -0.21, -0.60)),
-    "pars_opercularis": Region((50, 14, 14), (13, 12, 15), -0.45, 11.7, (-0.40, -0.27, -0.60)),
-    "precuneus": Region((9, -60, 42), (12, 21, 23), -0.35, 9.4, (-0.30, -0.20, -0.90)),
-    "parietal": Region((44, -54, 44), (23, 23, 20), -0.33, 9.6, (-0.30, -0.20, -0.90)),
-    "occipital": Region((20, -86, 4), (27, 22, 28), -0.21, 10.4, (-0.08, 0.02, -0.20)),
-    "precentral": Region((42, -12, 48), (19, 15, 24), -0.39, 9.2, (-0.33, -0.20, -0.30)),
-    "cerebellum": Region((25, -62, -38), (30, 26, 20), -0.30, 8.4, (0.0, 0.0, 0.0), 0.5),
+    "hippocampus": Region(-0.18, 7.3, (-0.46, -0.17, -1.55), 0.2),
+    "amygdala": Region(-0.25, 7.9, (-0.31, -0.12, -1.40), 0.2),
+    "entorhinal": Region(-0.30, 10.1, (-0.18, -0.06, -1.60)),
+    "thalamus": Region(-0.43, 5.2, (-0.31, -0.14, -0.50), 0.5),
+    "caudate": Region(-0.12, 9.0, (0.02, -0.10, -0.30), 0.5),
+    "insula": Region(-0.47, 7.9, (-0.41, -0.18, -0.80)),
+    "superior_temporal": Region(-0.47, 8.8, (-0.44, -0.20, -1.00)),
+    "inferior_temporal": Region(-0.30, 9.2, (-0.48, -0.25, -1.15)),
+    "superior_frontal": Region(-0.51, 8.6, (-0.41, -0.24, -0.60)),
+    "middle_frontal": Region(-0.47, 9.1, (-0.40, -0.24, -0.60)),
+    "medial_frontal": Region(-0.47, 9.9, (-0.24, -0.21, -0.60)),
+    "pars_opercularis": Region(-0.45, 11.7, (-0.40, -0.27, -0.60)),
+    "precuneus": Region(-0.35, 9.4, (-0.30, -0.20, -0.90)),
+    "parietal": Region(-0.33, 9.6, (-0.30, -0.20, -0.90)),
+    "occipital": Region(-0.21, 10.4, (-0.08, 0.02, -0.20)),
+    "precentral": Region(-0.39, 9.2, (-0.33, -0.20, -0.30)),
+    "cerebellum": Region(-0.30, 8.4, (0.0, 0.0, 0.0), 0.5),
 }
-EDGE = 7.0  # steepness of an ellipsoid's edge, per relative radius
 BILATERAL = (*REGIONS, "rest")
 REST_RATE, REST_YOUTH = -0.51, 1.0  # the grey matter outside the regions, so that the total meets TOTAL_RATE
 SUBCORTICAL = ("hippocampus", "amygdala", "thalamus", "caudate", "cerebellum")

@@ -1,6 +1,7 @@
 """From a scan to an answer: the table, maps, pages, and how far a scan is from the training."""
 
 from bundle.prediction.checking import CheckedDataset, check_scans
+from bundle.prediction.incoming import incoming_scans, needs_preparation
 from bundle.prediction.listing import list_scans
 from bundle.prediction.maps import Similarity
 from bundle.prediction.output import AnswerFolder
@@ -22,8 +23,10 @@ __all__ = [
     "TrainingRecord",
     "check_choices",
     "check_scans",
+    "incoming_scans",
     "list_scans",
     "load_model",
+    "needs_preparation",
     "predict_and_embed",
     "write_pages",
     "write_record",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,21 @@ import torch
 from monai.data import Dataset, MetaTensor
 from monai.transforms import Compose
 from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bundle.cohort.overlap import voxel_digest
 from bundle.files import write_text
+from bundle.prediction.incoming import described, needs_preparation, preparation_check
 from bundle.prediction.judgement import Scale, distance_check
 from bundle.prediction.table import Model, own_reasons, require_shape, with_reasons
-from bundle.scans.contract import REFUSE, Contract, Examination
-from bundle.scans.grid import templates
+from bundle.scans.contract import REFUSE, Check, Contract, Examination
+from bundle.scans.regions import REGIONS, region_weights, regional_volumes
 
+RAW = Check(
+    "file", "", "", "the file", REFUSE, "This is a scan as the scanner gives it, expected a grey-matter map; make one "
+    "with `prepare`, or give the scan to `predict`, which prepares it.",
+)  # fmt: skip
 PLACED = 2  # steps of a preprocessing that load a file and place it on the grid, which the contract has done
 
 
@@ -48,15 +54,26 @@ class CheckedDataset(Dataset):
     ) -> None:
         super().__init__(data, transform)
         self.contract, self.stated = contract, stated
-        templates(contract.grid)  # loaded before the workers are forked
+        region_weights(contract.grid)  # with the templates: loaded before the workers are forked
 
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
-        """One scan: `image`, `index`, `verdict`, `reasons`, `checks` (JSON) and `digest` of its voxels."""
-        seen = self.contract.examine(self.data[index]["image"])
+        """One scan: `image`, `index`, `verdict`, `reasons`, `checks` (JSON), `digest` of its voxels, `volumes` (mL)."""
+        seen = self.examine(self.data[index])
         checks = json.dumps([asdict(check) for check in seen.checks])
         digest = "" if seen.scan is None else voxel_digest(seen.scan.volume)
         found = {"verdict": seen.verdict, "reasons": " | ".join(seen.reasons), "checks": checks, "digest": digest}
-        return {"image": self.preprocess(seen), "index": index, **found}
+        return {"image": self.preprocess(seen), "index": index, **found, "volumes": self._volumes(seen)}
+
+    def _volumes(self, seen: Examination) -> NDArray[np.float64]:
+        """Grey matter in each region, mL; NaN where a scan cannot be read."""
+        if seen.volume is None:
+            return np.full(len(REGIONS), np.nan)
+        return regional_volumes(seen.volume, self.contract.grid)
+
+    def examine(self, record: Mapping[str, Any]) -> Examination:
+        """What the contract finds of a scan, and its preparation before it."""
+        own = preparation_check(record)
+        return Examination((own,)) if own is not None and own.verdict == REFUSE else _examined(record, self.contract)
 
     def preprocess(self, seen: Examination) -> Tensor:
         """What the network sees of a scan, (1, D, H, W); nothing of a refused one."""
@@ -89,8 +106,8 @@ def check_scans(
         How many were refused.
     """
     rows, refused = [], 0
-    for record in records:
-        seen = contract.examine(record["image"])
+    for record in map(described, records):
+        seen = Examination((RAW,)) if needs_preparation(record["image"]) else _examined(record, contract)
         verdict, reasons, checks = seen.verdict, seen.reasons, [asdict(check) for check in seen.checks]
         if model is not None and dataset is not None and verdict != REFUSE:
             verdict, reasons, check = _judged_by(model, record, seen, dataset.preprocess(seen))
@@ -101,6 +118,12 @@ def check_scans(
     if output is not None:
         write_text(output, pd.DataFrame(rows).to_csv(index=False, sep="\t"))
     return refused
+
+
+def _examined(record: Mapping[str, Any], contract: Contract) -> Examination:
+    """What the contract finds of a map, and what is known of its preparation."""
+    seen, own = contract.examine(record["image"]), preparation_check(record)
+    return seen if own is None else replace(seen, checks=(*seen.checks, own))
 
 
 def _judged_by(

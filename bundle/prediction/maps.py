@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,15 @@ import torch
 import torch.nn.functional as F
 from monai.visualize import GradCAMpp, OcclusionSensitivity, SmoothGrad
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
+from bundle.extras import require
 from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
 
-METHODS = ("occlusion", "gradcam++", "smoothgrad")
+METHODS = ("regions", "occlusion", "integrated_gradients", "gradcam++", "smoothgrad")
+SIGNED = ("regions", "occlusion")  # methods whose values are changes of the score itself
 TARGETS = ("class", "similarity")
 WINDOWS = 6  # occluding windows along the longest side of a volume
 OVERLAP = 0.25
@@ -27,13 +30,20 @@ ASKED = {
     "similarity": "the similarity to the training subjects that are {name}",
 }
 SENTENCES = {
+    "regions": "Warm: {what} falls when a region is replaced by that of the average healthy training subject. Cold: it "
+    "rises. A region is an ellipsoid about an anatomical centre, not an anatomical parcel; the grey matter outside the "
+    "named regions is not coloured.",
     "occlusion": "Warm: {what} falls when a place is replaced by that of the average healthy training subject. "
     "Cold: it rises. A place is a cube of about {extent:.0f} mm, and the map shows nothing smaller.",
+    "integrated_gradients": "Warm: how this place differs from that of the average healthy training subject speaks for "
+    "{what}. Cold: it speaks against it (integrated gradients).",
     "gradcam++": "Where features that raise {what} are found (GradCAM++). The map is coarse and has no sign.",
     "smoothgrad": "Where small changes of the scan change {what} most (SmoothGrad). The map has no sign.",
 }
 SAMPLES = 25  # noisy copies of SmoothGrad
 NOISE = 0.1  # their noise, of the range of the values
+STEPS = 24  # of integrated gradients
+INCOMPLETE = 0.05  # of the score's difference that integrated gradients may miss without a warning
 logger = logging.getLogger(__name__)
 
 
@@ -73,9 +83,10 @@ class Question:
         network: gives (N, 2) scores.
         index: of the score that is explained.
         probability: whether scores are logits whose probability is explained; otherwise they are explained as they are.
-        reference: (1, C, D, H, W) that occlusion shows in place of what it hides, such as the mean of healthy training
-            subjects; None shows 0. In a disease that takes tissue away, hiding tissue is no absence of disease: with 0,
-            the places that matter would speak against it.
+        reference: (1, C, D, H, W) that occlusion and regions show in place of what they hide, and where integrated
+            gradients begin, such as the mean of healthy training subjects; None is 0. In a disease that takes tissue
+            away, hiding tissue is no absence of disease: with 0, the places that matter would speak against it.
+        weights: (35, D · H · W) memberships in `scans.regions.REGIONS`, which `regions` needs.
     """
 
     method: str
@@ -83,6 +94,16 @@ class Question:
     index: int = 1
     probability: bool = True
     reference: Tensor | None = None
+    weights: csr_array | None = None
+
+    def score(self, volumes: Tensor) -> Tensor:
+        """What is explained, of each volume.
+
+        Shape:
+            volumes (N, C, D, H, W), output (N,).
+        """
+        scores = self.network(volumes)
+        return (scores.softmax(1) if self.probability else scores)[:, self.index]
 
 
 @dataclass(frozen=True)
@@ -111,7 +132,7 @@ def meaning(method: str, target: str, name: str, extent: float) -> Meaning:
     """
     what = ASKED[target].format(name=name)
     sentence = SENTENCES[method].format(what=what, extent=extent / WINDOWS)
-    if method != "occlusion":
+    if method not in SIGNED:
         return Meaning(sentence, "arbitrary units; the strongest value in the brain is 100", None)
     if target == "similarity":
         return Meaning(sentence, "change of the similarity, a cosine from −1 to 1", 1.0)
@@ -121,8 +142,9 @@ def meaning(method: str, target: str, name: str, extent: float) -> Meaning:
 def explain(question: Question, volume: Tensor, batch_size: int = 8, seed: int = 0) -> NDArray[np.float32]:
     """Map how much each place matters to a score: positive where it speaks for it.
 
-    Occlusion: by how much the score falls when the place is shown as in the reference, a window at a time; negative
-    where it rises. GradCAM++ and SmoothGrad have no sign.
+    Regions and occlusion: by how much the score falls when the place is shown as in the reference, a region or a window
+    at a time; negative where it rises. Integrated gradients add up to the score's difference from the reference's.
+    GradCAM++ and SmoothGrad have no sign.
 
     Args:
         question: method, network and score.
@@ -137,7 +159,8 @@ def explain(question: Question, volume: Tensor, batch_size: int = 8, seed: int =
         ValueError: for another method.
 
     Source:
-        Zeiler & Fergus, 2014; Chattopadhyay et al., 2018; Smilkov et al., 2017, as in MONAI.
+        Zeiler & Fergus, 2014; Chattopadhyay et al., 2018; Smilkov et al., 2017, as in MONAI; Sundararajan et al., 2017,
+        as in captum.
     """
     if question.method not in METHODS:
         raise ValueError(f"No method is named '{question.method}'{nearest(question.method, METHODS)}")
@@ -145,11 +168,75 @@ def explain(question: Question, volume: Tensor, batch_size: int = 8, seed: int =
     question.network.eval()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        compute: Callable[..., Tensor] = {"occlusion": _occlusion, "gradcam++": _gradcam, "smoothgrad": _smoothgrad}[
-            question.method
-        ]
-        found = compute(question, volume, batch_size)
+        compute: dict[str, Callable[..., Tensor]] = {
+            "regions": _regions,
+            "occlusion": _occlusion,
+            "integrated_gradients": _integrated_gradients,
+            "gradcam++": _gradcam,
+            "smoothgrad": _smoothgrad,
+        }
+        found = compute[question.method](question, volume, batch_size)
     return found.detach().cpu().numpy().astype(np.float32)
+
+
+def regional_changes(question: Question, volume: Tensor, batch_size: int = 1) -> NDArray[np.float64]:
+    """By how much a score falls when each region is shown as in the reference; negative where it rises.
+
+    Args:
+        question: network, score, reference and weights.
+        volume: preprocessed.
+        batch_size: volumes at a time; one is quickest on a CPU.
+
+    Shape:
+        volume (1, C, D, H, W), output (35,).
+    """
+    assert question.weights is not None
+    reference = torch.zeros_like(volume) if question.reference is None else question.reference
+    scores = []
+    with torch.inference_mode():
+        for first in range(0, question.weights.shape[0], batch_size):
+            rows = question.weights[first : first + batch_size].toarray().astype(np.float32)
+            shown = torch.as_tensor(rows, device=volume.device).reshape(len(rows), 1, *volume.shape[2:])
+            scores.append(question.score(volume + shown * (reference - volume)).double().cpu())
+        return (question.score(volume).double().cpu() - torch.cat(scores)).numpy()
+
+
+def in_regions(changes: NDArray[np.float64], weights: csr_array, shape: Sequence[int]) -> NDArray[np.float32]:
+    """A map of what regions have: each voxel its regions' values, by its memberships; 0 outside the named regions.
+
+    Args:
+        changes: of each of `scans.regions.REGIONS`.
+        weights: memberships.
+        shape: of the map.
+
+    Shape:
+        changes (35,), weights (35, voxels), output (D, H, W).
+    """
+    return (changes[:-1] @ weights[:-1]).reshape(shape).astype(np.float32)
+
+
+def _regions(question: Question, volume: Tensor, batch_size: int) -> Tensor:  # noqa: ARG001
+    assert question.weights is not None
+    return torch.as_tensor(in_regions(regional_changes(question, volume), question.weights, volume.shape[2:]))
+
+
+def _integrated_gradients(question: Question, volume: Tensor, batch_size: int) -> Tensor:
+    """From the reference to the volume; says where the steps were too few."""
+    captum = require("captum.attr", "The method integrated_gradients")
+    reference = torch.zeros_like(volume) if question.reference is None else question.reference
+    found, missing = captum.IntegratedGradients(question.score).attribute(
+        volume,
+        baselines=reference,
+        n_steps=STEPS,
+        internal_batch_size=max(1, batch_size // 4),  # gradients need more memory
+        return_convergence_delta=True,
+    )
+    share = abs(float(missing)) / max(abs(float(found.sum())), 1e-6)
+    sentence = (
+        f"Integrated gradients miss {100 * share:.1f} % of the score's difference from the average healthy brain."
+    )
+    logger.log(logging.WARNING if share > INCOMPLETE else logging.INFO, sentence)
+    return found[0].sum(0)
 
 
 def _occlusion(question: Question, volume: Tensor, batch_size: int) -> Tensor:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import hashlib
 import io
 import logging
-import os
 import shutil
-import socket
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from bundle.files import read_json, write_json, write_text
+from bundle.files import write_text
+from bundle.locks import locked
+from bundle.pages import GENERATOR
+from bundle.prediction.listing import file_of
 from bundle.prediction.maps import METHODS, TARGETS
 
 EXISTING = ("refuse", "append", "overwrite")
-TABLE, EMBEDDINGS, INDEX = "predictions.csv", "embeddings.tsv", "index.html"
+TABLE, EMBEDDINGS, REGIONS, INDEX = "predictions.csv", "embeddings.tsv", "regions.tsv", "index.html"
 SCANS, MAPS = "scans", "maps"
-GENERATOR = "brain_mri_yaware_classification"  # by which a page of ours is known
-LOCK, HOLDER = ".lock", ".lock-holder.json"
 LOCK_SECONDS = 120.0  # until a writer gives up; merging a thousand rows takes less than one
-TEXTS = ("participant_id", "file", "name", "predicted", "model", "model_version", "model_sha256")
+TEXTS = (
+    *("participant_id", "file", "name", "pipeline", "preparation", "predicted"),
+    *("model", "model_version", "model_sha256"),
+)
 _FLAGS = (
     "give --append to add the new answers to them, --overwrite to replace them, or another --output "
     "(with monai.bundle: --existing append, --existing overwrite, or another --output_dir)"
@@ -70,7 +69,7 @@ class AnswerFolder:
 
     def held(self) -> list[str]:
         """Files of answers that lie there, as paths from the folder."""
-        found = [name for name in (TABLE, EMBEDDINGS, INDEX) if (self.path / name).is_file()]
+        found = [name for name in (TABLE, EMBEDDINGS, REGIONS, INDEX) if (self.path / name).is_file()]
         found += [f"{SCANS}/{page.name}" for page in sorted((self.path / SCANS).glob("*.html")) if _is_ours(page)]
         endings = tuple(map_name("", method, target) for method in METHODS for target in TARGETS)
         return found + [
@@ -81,7 +80,7 @@ class AnswerFolder:
         """What lies there, in words."""
         held = self.held()
         counts = Counter(name.split("/")[0] for name in held)
-        parts = [name for name in (TABLE, EMBEDDINGS, INDEX) if counts[name]]
+        parts = [name for name in (TABLE, EMBEDDINGS, REGIONS, INDEX) if counts[name]]
         return ", ".join([*parts, *(f"{counts[name]} files in {name}/" for name in (SCANS, MAPS) if counts[name])])
 
     def check(self, sha256: str, prevalence: float | None = None) -> str:
@@ -152,7 +151,7 @@ class AnswerFolder:
             return [dict(record) for record in records]
         named, seen = [], Counter[str]()
         for record in records:
-            path = str(Path(record["image"]).absolute())
+            path = file_of(record)
             text = f"{path} {seen[path]}".encode(errors="surrogateescape")
             seen[path] += 1
             named.append({**record, "name": f"{record['name'][:60]}_{hashlib.sha256(text).hexdigest()[:12]}"})
@@ -173,7 +172,12 @@ class AnswerFolder:
             self._stage = None
 
     def publish(
-        self, table: pd.DataFrame, embeddings: pd.DataFrame, index: Index | None, wanted: Collection[str] = ()
+        self,
+        table: pd.DataFrame,
+        embeddings: pd.DataFrame,
+        index: Index | None,
+        wanted: Collection[str] = (),
+        regions: pd.DataFrame | None = None,
     ) -> None:
         """Bring the new answers, and all that is staged, into the folder: everything or nothing.
 
@@ -182,13 +186,14 @@ class AnswerFolder:
             embeddings: a row per scan that was not refused, with `file`.
             index: makes the index of the rows of all scans, each with `page`: the path of its page, or nothing.
             wanted: `embeddings.tsv`, `index.html`: written where wanted, and where they lie already.
+            regions: rows of the regions of every scan that was not refused, with `file`; None: not written.
 
         Raises:
             ValueError: when the folder may not take them.
             OSError: when another process does not stop writing.
         """
         try:
-            with self._lock():
+            with locked(self.path, LOCK_SECONDS):
                 scaled = table.get("prevalence", pd.Series(dtype=float)).dropna()
                 self.check(str(table["model_sha256"].iloc[0]), None if scaled.empty else float(scaled.iloc[0]))
                 held = self.held()
@@ -197,9 +202,11 @@ class AnswerFolder:
                 self._refuse_clash(gone)
                 rows = self._merged(TABLE, table, stay)
                 write_text(self.stage / TABLE, rows.to_csv(index=False))
-                if EMBEDDINGS in {*wanted, *stay}:
-                    found = self._merged(EMBEDDINGS, embeddings, stay, set(_cells_of(table)["file"]))
-                    write_text(self.stage / EMBEDDINGS, found.to_csv(index=False, sep="\t"))
+                by_scan = {EMBEDDINGS: embeddings if EMBEDDINGS in {*wanted, *stay} else None, REGIONS: regions}
+                for name, new in by_scan.items():
+                    if new is not None:
+                        found = self._merged(name, new, stay, set(_cells_of(table)["file"]))
+                        write_text(self.stage / name, found.to_csv(index=False, sep="\t"))
                 if index and INDEX in {*wanted, *stay}:
                     write_text(self.stage / INDEX, index(_with_pages(rows, table, {*stay, *self._staged()})))
                 self._exchange(gone)
@@ -261,40 +268,11 @@ class AnswerFolder:
                 goal.replace(source)
             raise
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Let one process at a time read, merge and write; the others wait."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock, holder = FileLock(self.path / LOCK), self.path / HOLDER
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-        except Timeout as error:
-            raise OSError(
-                f"{self.path} is being written by {_said_by(holder)}, and was so for {LOCK_SECONDS:g} seconds. Nothing "
-                "was written; try again when that is done, or give another --output."
-            ) from error
-        try:
-            since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-            write_json(holder, {"process": os.getpid(), "host": socket.gethostname(), "since": since})
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
-
 
 def _is_ours(page: Path) -> bool:
     """Whether we wrote a page: what it says of itself stands at its beginning."""
     with page.open("rb") as stream:
         return GENERATOR.encode() in stream.read(2000)
-
-
-def _said_by(holder: Path) -> str:
-    """Who holds a lock."""
-    try:
-        said = read_json(holder)
-        return f"process {said['process']} on {said['host']} (since {said['since']})"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
 
 
 def _cells(path: Path) -> pd.DataFrame:

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
-from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from bundle.extras import require
 from bundle.files import replacing, write_text
 from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
+from bundle.pages import filled
 from bundle.prediction import slices
 from bundle.prediction.answer import age_in_words, answer_of, decimals, headline, model_facts
 from bundle.prediction.checking import CheckedDataset
-from bundle.prediction.judgement import CANNOT, Scale, percentile_text
-from bundle.prediction.maps import METHODS, TARGETS, Question, Similarity, explain, last_map, meaning
-from bundle.prediction.output import GENERATOR, INDEX, MAPS, SCANS, map_name
+from bundle.prediction.judgement import CANNOT, percentile_text
+from bundle.prediction.maps import (
+    ASKED,
+    METHODS,
+    TARGETS,
+    Question,
+    Similarity,
+    explain,
+    in_regions,
+    last_map,
+    meaning,
+    regional_changes,
+)
+from bundle.prediction.output import INDEX, MAPS, SCANS, map_name
+from bundle.prediction.regions import section
 from bundle.prediction.table import Model, PredictionTable
 from bundle.scans.contract import REFUSE, VERDICTS, Examination
 from bundle.scans.grid import Grid, to_grid
+from bundle.scans.regions import region_weights
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = {"index.html": "index.js", "scan.html": "viewer.js"}
+SCRIPTS = {"index.html": "table.js", "scan.html": "viewer.js"}
 logger = logging.getLogger(__name__)
 
 
@@ -72,43 +86,37 @@ def _write_scans(
     everything = zip(table.records, rows, table.checks, strict=True)
     for record, row, checks in tqdm(everything, "Writing pages", len(rows), unit="scan", disable=None):
         content = {"title": row["participant_id"], "row": row, "checks": checks, "model": facts}
+        content["preparation"] = _preparation(record, table.answers.path)
         content["reasons"] = str(row["reasons"]).split(" | ") if row["reasons"] else []
         if row["verdict"] != REFUSE:
-            content |= _answered(record, row, table.model, table.scale, dataset, folder, method, target)
+            content |= _answered(record, row, table, dataset, folder, method, target)
+        if record.get("series"):
+            table.shown[record["name"]] = content
         if pages:
             write_text(folder / SCANS / f"{record['name']}.html", render("scan.html", content))
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
-    """Fill a template; everything that is not a template's own is escaped, and no other script or style may run."""
-    environment, script = _environment(), SCRIPTS[template]
-    allowed = {name: _digest(environment.get_template(name).render()) for name in ("style.css", script)}
-    policy = f"style-src '{allowed['style.css']}'; script-src '{allowed[script]}'"
-    own = {
-        "script": script,
-        "generator": GENERATOR,
-        "policy": f"default-src 'none'; img-src data:; {policy}; base-uri 'none'",
-    }
-    return environment.get_template(template).render(**content, **own)
+    """Fill one of the two templates: `scan.html` or `index.html`."""
+    return filled(TEMPLATES, template, SCRIPTS[template], {**content, "facts": content["model"]["facts"]})
 
 
-@cache
-def _environment() -> Environment:
-    """The templates, each compiled once."""
-    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-
-
-def _digest(text: str) -> str:
-    """How a Content-Security-Policy names an inline text."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def _preparation(record: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Where the page of a scan's preparation lies, from its own page, and by what it was prepared."""
+    made = record.get("prepared")
+    if not made or not Path(record["prepared_page"]).is_file():
+        return {}
+    place = os.path.relpath(Path(record["prepared_page"]).absolute(), (folder / SCANS).absolute())
+    pipeline = {name: str(made["pipeline"].get(name, "")) for name in ("name", "version")}
+    return {"page": quote(Path(place).as_posix()), **pipeline}
 
 
 def check_choices(method: str, target: str, model: Model) -> None:
     """Refuse what `write_pages` cannot do before anything is computed.
 
     Raises:
-        ValueError: for another method or target, for maps of a network that only onnxruntime computes, or for GradCAM++
-            of an encoder whose last feature map is not known.
+        ValueError: for another method or target, for maps of a network that only onnxruntime computes, for GradCAM++ of
+            an encoder whose last feature map is not known, or for integrated gradients without captum.
     """
     if method not in (*METHODS, "none"):
         raise ValueError(f"No method is named '{method}'{nearest(method, [*METHODS, 'none'])}")
@@ -116,6 +124,8 @@ def check_choices(method: str, target: str, model: Model) -> None:
         raise ValueError(f"No target is named '{target}'{nearest(target, TARGETS)}")
     if method != "none" and not isinstance(model.classifier, Classifier):
         raise ValueError("Maps need torch: use --backend torch, or --explain none.")
+    if method == "integrated_gradients":
+        require("captum.attr", "The method integrated_gradients")
     if method == "gradcam++":
         last_map(model.classifier)
 
@@ -123,14 +133,14 @@ def check_choices(method: str, target: str, model: Model) -> None:
 def _answered(
     record: Mapping[str, Any],
     row: Mapping[str, Any],
-    model: Model,
-    scale: Scale,
+    table: PredictionTable,
     dataset: CheckedDataset,
     folder: Path,
     method: str,
     target: str,
 ) -> dict[str, Any]:
     """Map, pictures and numbers of a scan that was not refused."""
+    model = table.model
     seen = dataset.contract.examine(record["image"])
     assert seen.scan is not None
     if row["answer"] == CANNOT:  # nothing is explained that is not answered
@@ -138,14 +148,26 @@ def _answered(
     shown: dict[str, Any] = {"method": "" if method == "none" else method}
     overlay = None
     if method != "none":
-        found, grid = _map(row, model, dataset, seen, method, target), dataset.contract.grid
+        (found, changes), grid = _map(row, model, dataset, seen, method, target), dataset.contract.grid
         name = map_name(record["name"], method, target)
         _save_map(found, grid, seen, folder / MAPS / name)
         read = meaning(method, target, _nearer(row, model), _extent(grid))
         overlay = slices.Overlay.of(found, grid, read.unit, read.factor)
-        shown |= {"explanation": read.sentence, "map_file": f"{MAPS}/{name}"}
+        shown |= {"explanation": read.sentence, "map_file": f"{MAPS}/{name}", "reading": read}
+        if changes is not None and read.factor is not None:
+            own = table.regions["name"] == record["name"]
+            table.regions.loc[own, "attribution"] = read.factor * changes
+            table.regions.loc[own, "attribution_unit"] = _unit(target, _nearer(row, model))
     shown["brain"] = slices.drawn(seen.scan.volume, seen.scan.affine, overlay)
-    return {**shown, "answer": answer_of(row, record, model, scale)}
+    rows = table.regions[table.regions["name"] == record["name"]]
+    return {**shown, "answer": answer_of(row, record, model, table.scale), "regions": section(rows)}
+
+
+def _unit(target: str, name: str) -> str:
+    """What an attribution by region is, in words."""
+    if target == "similarity":
+        return f"change of {ASKED[target].format(name=name)}, a cosine"
+    return f"percentage points of {ASKED[target].format(name=name)}"
 
 
 def _nearer(row: Mapping[str, Any], model: Model) -> str:
@@ -162,21 +184,29 @@ def _extent(grid: Grid) -> float:
 
 def _map(
     row: Mapping[str, Any], model: Model, dataset: CheckedDataset, seen: Examination, method: str, target: str
-) -> NDArray[np.float32]:
-    """What speaks for the predicted class, on the model's grid."""
+) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+    """What speaks for the predicted class, on the model's grid, and of the method `regions` the change by each."""
     classifier = model.classifier
     assert isinstance(classifier, Classifier)
     index = list(model.card["class_names"]).index(_nearer(row, model))
     device = next(classifier.parameters()).device
     volume = dataset.preprocess(seen)[None].to(device)
     healthy = torch.as_tensor(model.record.healthy, dtype=torch.float32, device=device)[None]
-    question = Question(method, classifier, index, reference=healthy)
+    own_grid = _input_grid(dataset.contract.grid, volume.shape[2:])
+    weights = region_weights(own_grid) if method == "regions" else None
+    question = Question(method, classifier, index, reference=healthy, weights=weights)
     if target == "similarity":
         groups = [model.record.embeddings.centre(index), model.record.embeddings.centre()]
         means = [torch.as_tensor(g, dtype=torch.float32, device=device) for g in groups]
-        question = Question(method, Similarity(classifier, *means), 1, probability=False, reference=healthy)
-    found = explain(question, volume)
-    return to_grid(found, _input_grid(dataset.contract.grid, found.shape).matrix, dataset.contract.grid)
+        likeness = Similarity(classifier, *means)
+        question = replace(question, network=likeness, index=1, probability=False)
+    changes = None
+    if weights is not None:
+        changes = regional_changes(question, volume, 1 if device.type == "cpu" else 8)
+        found = in_regions(changes, weights, volume.shape[2:])
+    else:
+        found = explain(question, volume)
+    return to_grid(found, own_grid.matrix, dataset.contract.grid), changes
 
 
 def _input_grid(grid: Grid, shape: Sequence[int]) -> Grid:
@@ -206,7 +236,7 @@ def index_page(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], tabl
     """
     verdicts = pd.Series([row["verdict"] for row in rows]).value_counts()
     counts = f"{len(rows)} scans: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
-    known = {"title": "Predictions", "counts": counts, "model": facts, "verdicts": list(verdicts.index)}
+    known = {"title": "Predictions", "counts": counts, "model": facts, "kind": "verdict", "kinds": list(verdicts.index)}
     return render("index.html", {**known, "scans": list(_index_rows(rows, table))})
 
 

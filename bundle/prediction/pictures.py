@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import io
+from collections.abc import Sequence
 from textwrap import fill
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.6"  # Okabe & Ito: told apart by colour-blind readers
+from bundle.pages.pictures import BLUE, GREY, ORANGE, chart, finished
+
+USUAL = 1.96  # z between which 95 % of healthy people lie
+FURTHEST = 4.0  # z that a chart shows at least
 WIDTH, HEIGHT = 44, 28  # characters that fit along the axes of a chart
 
 
 def position(values: ArrayLike, own: float, label: str) -> str:
     """Where a value stands among those of the training subjects; a PNG as a data URI."""
-    figure, axes = _started()
+    figure, axes = chart()
     axes.hist(np.asarray(values), bins=30, color=GREY, label="training subjects")
     axes.axvline(own, color=ORANGE, linewidth=2.5, label="this scan")
     axes.set(xlabel=label, ylabel="subjects")
-    return _finished(figure, axes)
+    return finished(figure, axes)
 
 
 def ages(known: ArrayLike, estimate: float, error: float, own: float) -> str:
@@ -34,14 +34,14 @@ def ages(known: ArrayLike, estimate: float, error: float, own: float) -> str:
         error: mean absolute error of such estimates.
         own: true age; NaN = unknown.
     """
-    figure, axes = _started()
+    figure, axes = chart()
     axes.hist(np.asarray(known), bins=25, color=GREY, label="healthy training subjects")
     axes.axvspan(estimate - error, estimate + error, color=BLUE, alpha=0.25)
     axes.axvline(estimate, color=BLUE, linewidth=2.5, label="looks like")
     if np.isfinite(own):
         axes.axvline(own, color=ORANGE, linewidth=2.5, linestyle="--", label="is")
     axes.set(xlabel="age, years", ylabel="subjects")
-    return _finished(figure, axes)
+    return finished(figure, axes)
 
 
 def reliability(table: pd.DataFrame, own: float, name: str) -> str:
@@ -52,7 +52,7 @@ def reliability(table: pd.DataFrame, own: float, name: str) -> str:
         own: probability of this scan.
         name: of the class.
     """
-    figure, axes = _started()
+    figure, axes = chart()
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":")
     axes.plot(table["predicted"], table["observed"], color=BLUE, marker="o", label="validation subjects")
     axes.axvline(own, color=ORANGE, linewidth=2.5, label="this scan")
@@ -60,22 +60,27 @@ def reliability(table: pd.DataFrame, own: float, name: str) -> str:
     # As it is: between two dollar signs of a name there is no formula.
     axes.set_xlabel(fill(f"calibrated probability of {name}", WIDTH), parse_math=False)
     axes.set_ylabel(fill(f"share that was {name}", HEIGHT), parse_math=False)
-    return _finished(figure, axes)
+    return finished(figure, axes)
 
 
-def _started() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.2, 3.1), layout="constrained")
-    return figure, figure.subplots()
+def regional(names: Sequence[str], left: NDArray[np.float64], right: NDArray[np.float64]) -> str:
+    """How far the volume of each region is from what is expected; a PNG as a data URI.
 
+    Args:
+        names: of the regions, from the top.
+        left: z on the left side; NaN = unknown.
+        right: the same on the right.
 
-def _finished(figure: Figure, axes: Axes) -> str:
-    """The legend stands below, where it covers nothing."""
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
-    axes.spines[["top", "right"]].set_visible(False)
-    return _data_uri(figure)
-
-
-def _data_uri(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, facecolor=figure.get_facecolor())
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    Shape:
+        left (regions,), right (regions,).
+    """
+    (figure, axes), rows = chart(6.2, 4.6), np.arange(len(names))
+    axes.axvspan(-USUAL, USUAL, color=GREY, alpha=0.3, linewidth=0)
+    axes.axvline(0, color=GREY, linewidth=1)
+    axes.scatter(left, rows - 0.15, marker="<", color=BLUE, label="left", zorder=3)
+    axes.scatter(right, rows + 0.15, marker=">", color=ORANGE, label="right", zorder=3)
+    furthest = max(FURTHEST, float(np.nanmax(np.abs([left, right]))) + 0.5)
+    axes.set(xlabel="z: standard deviations of healthy people", xlim=(-furthest, furthest), ylim=(len(names), -1))
+    axes.set_yticks(rows, names)
+    axes.grid(axis="y", linewidth=0.3)
+    return finished(figure, axes)

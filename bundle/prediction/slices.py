@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.image import imsave
 from numpy.typing import NDArray
 
+from bundle.pages.pictures import Pixels, webp
 from bundle.scans.grid import Grid, templates, to_grid
 
 Volume = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 STEP = 1.5  # mm, of CAT12's grid, whose voxels these are; x grows with the index: left is left
 GRID = Grid.of((105, 129, 109), [[STEP, 0, 0, -78], [0, STEP, 0, -111], [0, 0, STEP, -72], [0, 0, 0, 1]])
 HEIGHTS = range(-60, 73, 12)  # mm, of the axial tiles
@@ -158,7 +155,7 @@ def _tile(brain: Pixels, axis: int, index: int) -> str:
         rows = [len(picture) - 1 - _indices((0, 0, z))[2] for z in HEIGHTS]
         picture[rows, ::6] = 150
     picture[-5:-3, 4 : 4 + BAR] = 255
-    return _data_uri(picture, quality=75)
+    return webp(picture, quality=75)
 
 
 def _sprite(volume: Pixels, **encoding: Any) -> str:
@@ -169,7 +166,7 @@ def _sprite(volume: Pixels, **encoding: Any) -> str:
     sheet = np.zeros((rows * SPRITE_COLUMNS, height, width, depth), np.uint8)
     sheet[: len(planes)] = planes
     sheet = sheet.reshape(rows, SPRITE_COLUMNS, height, width, depth).swapaxes(1, 2)
-    return _data_uri(sheet.reshape(rows * height, SPRITE_COLUMNS * width, depth), **encoding)
+    return webp(sheet.reshape(rows * height, SPRITE_COLUMNS * width, depth), **encoding)
 
 
 def _viewer(place: tuple[float, float, float]) -> dict[str, Any]:
@@ -191,7 +188,7 @@ def _bar(overlay: Overlay) -> dict[str, Any]:
     sign = "±" if overlay.is_signed else ""
     brain = np.count_nonzero(templates(GRID)["brain"] > 0.5)
     return {
-        "image": _data_uri(colours, lossless=True),
+        "image": webp(colours, lossless=True),
         "low": f"−{_digits(overlay.strongest)}" if overlay.is_signed else "0",
         "high": ("+" if overlay.is_signed else "") + _digits(overlay.strongest),
         "threshold": sign + _digits(overlay.threshold),
@@ -203,14 +200,3 @@ def _bar(overlay: Overlay) -> dict[str, Any]:
 def _digits(value: float) -> str:
     """Two digits that count, without powers of ten."""
     return np.format_float_positional(value, precision=2, fractional=False, trim="-")
-
-
-def _data_uri(picture: Pixels, **encoding: Any) -> str:
-    """A WebP, as small as JPEG and with transparency.
-
-    Shape:
-        picture (H, W, 3 or 4).
-    """
-    buffer = io.BytesIO()
-    imsave(buffer, np.ascontiguousarray(picture), format="webp", pil_kwargs=encoding)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

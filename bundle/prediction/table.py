@@ -25,8 +25,11 @@ from bundle.networks.architecture import stated_network
 from bundle.networks.classifiers import Classifier
 from bundle.networks.export import load_onnx
 from bundle.networks.weights import classifier_card, load_network
+from bundle.prediction.incoming import preparations
 from bundle.prediction.judgement import CANNOT, FAR, GIVEN, NOT_CALIBRATED, REASONS, SILENT, Scale, distance_check
+from bundle.prediction.listing import file_of
 from bundle.prediction.output import EMBEDDINGS, TABLE, AnswerFolder, Index
+from bundle.prediction.regions import regions_table
 from bundle.prediction.training_record import TrainingRecord, load_record
 from bundle.scans.contract import PASS, REFUSE, WARN, Contract
 from bundle.scans.nifti import is_phantom
@@ -143,8 +146,9 @@ class PredictionTable:
         self.answers, self.model = AnswerFolder(folder, existing), model
         self.records = self.answers.named(records)
         self.augmentations, self.embeddings = augmentations, embeddings
-        self.table, self.embedding = pd.DataFrame(), pd.DataFrame()
+        self.table, self.embedding, self.regions = pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
         self.checks: list[list[dict[str, Any]]] = []
+        self.shown: dict[str, dict[str, Any]] = {}  # by name, what pages show of scans that came as DICOM
 
     def attach(self, engine: Engine) -> None:
         """Keep every iteration's predictions and write them at the end."""
@@ -173,21 +177,26 @@ class PredictionTable:
         copies = perturbed_probabilities(self.model.classifier, volumes, self.augmentations)
         spread = self.scale.spread(torch.cat([probabilities[None], copies]).numpy())
         for item, probability, deviation in zip(engine.state.batch, probabilities, spread, strict=True):
-            kept = {name: item[name] for name in ("verdict", "reasons", "checks", "digest")}
+            kept = {name: item[name] for name in ("verdict", "reasons", "checks", "digest", "volumes")}
             self._rows.append({**kept, "probability": float(probability), "uncertainty": float(deviation)})
 
     def write(self, engine: Engine) -> None:  # noqa: ARG002
         """Make the table and say how many scans were refused; it is written at once where it replaces nothing."""
         embedding = torch.cat(self._embeddings).numpy()
         table = prediction_table(self.records, pd.DataFrame(self._rows), embedding, self.model, self.scale)
-        table["file"] = [str(Path(record["image"]).absolute()) for record in self.records]
-        table.insert(2, "name", [record["name"] for record in self.records])
+        table["file"] = [file_of(record) for record in self.records]
+        known = {"name": [record["name"] for record in self.records], **preparations(self.records)}
+        for place, (column, texts) in enumerate(known.items(), start=2):
+            table.insert(place, column, texts)
         accepted = (table["verdict"] != REFUSE).to_numpy()
         own = [[asdict(distance_check(place))] if place >= 0 else [] for place in table["distance_percentile"]]
         self.checks = [[*json.loads(row["checks"]), *more] for row, more in zip(self._rows, own, strict=True)]
         values = pd.DataFrame(embedding).add_prefix("e")
         self.embedding = pd.concat([table[["participant_id", "file"]], values], axis=1)[accepted]
         self.table = table
+        self.regions = regions_table(
+            self.records, table, np.array([row["volumes"] for row in self._rows]), self.model.record
+        )
         refused = table[~accepted]
         logger.info(f"{len(table) - len(refused)} of {len(table)} scans: {self.answers.path / TABLE}")
         for row in refused.itertuples():
@@ -198,7 +207,7 @@ class PredictionTable:
     def publish(self, index: Index | None = None, wanted: Sequence[str] = ()) -> None:
         """Bring table, embeddings, and what is staged into the folder; see `output.AnswerFolder.publish`."""
         wanted = [*wanted, *([EMBEDDINGS] if self.embeddings else [])]
-        self.answers.publish(self.table, self.embedding, index, wanted)
+        self.answers.publish(self.table, self.embedding, index, wanted, self.regions)
 
     @property
     def refused(self) -> int:

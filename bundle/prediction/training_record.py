@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +24,22 @@ from bundle.files import check_format, replacing
 from bundle.metrics.classification import platt
 from bundle.metrics.representation import OverallScaler, ridge
 from bundle.networks.classifiers import Classifier
-from bundle.networks.weights import load_network
+from bundle.networks.weights import load_network, read_card
 from bundle.people import mean_of_each, person_codes, person_of
+from bundle.prediction.norms import HealthyVolumes, measured
+from bundle.scans.contract import Contract
 from bundle.scans.npy import read_arrays
+from bundle.scans.regions import REGIONS
 
 Array = NDArray[np.float64]
 NEIGHBOURS = 5
 LEAST = 25  # healthy training subjects of known age, below which no age is estimated
 FOLDS = 5
-RECORD_FORMAT = 2  # 1 did not say which scans are of one person; a record without a format is of that one
+# 1 did not say which scans are of one person, and 2 held no regional volumes; a record without a format is of the first
+RECORD_FORMAT = 3
+LARGEST_ML = 1e4  # of a head or a region
 LARGEST = 4096  # numbers in an embedding: their covariance is kept
+logger = logging.getLogger(__name__)
 NAMES = ("embedding", "ages", "labels", "validation_labels", "validation_probabilities", "healthy")
 
 
@@ -146,6 +153,7 @@ class TrainingRecord:
         probabilities: of the validation scans, of being a patient.
         healthy: (C, D, H, W), mean of the preprocessed volumes of healthy training subjects, one scan each.
         people: a number for each person of the validation; several scans of one count once, by their mean.
+        volumes: of the regions of healthy training people; None in a record of an older format.
     """
 
     embeddings: TrainingEmbeddings
@@ -153,6 +161,7 @@ class TrainingRecord:
     probabilities: Array
     healthy: NDArray[np.float32]
     people: NDArray[np.intp]
+    volumes: HealthyVolumes | None = None
 
     @property
     def validated(self) -> tuple[NDArray[np.int64], Array]:
@@ -192,7 +201,7 @@ def write_record(
     Args:
         network: MONAI's DenseNet; the best weights are read from `model`.
         model: the `.pt` file; nothing is done when no validation wrote it.
-        training: preprocessed subjects of the training.
+        training: preprocessed subjects of the training; a dataset of MONAI, whose `data` names their images.
         validation: preprocessed subjects of the validation.
         batch_size: subjects.
         device: that computes.
@@ -208,9 +217,24 @@ def write_record(
     people["validation_people"] = person_codes(judged["person"].tolist())
     embedding["healthy"] = seen["sum"].sum(0) / max(1, int(((seen["label"] == 0) & seen["first"]).sum()))
     validated = {"validation_labels": judged["label"], "validation_probabilities": judged["probability"]}
-    content: dict[str, Any] = {"format": RECORD_FORMAT, **embedding, **people, **validated}
+    content: dict[str, Any] = {
+        "format": RECORD_FORMAT,
+        **embedding,
+        **people,
+        **validated,
+        **_regional(training, model),
+    }
     with replacing(record_path(model)) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **content)
+
+
+def _regional(training: Dataset, model: str | Path) -> dict[str, NDArray]:
+    """Regional volumes of the training scans; nothing where their files are not known."""
+    records = getattr(training, "data", ())
+    if not records or not all(isinstance(record.get("image"), (str, Path)) for record in records):
+        logger.info("The files of the training scans are not known, so the record holds no norms of regional volumes.")
+        return {}
+    return measured(records, Contract(read_card(model).get("contract")).grid)
 
 
 def load_record(model: str | Path) -> TrainingRecord:
@@ -236,7 +260,8 @@ def load_record(model: str | Path) -> TrainingRecord:
         _check_arrays(embedding, ages, labels, validated, probabilities, healthy)
         people = _people(arrays, "people", len(labels)), _people(arrays, "validation_people", len(validated))
         embeddings = TrainingEmbeddings(embedding, ages, labels, people[0])
-        return TrainingRecord(embeddings, validated, probabilities, healthy, people[1])
+        volumes = _volumes(arrays, ages, labels)
+        return TrainingRecord(embeddings, validated, probabilities, healthy, people[1], volumes)
     except Exception as error:  # scikit-learn has its own errors
         raise ValueError(f"{path} is no record of a training ({type(error).__name__}); restore the file.") from error
 
@@ -247,6 +272,20 @@ def _people(arrays: Mapping[str, NDArray], name: str, scans: int) -> NDArray[np.
     if found.shape != (scans,) or found.dtype.kind not in "iu":
         raise ValueError("persons that do not fit the scans")
     return found.astype(np.intp)
+
+
+def _volumes(arrays: Mapping[str, NDArray], ages: NDArray, labels: NDArray) -> HealthyVolumes | None:
+    """The regional volumes of healthy people, where a record holds them."""
+    if "regional_volumes" not in arrays:
+        return None
+    volumes, sexes, tivs = (arrays[name].astype(np.float64) for name in ("regional_volumes", "sexes", "tivs"))
+    if volumes.shape != (len(labels), len(REGIONS)) or not sexes.shape == tivs.shape == labels.shape:
+        raise ValueError("regional volumes that do not fit the scans")
+    rows = (labels == 0) & np.isfinite(volumes).all(1)
+    sizes = np.concatenate([volumes[rows].ravel(), tivs[np.isfinite(tivs)]])
+    if not np.isin(sexes[np.isfinite(sexes)], (0, 1)).all() or (np.abs(sizes) > LARGEST_ML).any():
+        raise ValueError("sexes or sizes that no training writes")
+    return HealthyVolumes(volumes[rows], {"age": ages[rows], "sex": sexes[rows], "tiv": tivs[rows]})
 
 
 def _check_arrays(

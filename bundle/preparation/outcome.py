@@ -16,8 +16,38 @@ TISSUES = ("tiv", "gm", "wm", "csf")  # keys of `Outcome.volumes`
 
 
 @dataclass(frozen=True)
+class Made:
+    """A grey-matter map that is there already.
+
+    Attributes:
+        path: The map.
+        name: Unique and safe as a file name.
+        pipeline: What made it, such as `CAT12`; `unknown` where nothing says it.
+        version: Of the pipeline; empty where nothing says it.
+        volumes: mL of `TISSUES`, those that are known.
+        quality: The pipeline's own ratings by name.
+        remarks: Sentences on what is missing or unusual.
+        doubts: Sentences on what may be wrong with it, such as a poor rating.
+    """
+
+    path: Path
+    name: str
+    pipeline: str
+    version: str = ""
+    volumes: Mapping[str, float] = field(default_factory=dict)
+    quality: Mapping[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def by(self) -> str:
+        """Pipeline and version."""
+        return f"{self.pipeline} {self.version}".strip()
+
+
+@dataclass(frozen=True)
 class Head:
-    """One T1w scan to prepare.
+    """One T1w scan to prepare, or a map that was made of one and is taken as it is.
 
     Attributes:
         name: Unique and safe as a file name; no patient's name, id or date is in it.
@@ -27,6 +57,7 @@ class Head:
         session_id: BIDS label with `ses-`, or "".
         series: Folder that holds the files of the chosen DICOM series and nothing else; None for other files.
         remarks: Sentences on how the scan was found and chosen.
+        made: What is known of the map that `image` is; None for a T1w scan.
     """
 
     name: str
@@ -36,6 +67,7 @@ class Head:
     session_id: str = ""
     series: Path | None = None
     remarks: tuple[str, ...] = ()
+    made: Made | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.preparation.alignment import Volume, align, measures_of
+from bundle.preparation.anatomy import Templates, read_templates
 from bundle.preparation.bias import correct_bias
 from bundle.preparation.brain import NoBrainError, find_brain, share_on_border
 from bundle.preparation.heads import check_image
@@ -21,7 +22,6 @@ from bundle.preparation.modulation import jacobian_of, modulate
 from bundle.preparation.outcome import FAIL, Layers, Outcome
 from bundle.preparation.quality import grade
 from bundle.preparation.settings import Settings
-from bundle.preparation.templates import Templates, read_templates
 from bundle.preparation.threads import load_ants
 from bundle.preparation.tissues import GM, WM, Mixture, Segmentation, priors_of, segment
 from bundle.preparation.volumes import affine_of, coarser, dice, to_ants, write_affine

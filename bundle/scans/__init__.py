@@ -2,6 +2,8 @@
 
 from bundle.scans.contract import Check, Contract, Examination, Limit, profile
 from bundle.scans.grid import Grid, templates, to_grid
+from bundle.scans.made_by import pipeline_of
+from bundle.scans.names import safe_names
 from bundle.scans.nifti import UnreadableError, VolumeError
 from bundle.scans.npy import open_array, read_arrays
 from bundle.scans.placement import grid_of, grids_of, in_words
@@ -24,9 +26,11 @@ __all__ = [
     "grids_of",
     "in_words",
     "open_array",
+    "pipeline_of",
     "profile",
     "read_arrays",
     "read_volume",
+    "safe_names",
     "templates",
     "to_grid",
     "volume_faults",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from bundle.scans.grid import REFERENCE, TISSUES, Array, Grid, templates, to_grid
+from bundle.scans.made_by import EMBEDDED, UNKNOWN, is_same_pipeline, pipeline_of
 from bundle.scans.scan import Scan, ScanError, read_scan
 
 PASS, WARN, REFUSE = "pass", "warn", "refuse"
@@ -23,7 +25,7 @@ PROFILED = 500  # training scans that are measured for a card
 SIDES = (6, 8, 6)  # cells in which the two halves of a brain are compared
 INF = math.inf
 ZERO = 0.01  # grey-matter density below which a voxel is background
-CAT12 = "preprocess the T1w with CAT12 and give mri/mwp1*.nii"
+CAT12 = "give the T1w itself to `prepare`, or preprocess it with CAT12 and give mri/mwp1*.nii"
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class Contract:
         measures = measure(volume, self.grid)
         checks = [_judge(name, measures[name], LIMITS[name]) for name in LIMITS]
         if all(check.verdict != REFUSE for check in checks):
-            checks += [*self._sides(volume, measures), *self._likeness(measures)]
+            checks += [*self._sides(volume, measures), *self._likeness(measures), *self._pipeline(path)]
         return Examination((readable, *notes, *checks), volume, measures, scan)
 
     def _sides(self, volume: Array, measures: dict[str, float]) -> list[Check]:
@@ -198,12 +200,31 @@ class Contract:
         known = self.profile.get("measures", {})
         return [_compare(name, measures[name], known[name]) for name in LIMITS if name in known]
 
+    def _pipeline(self, path: str | Path) -> list[Check]:
+        """Whether a map was made as those of the training; a phantom's are, or are not, for other reasons."""
+        trained, found = self.profile.get("pipelines", {}), pipeline_of(path)
+        if not set(trained) - {UNKNOWN} or EMBEDDED in (*trained, found):
+            return []
+        usual = ", ".join(f"{name} ({count})" for name, count in trained.items())
+        is_known = found != UNKNOWN and any(is_same_pipeline(found, name) for name in trained)
+        reason = "" if is_known else _other_pipeline(found, usual)
+        verdict = WARN if reason else PASS
+        return [Check("pipeline", found, usual, "the training scans", verdict, reason)]
+
+
+def _other_pipeline(found: str, usual: str) -> str:
+    made = "it is not known which pipeline made this map" if found == UNKNOWN else f"this map was made by {found}"
+    return f"{made}, those of the training by {usual}; maps of two pipelines differ, so judge the answer with care"
+
 
 def _check_profile(profile: Mapping[str, Any]) -> None:
     measures, sides = profile.get("measures", {}), profile.get("sides")
     if not isinstance(measures, Mapping):
         raise ValueError("The card's profile of the training scans holds no measures; restore the card.")
     wrong = [str(name) for name, row in measures.items() if not _are_numbers(row, len(LEVELS))]
+    pipelines = profile.get("pipelines", {})
+    if not isinstance(pipelines, Mapping) or not all(type(count) is int for count in pipelines.values()):
+        wrong.append("pipelines")
     if sides and not ("left and right" in measures and _are_numbers(sides, math.prod(SIDES) // 2)):
         wrong.append("sides")
     if wrong:
@@ -244,7 +265,7 @@ def profile(records: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, An
 
     Returns:
         `grid` of the scans, percentiles of every measure (`levels`, `measures`), `sides` (how left and right differ on
-        average) and `scans`, the number measured.
+        average), `pipelines` that made them, with numbers, and `scans`, the number measured.
 
     Raises:
         ValueError: when a scan cannot be read, or lies on another grid than the first.
@@ -268,7 +289,9 @@ def profile(records: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, An
     rows = [{**row, "left and right": r} for row, r in zip(rows, _own_likeness(np.stack(sides)), strict=True)]
     levels = {name: np.percentile([row[name] for row in rows], LEVELS).round(5).tolist() for name in rows[0]}
     average = np.mean(sides, axis=0).round(5).tolist()
-    return {"grid": grid.card, "scans": len(rows), "levels": list(LEVELS), "measures": levels, "sides": average}
+    made_by = Counter(pipeline_of(records[index]["image"]) for index in sorted(drawn))
+    measured = {"levels": list(LEVELS), "measures": levels, "sides": average}
+    return {"grid": grid.card, "scans": len(rows), "pipelines": dict(made_by.most_common()), **measured}
 
 
 def _own_likeness(sides: Array) -> list[float]:

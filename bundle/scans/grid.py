@@ -132,12 +132,7 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
 
 def _moved_by_whole_voxels(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array | None:
     """The volume with axes exchanged and flipped, cropped and padded with zeros; None where that does not suffice."""
-    matrix = np.linalg.inv(grid.matrix) @ affine  # index of the volume → index of the grid
-    whole = matrix.round()
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
-    corners[:, :3] *= np.array(volume.shape) - 1
-    off = np.abs(corners @ (matrix - whole).T).max()
-    if off * np.linalg.norm(grid.matrix[:3, 0]) > SAME_MM or (np.abs(whole[:3, :3]).sum(0) != 1).any():
+    if (whole := _whole_steps(volume.shape, affine, grid)) is None:
         return None
     axes = np.abs(whole[:3, :3]).argmax(1)  # of the volume, for each of the grid
     turned = np.transpose(volume, axes)
@@ -150,6 +145,28 @@ def _moved_by_whole_voxels(volume: Array, affine: NDArray[np.float64], grid: Gri
     here = tuple(slice(max(0, -start), max(0, end - start)) for start, end in zip(starts, ends, strict=True))
     moved[there] = turned[here]
     return moved
+
+
+def is_exact(shape: tuple[int, ...], affine: NDArray[np.float64], grid: Grid) -> bool:
+    """Whether `to_grid` keeps every value of a volume: it differs by its axes, whole voxels and its extent alone.
+
+    Args:
+        shape: (D, H, W) of the volume.
+        affine: 4 × 4 of the volume, index → mm.
+        grid: the target.
+    """
+    return _whole_steps(shape, affine, grid) is not None
+
+
+def _whole_steps(shape: tuple[int, ...], affine: NDArray[np.float64], grid: Grid) -> NDArray[np.float64] | None:
+    """Index of a volume → index of a grid, in whole numbers; None where voxels do not coincide."""
+    matrix = np.linalg.inv(grid.matrix) @ affine
+    whole = matrix.round()
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
+    corners[:, :3] *= np.array(shape) - 1
+    off = np.abs(corners @ (matrix - whole).T).max()
+    coincide = off * np.linalg.norm(grid.matrix[:3, 0]) <= SAME_MM and (np.abs(whole[:3, :3]).sum(0) == 1).all()
+    return whole if coincide else None
 
 
 @lru_cache(maxsize=4)

@@ -103,18 +103,41 @@ def is_phantom(path: str | Path) -> bool:
     Args:
         path: of the image.
     """
-    file = Path(path)
-    name = file.name.lower()
-    if not name.endswith((".nii", ".nii.gz")):
-        return False
+    return description(path) == PHANTOM.decode()
+
+
+def description(path: str | Path) -> str:
+    """What the header of a NIfTI file says of itself; empty for other files, and for unreadable ones.
+
+    Args:
+        path: of the image; its header alone is read.
+    """
     try:
-        with refusing():
-            head = _head(file, name.endswith(".gz"))
-            header = _NIFTI[_header_size(head)][0].header_class
-            block = header(head[: header.template_dtype.itemsize], check=False)
+        header = stored_header(Path(path))
     except VolumeError:
-        return False
-    return bytes(block["descrip"].tobytes()).rstrip(b"\0") == PHANTOM
+        return ""
+    said = b"" if header is None else bytes(header["descrip"].tobytes())
+    return said.split(b"\0")[0].decode("ascii", "replace")
+
+
+def stored_header(path: Path) -> Any:
+    """The header of a NIfTI file as it is on disk, without what nibabel silently mends; None for other files.
+
+    Args:
+        path: of the image; of a pair either file.
+
+    Raises:
+        VolumeError: the file begins like no NIfTI file.
+    """
+    name = path.name.lower()
+    if not name.endswith((".nii", ".nii.gz", ".img", ".hdr")):
+        return None
+    with refusing():
+        is_pair = name.endswith((".img", ".hdr"))
+        file = Path(str(nib.Nifti1Pair.filespec_to_file_map(path)["header"].filename)) if is_pair else path
+        head = _head(file, name.endswith(".gz"))
+        kind = _NIFTI[_header_size(head)][0].header_class
+        return kind(head[: kind.template_dtype.itemsize], check=False)
 
 
 def _described(path: Path) -> tuple[Any, int, bool]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from numpy.typing import NDArray
 
 from bundle.scans.grid import KNOWN_GRIDS, Grid
-from bundle.scans.nifti import UnreadableError, VolumeError, open_image, refusing
+from bundle.scans.nifti import UnreadableError, VolumeError, open_image, refusing, stored_header
 from bundle.scans.volumes import read_volume, values_of
 
 ENDINGS = (".nii", ".nii.gz", ".npy", ".mgz", ".mgh", ".img", ".hdr")
@@ -101,22 +100,23 @@ def _read_npy(path: Path, grid: Grid) -> Scan:
 
 def _read_image(path: Path) -> Scan:
     image = open_image(path)
-    notes = _placed(_stored_header(image)) if isinstance(image.header, Nifti1Header) else ()
+    header = stored_header(path)
+    notes = () if header is None else require_sides(header)
     affine = np.asarray(image.affine, dtype=float)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise ScanError("orientation", "The affine is not invertible, so voxels have no size; mend the header.")
     return Scan(np.array(values_of(image), dtype=np.float32), affine, notes)
 
 
-def _stored_header(image: Any) -> Nifti1Header:
-    """The header as it is in the file: nibabel silently mends what it opens, such as a voxel size of zero."""
-    files = image.file_map
-    with files.get("header", files["image"]).get_prepare_fileobj("rb") as stream:
-        return type(image.header).from_fileobj(stream, check=False)
+def require_sides(header: Nifti1Header) -> tuple[str, ...]:
+    """What the two transforms of a NIfTI header say, in sentences.
 
+    Args:
+        header: as it is on disk.
 
-def _placed(header: Nifti1Header) -> tuple[str, ...]:
-    """What the two transforms of a NIfTI header say; refused where left and right are not certain."""
+    Raises:
+        ScanError: where left and right are not certain.
+    """
     sform = header.get_sform(coded=True)[0]
     sizes = np.asarray(header["pixdim"][1:4], dtype=float)
     if sform is None and not (np.isfinite(sizes).all() and (sizes > 0).all()):

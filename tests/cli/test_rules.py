@@ -41,6 +41,7 @@ def test_the_choices_are_those_of_the_code():
     from bundle.prediction.output import EXISTING
     from bundle.prediction.pages import TARGETS as EXPLAINED
     from bundle.prediction.table import BACKENDS
+    from bundle.preparation.backends import NAMES
     from bundle.pretext.views import TwoViews
     from bundle.training.engines import PRECISIONS, TARGETS
 
@@ -51,6 +52,7 @@ def test_the_choices_are_those_of_the_code():
         (own["inference"]["target"], EXPLAINED),
         (options["explain"], [*METHODS, "none"]),
         (options["backend"], BACKENDS),
+        (own["prepare"]["backend"], NAMES),
         (options["existing"], EXISTING),
         (options["protocol"], PROTOCOLS),
         (own["cache"]["storage"], STORAGES),

@@ -100,8 +100,10 @@ def record(subjects):
     arrays = {"embedding": random.normal(size=(subjects, 6)).astype(np.float32)}
     arrays |= {"ages": random.uniform(20, 80, subjects), "labels": np.arange(subjects) % 2}
     arrays |= {"validation_labels": np.arange(8) % 2, "validation_probabilities": random.random(8)}
+    arrays |= {"regional_volumes": random.uniform(1, 9, (subjects, 35)), "tivs": random.uniform(1200, 1700, subjects)}
+    arrays |= {"sexes": np.arange(subjects) // 2 % 2.0}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, healthy=brain()[None], format=1, **arrays)
+    np.savez_compressed(buffer, healthy=brain()[None], format=3, **arrays)
     return buffer.getvalue()
 
 

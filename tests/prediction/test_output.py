@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+from bundle import locks
+from bundle.pages import GENERATOR
 from bundle.prediction import output
-from bundle.prediction.output import GENERATOR, AnswerFolder, map_name
+from bundle.prediction.output import AnswerFolder, map_name
 
 SHA = "a" * 64
 
@@ -204,10 +206,10 @@ def append_each(folder, scans):
 
 def test_a_writer_that_waits_in_vain_says_who_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(output, "LOCK_SECONDS", 0.05)
-    with FileLock(tmp_path / output.LOCK):
-        (tmp_path / output.HOLDER).write_text(json.dumps({"process": 4711, "host": "ward", "since": "noon"}))
+    with FileLock(tmp_path / locks.LOCK):
+        (tmp_path / locks.HOLDER).write_text(json.dumps({"process": 4711, "host": "ward", "since": "noon"}))
         with pytest.raises(OSError, match=r"is being written by process 4711 on ward \(since noon\)"):
             publish(tmp_path, "append", "a")
-    assert names(tmp_path) == [output.HOLDER]
+    assert names(tmp_path) == [locks.HOLDER]
     publish(tmp_path, "append", "a")
     assert rows(tmp_path) == ["a"]

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from bundle.pages.page import SHARED
 from bundle.prediction.maps import METHODS, TARGETS, meaning
 from bundle.prediction.pages import TEMPLATES
 from tests.prediction.conftest import FULL_SIZE
@@ -24,7 +25,7 @@ def test_a_page_lets_nothing_else_run_or_load(pages):
         policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)[1].replace("&#39;", "'")
         assert policy.startswith("default-src 'none'; img-src data:;")
         assert "unsafe" not in policy
-        script = TEMPLATES / ("index.js" if page.name == "index.html" else "viewer.js")
+        script = SHARED / "table.js" if page.name == "index.html" else TEMPLATES / "viewer.js"
         assert re.findall(r"<script>(.*?)</script>", text, re.DOTALL) == [script.read_text().rstrip("\n")]
         assert not re.search(r"<[a-z][^>]* (style|on[a-z]+)=", text)
 
@@ -44,8 +45,8 @@ def test_a_page_says_how_to_read_its_pictures(pages):
 def test_every_map_has_a_sentence_and_a_unit(method, target):
     read = meaning(method, target, "dementia", 216.0)
     assert "dementia" in read.sentence
-    assert (read.factor is None) == (method != "occlusion")
-    if method == "occlusion":
-        assert "about 36 mm" in read.sentence
+    assert (read.factor is None) == (method not in ("regions", "occlusion"))
+    if read.factor is not None:
+        assert ("about 36 mm" in read.sentence) == (method == "occlusion")
         assert ("percentage points" in read.unit) == (target == "class")
         assert read.factor == (100.0 if target == "class" else 1.0)

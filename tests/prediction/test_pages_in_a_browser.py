@@ -4,55 +4,19 @@ Accessibility is judged by axe-core, which a package on the index brings: nothin
 """
 
 import re
-import shutil
 
 import numpy as np
 import pytest
 
 from bundle.prediction.pages import render
 from bundle.prediction.slices import GRID, Overlay, drawn
+from tests.browser import assert_accessible, assert_nothing_is_cut
 from tests.prediction.test_slices import PLACE, ball
 from tests.test_hostile_texts import content
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -r requirements-dev.txt")
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs the browser Chromium: apt-get install chromium"),
-]
-QUIET = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
-QUIET += ["disable-component-update", "disable-sync"]
+pytestmark = pytest.mark.long
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 A4_PAGE = rb"/Type\s*/Page\b(?!s)"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[f"--{option}" for option in QUIET])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def show(browser):
-    """`show(path)`: the page in a tab of its own, which may ask for nothing and complain about nothing."""
-    tabs, said, asked = [], [], []
-
-    def opened(path, width=1200, **options):
-        tab = browser.new_page(viewport={"width": width, "height": 800}, **options)
-        tabs.append(tab)
-        tab.on("console", lambda message: message.type == "error" and said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(path.as_uri())
-        return tab
-
-    yield opened
-    for tab in tabs:
-        tab.close()
-    assert said == []
-    assert [url[:60] for url in asked if not url.startswith(("file:", "data:"))] == []
 
 
 def kinds(folder):
@@ -208,16 +172,7 @@ def test_the_viewer_obeys_the_keyboard_and_the_mouse(known, show):
 
 def test_nothing_is_cut_on_a_phone(pages, show):
     for path in kinds(pages):
-        tab = show(path)
-        for width in (360, 390, 768):
-            tab.set_viewport_size({"width": width, "height": 700})
-            assert tab.evaluate("document.documentElement.scrollWidth") <= width, path.name
-            shown = tab.locator("th, td, img, canvas, p, li, input, figcaption").evaluate_all(
-                """all => all.filter(e => e.checkVisibility())
-                .map(e => [e.getBoundingClientRect().right, e.scrollWidth - e.clientWidth])"""
-            )
-            assert max(right for right, _ in shown) <= width, path.name
-            assert max(over for _, over in shown) <= 1, f"{path.name}: a text is wider than its cell"
+        assert_nothing_is_cut(show(path))
 
 
 def test_a_page_of_a_scan_prints_on_two_sides(pages, show):
@@ -228,13 +183,9 @@ def test_a_page_of_a_scan_prints_on_two_sides(pages, show):
 
 
 def test_axe_finds_nothing_serious(pages, show):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
     index, scan, refused = kinds(pages)
     for path, width in [(index, 1200), (index, 390), (scan, 1200), (scan, 390), (refused, 1200)]:
         tab = show(path, width, bypass_csp=True)  # axe is a script that the page does not know
         if path == scan:
             tab.locator(".viewer").wait_for(state="visible")
-        found = axe.run(tab).response
-        assert len(found["passes"]) > 10, "axe did run"
-        bad = [(v["id"], v["nodes"][0]["html"]) for v in found["violations"] if v["impact"] in ("serious", "critical")]
-        assert bad == [], path.name
+        assert_accessible(tab)

@@ -399,3 +399,40 @@ def test_real_maps_pass_and_real_t1w_are_refused(real_maps):
         assert seen.verdict == REFUSE
         assert "raw or rescaled image" in " ".join(seen.reasons)
         assert "white matter or a T1w" in " ".join(seen.reasons)
+
+
+def made_by(folder, brain, stem, **pipeline):
+    found = save(folder / f"{stem}.nii.gz", brain)
+    if pipeline:
+        (folder / f"{stem}.json").write_text(json.dumps({"pipeline": pipeline}))
+    return found
+
+
+def test_a_map_of_another_pipeline_than_the_trainings_is_a_warning(brain, tmp_path):
+    trained = [made_by(tmp_path, brain, f"mwp1{n}", name="CAT12", version="12.9") for n in range(2)]
+    known = profile([{"image": str(path)} for path in trained])
+    assert known["pipelines"] == {"CAT12 12.9": 2}
+    others = {
+        made_by(tmp_path, brain, "same", name="CAT12", version="12.9 2577"): (PASS, ""),
+        made_by(tmp_path, brain, "no_version", name="CAT12"): (PASS, ""),
+        made_by(tmp_path, brain, "older", name="CAT12", version="12.5"): (WARN, "this map was made by CAT12 12.5"),
+        made_by(tmp_path, brain, "other", name="yaware-ants", version="1"): (
+            WARN,
+            "this map was made by yaware-ants 1",
+        ),
+        made_by(tmp_path, brain, "nobody"): (WARN, "it is not known which pipeline made this map"),
+    }
+    for path, (verdict, reason) in others.items():
+        (check,) = [check for check in Contract(known).examine(path).checks if check.name == "pipeline"]
+        assert check.verdict == verdict
+        assert check.reason.startswith(reason)
+        assert "CAT12 12.9 (2)" in check.limit
+
+
+def test_where_the_trainings_pipeline_is_unknown_or_a_phantoms_nothing_is_said_of_it(brain, tmp_path):
+    path = made_by(tmp_path, brain, "map", name="CAT12", version="12.9")
+    for pipelines in ({"unknown": 3}, {"phantom": 3}, {}):
+        names = [c.name for c in Contract({"grid": GRID.card, "pipelines": pipelines}).examine(path).checks]
+        assert "pipeline" not in names
+    with pytest.raises(ValueError, match=r"is damaged \(pipelines\)"):
+        Contract({"grid": GRID.card, "pipelines": {"CAT12": "many"}})

@@ -26,14 +26,15 @@ function sort(column, header) {
 }
 
 function filter() {
-  const [text, verdict] = [form.querySelector("input").value.toLowerCase().trim(), form.querySelector("select").value];
+  const [text, kind] = [form.querySelector("input").value.toLowerCase().trim(), form.querySelector("select").value];
   for (const row of rows) {
-    row.hidden = !row.textContent.toLowerCase().includes(text) || (verdict !== "" && row.dataset.verdict !== verdict);
+    row.hidden = !row.textContent.toLowerCase().includes(text) || (kind !== "" && row.dataset.kind !== kind);
   }
   form.querySelector("output").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} scans are shown`;
 }
 
 [...table.tHead.rows[0].cells].forEach((header, column) => {
+  if ("plain" in header.dataset) return; // a column of pictures has no order
   const button = document.createElement("button");
   button.type = "button";
   button.append(...header.childNodes);
