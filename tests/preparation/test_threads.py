@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 
-from bundle.preparation.templates import find_templates
+from bundle.preparation.anatomy import find_templates
 from bundle.preparation.threads import VARIABLES, set_threads
 
 
@@ -39,6 +39,6 @@ def test_no_threads_are_refused():
 
 
 def test_templates_that_are_not_installed_are_asked_for(monkeypatch):
-    monkeypatch.setattr("bundle.preparation.templates.find_spec", lambda name: None)
+    monkeypatch.setattr("bundle.preparation.anatomy.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"templates of deepmriprep.*make prepare"):
         find_templates()
