@@ -72,6 +72,19 @@ class HeadTruth:
         bend = np.eye(3) + np.einsum("...k,ki,kj->...ij", slopes, self.amplitudes, self.waves)
         return 1 / (np.linalg.det(bend) * np.linalg.det(self.matrix[:3, :3]))
 
+    def grey_matter(self, grid: Grid) -> NDArray[np.float32]:
+        """The modulated map that a faultless preparation gives: grey matter of the template times `volume_ratio`.
+
+        Args:
+            grid: Voxels in the template's space.
+        """
+        points = np.moveaxis(np.indices(grid.shape), 0, -1) @ grid.matrix[:3, :3].T + grid.matrix[:3, 3]
+        size = float(np.linalg.norm(grid.matrix[:3, 0]))
+        sharp = ndimage.gaussian_filter(_tissues()["gm"], np.hypot(PARTIAL_MM, 0.425 * size))
+        inverse = np.linalg.inv(SOURCE.matrix)
+        places = np.moveaxis(points @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
+        return (ndimage.map_coordinates(sharp, places, order=1) * self.volume_ratio(points)).astype(np.float32)
+
 
 def make_head(resolution: float = 1.0, seed: int = 0) -> tuple[nib.Nifti1Image, HeadTruth]:
     """Make a T1w head: the template's tissues inside a skull and a scalp, bent, zoomed, turned, uneven and noisy.

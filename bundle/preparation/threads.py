@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from typing import Any
 
 import torch
@@ -14,12 +13,13 @@ from bundle.extras import require
 ITK = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
 SEED = 1
 VARIABLES = (ITK, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_used: list[int] = []  # threads that ANTs runs with, once it does
 
 logger = logging.getLogger(__name__)
 
 
 def set_threads(number: int) -> None:
-    """Set the threads of torch, and of ANTs where it is not loaded yet; processes that are started later inherit them.
+    """Set the threads of torch, and of ANTs where it does not run yet; processes that are started later inherit them.
 
     Args:
         number: Threads of one preparation. The same scan gives the same map for the same number.
@@ -29,8 +29,8 @@ def set_threads(number: int) -> None:
     """
     if number < 1:
         raise ValueError(f"The number of threads is {number}, expected at least 1.")
-    if "ants" in sys.modules and os.environ.get(ITK) != str(number):
-        logger.warning("ANTs is already loaded with %s threads and keeps them.", os.environ.get(ITK, "all"))
+    if _used and _used != [number]:
+        logger.warning("ANTs already runs with %d threads and keeps them.", _used[0])
     else:
         os.environ.update(dict.fromkeys(VARIABLES, str(number)))
     torch.set_num_threads(number)
@@ -47,5 +47,6 @@ def load_ants(number: int) -> Any:
     """
     set_threads(number)
     ants = require("ants", "Preparing a T1w scan")
+    _used[:] = _used or [number]
     ants.config.set_ants_deterministic(False, SEED)  # ANTsPy 0.6.3 ignores `random_seed` of `ants.registration`
     return ants

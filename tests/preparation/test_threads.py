@@ -1,6 +1,5 @@
 import logging
 import os
-import sys
 
 import pytest
 import torch
@@ -18,19 +17,19 @@ def as_before(monkeypatch):
     torch.set_num_threads(threads)
 
 
-def test_threads_are_set_before_ants_is_loaded(monkeypatch):
-    monkeypatch.delitem(sys.modules, "ants", raising=False)
+def test_threads_are_set_before_ants_runs(monkeypatch):
+    monkeypatch.setattr("bundle.preparation.threads._used", [])
     set_threads(2)
     assert [os.environ[name] for name in VARIABLES] == ["2"] * len(VARIABLES)
     assert torch.get_num_threads() == 2
 
 
 def test_a_number_that_comes_too_late_is_said(monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "ants", object())
+    monkeypatch.setattr("bundle.preparation.threads._used", [1])
     monkeypatch.setenv(VARIABLES[0], "1")
     with caplog.at_level(logging.WARNING):
         set_threads(2)
-    assert "already loaded with 1 threads" in caplog.text
+    assert "already runs with 1 threads" in caplog.text
     assert os.environ[VARIABLES[0]] == "1"
 
 
