@@ -21,7 +21,6 @@ from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
 
 METHODS = ("regions", "occlusion", "integrated_gradients", "gradcam++", "smoothgrad")
-SIGNED = ("regions", "occlusion")  # methods whose values are changes of the score itself
 TARGETS = ("class", "similarity")
 WINDOWS = 6  # occluding windows along the longest side of a volume
 OVERLAP = 0.25
@@ -30,9 +29,9 @@ ASKED = {
     "similarity": "the similarity to the training subjects that are {name}",
 }
 SENTENCES = {
-    "regions": "Warm: {what} falls when a region is replaced by that of the average healthy training subject. Cold: it "
-    "rises. A region is an ellipsoid about an anatomical centre, not an anatomical parcel; the grey matter outside the "
-    "named regions is not coloured.",
+    "regions": "Warm: {what} falls when a region is replaced by that of the average healthy training subject, compared "
+    "with the region's size. Cold: it rises. A region is an ellipsoid about an anatomical centre, not an anatomical "
+    "parcel; the grey matter outside the named regions is not coloured.",
     "occlusion": "Warm: {what} falls when a place is replaced by that of the average healthy training subject. "
     "Cold: it rises. A place is a cube of about {extent:.0f} mm, and the map shows nothing smaller.",
     "integrated_gradients": "Warm: how this place differs from that of the average healthy training subject speaks for "
@@ -132,7 +131,7 @@ def meaning(method: str, target: str, name: str, extent: float) -> Meaning:
     """
     what = ASKED[target].format(name=name)
     sentence = SENTENCES[method].format(what=what, extent=extent / WINDOWS)
-    if method not in SIGNED:
+    if method != "occlusion":
         return Meaning(sentence, "arbitrary units; the strongest value in the brain is 100", None)
     if target == "similarity":
         return Meaning(sentence, "change of the similarity, a cosine from −1 to 1", 1.0)
@@ -142,8 +141,9 @@ def meaning(method: str, target: str, name: str, extent: float) -> Meaning:
 def explain(question: Question, volume: Tensor, batch_size: int = 8, seed: int = 0) -> NDArray[np.float32]:
     """Map how much each place matters to a score: positive where it speaks for it.
 
-    Regions and occlusion: by how much the score falls when the place is shown as in the reference, a region or a window
-    at a time; negative where it rises. Integrated gradients add up to the score's difference from the reference's.
+    Occlusion: by how much the score falls when the place is shown as in the reference, a window at a time; negative
+    where it rises. Regions: the same, a region at a time, over the region's size. Integrated gradients add up to the
+    score's difference from the reference's.
     GradCAM++ and SmoothGrad have no sign.
 
     Args:
@@ -202,7 +202,9 @@ def regional_changes(question: Question, volume: Tensor, batch_size: int = 1) ->
 
 
 def in_regions(changes: NDArray[np.float64], weights: csr_array, shape: Sequence[int]) -> NDArray[np.float32]:
-    """A map of what regions have: each voxel its regions' values, by its memberships; 0 outside the named regions.
+    """A map of changes by region, whose sum over the voxels is that of the changes; 0 outside the named regions.
+
+    Each voxel has its regions' changes over their sizes: a large region changes more because there is more of it.
 
     Args:
         changes: of each of `scans.regions.REGIONS`.
@@ -212,7 +214,8 @@ def in_regions(changes: NDArray[np.float64], weights: csr_array, shape: Sequence
     Shape:
         changes (35,), weights (35, voxels), output (D, H, W).
     """
-    return (changes[:-1] @ weights[:-1]).reshape(shape).astype(np.float32)
+    named = weights[:-1]
+    return ((changes[:-1] / np.maximum(named.sum(1), 1e-9)) @ named).reshape(shape).astype(np.float32)
 
 
 def _regions(question: Question, volume: Tensor, batch_size: int) -> Tensor:  # noqa: ARG001

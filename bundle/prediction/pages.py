@@ -154,9 +154,9 @@ def _answered(
         read = meaning(method, target, _nearer(row, model), _extent(grid))
         overlay = slices.Overlay.of(found, grid, read.unit, read.factor)
         shown |= {"explanation": read.sentence, "map_file": f"{MAPS}/{name}", "reading": read}
-        if changes is not None and read.factor is not None:
+        if changes is not None:
             own = table.regions["name"] == record["name"]
-            table.regions.loc[own, "attribution"] = read.factor * changes
+            table.regions.loc[own, "attribution"] = changes * (100 if target == "class" else 1)
             table.regions.loc[own, "attribution_unit"] = _unit(target, _nearer(row, model))
     shown["brain"] = slices.drawn(seen.scan.volume, seen.scan.affine, overlay)
     rows = table.regions[table.regions["name"] == record["name"]]

@@ -56,8 +56,9 @@ def test_every_kind_of_map_has_a_unit_that_dicom_knows(method, target):
     found = attribution_of(
         np.full((2, 2, 2), 0.02, np.float32), np.eye(4), method, meaning(method, target, "x", 9), True
     )
-    changes = {"class": (2, "%"), "similarity": (0.02, "1")}  # of the score itself
-    value, ucum = changes[target] if method in ("regions", "occlusion") else (0.02, "[arb'U]")
+    value, ucum = {("occlusion", "class"): (2, "%"), ("occlusion", "similarity"): (0.02, "1")}.get(
+        (method, target), (0.02, "[arb'U]")
+    )
     assert (found.values == np.float32(value)).all()
     assert found.ucum == ucum
     assert ucum in UNITS

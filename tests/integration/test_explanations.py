@@ -83,10 +83,10 @@ def questions(classifier, record, grid):
 
 
 def by_region(question, found, volume, grid):
-    """What a map says of each named region: its mean there; of the method `regions` the change itself."""
-    if question.method == "regions":
-        return regional_changes(question, volume)[:-1]
+    """What a map says of each named region: its mean there; of the method `regions` the change over the size."""
     weights = region_weights(grid)[:-1]
+    if question.method == "regions":
+        return regional_changes(question, volume)[:-1] / weights.sum(1)
     return weights @ found.ravel() / weights.sum(1)
 
 
@@ -114,6 +114,16 @@ def with_interval(values):
     return f"{values.mean():.2f} ({np.percentile(drawn, 2.5):.2f} to {np.percentile(drawn, 97.5):.2f})"
 
 
+def by_chance(classifier, record, grid, volume, changed, brain):
+    """What the method `regions` would reach without anything learned: small regions have large values over their sizes."""
+    weights, drawn = region_weights(grid), np.random.default_rng(int(1e6 * volume.abs().mean())).normal(size=35)
+    healthy = torch.as_tensor(record.healthy)[None]
+    untrained = Question("regions", randomised(classifier), reference=healthy, weights=weights)
+    for name, changes in (("random weights", regional_changes(untrained, volume)), ("drawn at random", drawn)):
+        marks = scores(in_regions(changes, weights, grid.shape), changes[:-1] / weights[:-1].sum(1), changed, brain)
+        yield "regions", name, *marks, np.nan
+
+
 def volumes_alone(record, patient, grid, changed, brain):
     """The same scores of the regional volumes themselves, without any network: how much each region lacks.
 
@@ -122,7 +132,8 @@ def volumes_alone(record, patient, grid, changed, brain):
     own = regional_volumes(Contract({"grid": grid.card}).examine(patient["image"]).volume, grid)
     compared = record.volumes.compare(own, patient)
     if compared.is_known:
-        marks = scores(in_regions(-compared.z, region_weights(grid), grid.shape), -compared.z[:-1], changed, brain)
+        lack = -compared.z[:-1]
+        marks = scores((lack @ region_weights(grid)[:-1]).reshape(grid.shape), lack, changed, brain)
         yield "regional volumes (z)", "no network", *marks, np.nan
 
 
@@ -139,6 +150,7 @@ def scored(weights, patients):
             other = explain(replace(question, network=randomised(question.network)), volume)
             marks = scores(found, by_region(question, found, volume, grid), changed, brain)
             yield question.method, target, *marks, correlation(np.abs(found), np.abs(other))
+        yield from by_chance(classifier, record, grid, volume, changed, brain)
         yield from volumes_alone(record, patient, grid, changed, brain)
 
 
@@ -154,7 +166,7 @@ def test_maps_find_what_the_disease_changed(model):
 def write_table(table, columns):
     assert table["ROC-AUC of voxels"].between(0, 1).all()
     marked = table.groupby(columns[:2], sort=False)[columns[2:]].agg(with_interval)
-    assert len(marked) == len(METHODS) * len(TARGETS) + 3
+    assert len(marked) == len(METHODS) * len(TARGETS) + 5
     changed, brain = truth()
     chance = [[f"{changed[brain].mean():.2f}", "0.50", "0.00", "–"]]
     chance = pd.DataFrame(chance, columns=columns[2:], index=[("chance", "")])

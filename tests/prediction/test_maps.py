@@ -103,12 +103,13 @@ def test_a_region_has_the_fall_of_the_probability_when_it_is_shown_as_in_the_ref
     assert found[34] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_voxel_has_its_regions_values_by_its_memberships():
+def test_a_voxel_has_its_regions_changes_over_their_sizes():
     changes = np.zeros(35)
     changes[[0, 1, 2, 34]] = 1.0, -2.0, 4.0, 9.0
     found = in_regions(changes, halves(), (24, 24, 24))
-    assert found[CORNER] == pytest.approx(3.0)
-    assert found[OTHER] == pytest.approx(-2.0)
+    assert found[CORNER] == pytest.approx((1.0 + 4.0) / 8**3)
+    assert found[OTHER] == pytest.approx(-2.0 / 8**3)
+    assert found.sum() == pytest.approx(3.0)
     assert np.count_nonzero(found) == 2 * 8**3, "the rest is not coloured"
 
 

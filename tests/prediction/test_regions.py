@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from bundle.prediction.judgement import REASONS
+from bundle.prediction.maps import in_regions
 from bundle.prediction.norms import ABSENT, HealthyVolumes
 from bundle.prediction.regions import NO_NORM, regions_table, section
 from bundle.prediction.training_record import TrainingEmbeddings, TrainingRecord, load_record
 from bundle.scans.contract import Contract
-from bundle.scans.regions import REGIONS, regional_volumes
+from bundle.scans.regions import REGIONS, region_weights, regional_volumes
 from tests.conftest import ROOT, with_full_paths
 from tests.prediction.conftest import calibrated_model
 
@@ -128,8 +129,10 @@ def test_the_change_by_region_is_in_table_map_and_page(answers):
     assert own["attribution"].abs().max() > 0
     assert own["attribution_unit"].str.contains("percentage points of the network's own probability of").all()
     drawn = nib.load(answers / "maps" / f"{name}_regions.nii.gz").get_fdata()
-    assert np.abs(drawn).max() * 100 <= own["attribution"].abs().max() * 1.01
-    assert np.abs(drawn).max() > 0
+    grid = Contract({"grid": _grid(answers)}).grid
+    expected = in_regions(own["attribution"].to_numpy() / 100, region_weights(grid), grid.shape)
+    assert drawn == pytest.approx(expected, rel=1e-3, abs=1e-3 * np.abs(expected).max())
+    assert np.abs(expected).max() > 0
     page = (answers / "scans" / f"{name}.html").read_text()
     rows = re.findall(r'<th scope="row">hippocampus</th>(.*?)</tr>', page, re.DOTALL)
     cells = re.findall(r'data-label="left, change">([^<]*)<', rows[0])
