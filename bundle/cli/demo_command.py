@@ -26,11 +26,9 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> int:
     require("ants", "The demonstration")
     require("deepbet", "The demonstration")
     scans, answers = options.output / "scans", options.output / "answers"
-    _say(f"1. An invented T1w head, and a map of the phantom that the model knows, are made: {scans}")
+    _say(f"1. An invented T1w head and a map of the phantom are made: {scans}")
     _make(scans)
-    _say(
-        "2. The head is prepared (brain, tissues, template: about a minute), and both are predicted by the shipped model."
-    )
+    _say("2. The head is prepared (about a minute), and both are predicted by the shipped model.")
     status = main(["predict", str(scans), "--output", str(answers), "--overwrite"])
     pages = answers / "index.html", answers / "prepared" / "index.html"
     if not all(page.is_file() for page in pages):
