@@ -115,7 +115,7 @@ def with_interval(values):
 
 
 def by_chance(classifier, record, grid, volume, changed, brain):
-    """What the method `regions` would reach without anything learned: small regions have large values over their sizes."""
+    """What `regions` would reach without anything learned: small regions have large values over their sizes."""
     weights, drawn = region_weights(grid), np.random.default_rng(int(1e6 * volume.abs().mean())).normal(size=35)
     healthy = torch.as_tensor(record.healthy)[None]
     untrained = Question("regions", randomised(classifier), reference=healthy, weights=weights)
