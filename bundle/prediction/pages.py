@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 def write_pages(
     table: PredictionTable,
     dataset: CheckedDataset,
-    method: str = "occlusion",
+    method: str = "regions",
     target: str = "class",
     pages: bool = True,
 ) -> None:

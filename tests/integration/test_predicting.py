@@ -139,7 +139,7 @@ def test_maps_lie_on_the_scans_own_grid(predicted, scans):
     maps = sorted((predicted / "maps").iterdir())
     assert len(maps) == 5
     own = nib.load(scans / "sub-turned_gm.nii")
-    found = nib.load(predicted / "maps" / "sub-turned_occlusion.nii.gz")
+    found = nib.load(predicted / "maps" / "sub-turned_regions.nii.gz")
     assert found.shape == own.shape
     assert np.allclose(found.affine, own.affine)
     assert np.ptp(found.get_fdata()) > 0

@@ -131,7 +131,7 @@ def test_the_change_by_region_is_in_table_map_and_page(answers):
     drawn = nib.load(answers / "maps" / f"{name}_regions.nii.gz").get_fdata()
     grid = Contract({"grid": _grid(answers)}).grid
     expected = in_regions(own["attribution"].to_numpy() / 100, region_weights(grid), grid.shape)
-    assert drawn == pytest.approx(expected, rel=1e-3, abs=1e-3 * np.abs(expected).max())
+    assert drawn == pytest.approx(expected, rel=1e-3, abs=1e-3 * float(np.abs(expected).max()))
     assert np.abs(expected).max() > 0
     page = (answers / "scans" / f"{name}.html").read_text()
     rows = re.findall(r'<th scope="row">hippocampus</th>(.*?)</tr>', page, re.DOTALL)
