@@ -76,7 +76,7 @@ def test_grey_matter_lies_where_the_known_warp_brings_it(head, outcome):
     large = expected > 0.01 * expected.sum()
     assert np.corrcoef(expected[large], found[large])[0, 1] > 0.95
     shares = (found / found.sum())[large] / (expected / expected.sum())[large]
-    np.testing.assert_allclose(shares, 1, atol=0.25)
+    np.testing.assert_allclose(shares, 1, atol=0.35)
 
 
 def test_the_affine_has_the_known_size(head, outcome):
