@@ -8,7 +8,8 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-HEAD = "sub-invented_T1w.nii.gz"
+HEAD, MAP = "sub-invented_T1w.nii.gz", "sub-phantom_gm.nii.gz"
+VOXELS = 1.5  # mm of the head
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -18,33 +19,47 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, _: Sequence[str]) -> int:
-    """Make the head, predict it as any other scan, and open its page."""
+    """Make a head and a map, predict them as any other scans, and open their page."""
     from bundle.cli.main import main
     from bundle.extras import require
-    from bundle.files import replacing
 
     require("ants", "The demonstration")
     require("deepbet", "The demonstration")
-    import nibabel as nib
-
-    from bundle.phantom.head import make_head
-
-    scan, answers = options.output / "scans" / HEAD, options.output / "answers"
-    _say(f"1. An invented T1w head is made: {scan}")
-    with replacing(scan) as temporary:
-        nib.save(make_head(resolution=1.0)[0], temporary)
-    _say("2. It is prepared (brain, tissues, template: about a minute) and predicted by the shipped model.")
-    command = ["predict", str(scan), "--output", str(answers), "--overwrite"]
-    status = main(command)
+    scans, answers = options.output / "scans", options.output / "answers"
+    _say(f"1. An invented T1w head and a map of the phantom are made: {scans}")
+    _make(scans)
+    _say("2. The head is prepared (about a minute), and both are predicted by the shipped model.")
+    status = main(["predict", str(scans), "--output", str(answers), "--overwrite"])
     pages = answers / "index.html", answers / "prepared" / "index.html"
     if not all(page.is_file() for page in pages):
         return status or 1
-    _say("3. Look at the answer, and at the preparation. The head is nobody's, and the model knows only a phantom.")
+    _say(
+        "3. Look at the answers, and at the preparation. Both brains are nobody's, and the model knows only a phantom:"
+    )
+    _say("   it answers for the map, and says of the head, which is unlike those of its training, that it cannot.")
     sys.stdout.write("".join(f"   {page.absolute().as_uri()}\n" for page in pages))
     _say(f"The same with a scan of yours: {_program()} predict SCAN --output ANSWERS --model MODEL")
     if not options.no_browser:
         webbrowser.open(pages[0].absolute().as_uri())
     return status
+
+
+def _make(scans: Path) -> None:
+    """Write the head and the map."""
+    import shutil
+    from tempfile import TemporaryDirectory
+
+    import nibabel as nib
+
+    from bundle.files import replacing
+    from bundle.phantom.cohort import make_phantom
+    from bundle.phantom.head import make_head
+
+    with replacing(scans / HEAD) as temporary:
+        nib.save(make_head(VOXELS)[0], temporary)
+    with TemporaryDirectory(prefix="yaware_demo_") as folder, replacing(scans / MAP) as temporary:
+        make_phantom(Path(folder), resolution=4.5, n_pretraining=8, n_per_task=8, progress=False)
+        shutil.copy(next(Path(folder).glob("alzheimer/*.nii.gz")), temporary)
 
 
 def _program() -> str:

@@ -20,6 +20,7 @@ TISSUES = ("csf", "gm", "wm", "skull", "scalp")
 BRIGHTNESS = {"csf": 0.22, "gm": 0.62, "wm": 1.0, "skull": 0.08, "scalp": 0.85}  # as at 3 T, white matter = 1
 SCALE = 800.0  # value of white matter
 CSF_WEIGHT = 1.4  # the average brain has little CSF: where people differ, its sulci are blurred
+STEM = ((-14, 15), (-45, -8), (-62, 2))  # mm; the brainstem, which the average calls grey and which is mostly white
 CSF_MM, SKULL_MM, SCALP_MM = 1.5, 7.0, 13.0  # outer faces, from the brain
 PARTIAL_MM = 0.6  # standard deviation of the tissues' edges
 NOISE, BIAS = 0.03, 0.15  # of white matter; largest deviation of the coil's brightness from 1
@@ -169,7 +170,13 @@ def _sampled(
 def _tissues() -> dict[str, NDArray[np.float32]]:
     """What each voxel of the template's head is made of: one tissue, or air."""
     known = templates(SOURCE)
-    gm, wm = known["grey matter"], known["white matter"]
+    gm, wm = known["grey matter"].copy(), known["white matter"].copy()
+    stem = tuple(
+        slice(low - start, high - start)
+        for (low, high), start in zip(STEM, SOURCE.matrix[:3, 3].astype(int), strict=True)
+    )
+    wm[stem] += gm[stem]
+    gm[stem] = 0
     inside = known["brain"] > 0.5
     most = np.stack([CSF_WEIGHT * (1 - gm - wm), gm, wm]).argmax(0)
     away = ndimage.distance_transform_edt(~inside)

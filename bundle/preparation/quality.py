@@ -48,7 +48,7 @@ LIMITS: Mapping[str, Limit] = {
         f"the head may be cropped, or of a child; {_SIZE}", f"the brain may not have been found; {_SIZE}", 0,
     ),
     "mask_on_border": Limit(
-        "the share of the brain on the border of the image", "", (-INF, 0.02), (-INF, 0.005),
+        "the share of the brain on the border of the image", "", (-INF, 0.002), (-INF, 0.0003),
         "", "a part of the brain may be cut off", 4,
     ),
     "affine_determinant": Limit(
@@ -58,20 +58,20 @@ LIMITS: Mapping[str, Limit] = {
     "zoom_least": Limit("the smallest zoom to the template", "", (0.65, INF), (0.75, INF), _SIZE, ""),
     "zoom_most": Limit("the largest zoom to the template", "", (-INF, 1.35), (-INF, 1.20), "", _SIZE),
     "anisotropy": Limit(
-        "the ratio of the largest to the smallest zoom", "", (-INF, 1.32), (-INF, 1.22),
+        "the ratio of the largest to the smallest zoom", "", (-INF, 1.32), (-INF, 1.25),
         "", f"{_SIZE} along one axis, or {_POSITION}",
     ),
     "rotation": Limit(
         "the rotation to the template", "degrees", (-INF, 60), (-INF, 45), "", "the axes in the header may be wrong", 0
     ),
     "mask_dice": Limit(
-        "the overlap of the brain mask with the template's (Dice)", "", (0.93, INF), (0.955, INF), _POSITION, "", 3
+        "the overlap of the brain mask with the template's (Dice)", "", (0.93, INF), (0.95, INF), _POSITION, "", 3
     ),
     "t1_contrast": Limit(
         "the contrast of white and grey matter, (WM − GM) / WM,", "", (0.15, INF), (0.20, INF), _CONTRAST, ""
     ),
     "csf_to_gm": Limit(
-        "the brightness of CSF over that of grey matter", "", (-INF, 0.95), (-INF, 0.80),
+        "the brightness of CSF over that of grey matter", "", (-INF, 0.90), (-INF, 0.80),
         "", f"{_CONTRAST}, or {_POSITION}",
     ),
     "contrast_to_noise": Limit(

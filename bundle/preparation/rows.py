@@ -13,6 +13,7 @@ from bundle.preparation.record import Record
 from bundle.preparation.run import prepare_scans
 from bundle.preparation.sources import find_heads
 
+MOST_THREADS = 2  # for a scan: more gain little, and maps differ in their last digits by the number of threads
 MOST_AT_ONCE = 4  # scans prepared side by side; each takes up to 3 GiB
 
 
@@ -71,5 +72,5 @@ def prepare_side_by_side(
         return tuple(Record.of_refusal(refusal) for refusal in refusals)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     side_by_side = workers or max(1, min(cores, len(heads), MOST_AT_ONCE))
-    # A thread each: then the same scan gives the same map, bit for bit.
-    return prepare_scans(heads, refusals, folder, pipeline, side_by_side, threads=1, bids=False).records
+    threads = min(MOST_THREADS, max(1, cores // side_by_side))
+    return prepare_scans(heads, refusals, folder, pipeline, side_by_side, threads, bids=False).records

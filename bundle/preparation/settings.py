@@ -18,6 +18,8 @@ class Settings:
         n4_shrink: Voxels that N4 takes as one, along each axis.
         warp_iterations: From coarse (two voxels of `warp_mm`) to fine (one).
         warp_step: Gradient step of SyN, voxels.
+        warp_smoothing: Variance of the Gaussian over the whole warp after each step, voxels²; without it, SyN squeezes
+            single places to a tenth of their volume where template and head disagree.
     """
 
     working_mm: float = 1.0
@@ -26,5 +28,6 @@ class Settings:
     margin_mm: float = 12.0
     n4_iterations: tuple[int, ...] = (30, 20, 15)
     n4_shrink: int = 4
-    warp_iterations: tuple[int, ...] = (60, 30)
+    warp_iterations: tuple[int, ...] = (50, 20)
     warp_step: float = 0.25
+    warp_smoothing: float = 0.3

@@ -70,6 +70,7 @@ def warp_tissues(
         multivariate_extras=[("meansquares", fixed_wm, moving_wm, 1, 1)],
         reg_iterations=settings.warp_iterations,
         grad_step=settings.warp_step,
+        total_sigma=settings.warp_smoothing,
         outprefix=str(folder / "warp_"),
     )
     forward = next(name for name in found["fwdtransforms"] if name.endswith("Warp.nii.gz"))
