@@ -33,7 +33,7 @@ from bundle.prediction.maps import (
 )
 from bundle.prediction.training_record import load_record
 from bundle.scans.contract import Contract, correlation
-from bundle.scans.regions import region_weights, regional_volumes
+from bundle.scans.regions import REGIONS, region_weights, regional_volumes
 from tests.conftest import OVERLAY, ROOT, TASK
 
 LARGE, PATIENTS = -0.9, 20
@@ -114,14 +114,12 @@ def with_interval(values):
     return f"{values.mean():.2f} ({np.percentile(drawn, 2.5):.2f} to {np.percentile(drawn, 97.5):.2f})"
 
 
-def by_chance(classifier, record, grid, volume, changed, brain):
-    """What `regions` would reach without anything learned: small regions have large values over their sizes."""
-    weights, drawn = region_weights(grid), np.random.default_rng(int(1e6 * volume.abs().mean())).normal(size=35)
-    healthy = torch.as_tensor(record.healthy)[None]
-    untrained = Question("regions", randomised(classifier), reference=healthy, weights=weights)
-    for name, changes in (("random weights", regional_changes(untrained, volume)), ("drawn at random", drawn)):
+def drawn(grid, changed, brain, draws=20):
+    """What `regions` reaches with changes that are drawn: small regions have large values over their sizes."""
+    weights, random = region_weights(grid), np.random.default_rng(0)
+    for changes in random.normal(size=(draws * PATIENTS, len(REGIONS))):
         marks = scores(in_regions(changes, weights, grid.shape), changes[:-1] / weights[:-1].sum(1), changed, brain)
-        yield "regions", name, *marks, np.nan
+        yield ("regions", "drawn at random", *marks, *[np.nan] * 3)
 
 
 def volumes_alone(record, patient, grid, changed, brain):
@@ -134,7 +132,7 @@ def volumes_alone(record, patient, grid, changed, brain):
     if compared.is_known:
         lack = -compared.z[:-1]
         marks = scores((lack @ region_weights(grid)[:-1]).reshape(grid.shape), lack, changed, brain)
-        yield "regional volumes (z)", "no network", *marks, np.nan
+        yield ("regional volumes (z)", "no network", *marks, *[np.nan] * 3)
 
 
 def scored(weights, patients):
@@ -143,33 +141,36 @@ def scored(weights, patients):
     network, record, grid = DenseNet(3, 1, 2, **card["network"]), load_record(weights), Contract(card["contract"]).grid
     load_network(weights, network)
     classifier, (changed, brain) = Classifier(network).eval(), truth()
-    for patient in patients:
+    for number, patient in enumerate(patients):
         volume = volume_of(patient)
         for target, question in questions(classifier, record, grid):
-            found = explain(question, volume)
-            other = explain(replace(question, network=randomised(question.network)), volume)
+            untrained = replace(question, network=randomised(question.network, seed=number))
+            found, other = explain(question, volume), explain(untrained, volume)
             marks = scores(found, by_region(question, found, volume, grid), changed, brain)
-            yield question.method, target, *marks, correlation(np.abs(found), np.abs(other))
-        yield from by_chance(classifier, record, grid, volume, changed, brain)
+            hit, _, rank = scores(other, by_region(untrained, other, volume, grid), changed, brain)
+            yield question.method, target, *marks, hit, rank, correlation(np.abs(found), np.abs(other))
         yield from volumes_alone(record, patient, grid, changed, brain)
+
+
+MARKS = ("pointing game", "ROC-AUC of voxels", "rank correlation of regions")
+UNTRAINED = ("pointing game, random weights", "rank correlation, random weights", "likeness to maps of random weights")
 
 
 @pytest.mark.slow
 def test_maps_find_what_the_disease_changed(model):
     weights, patients = model
-    columns = ["method", "explained", "pointing game", "ROC-AUC of voxels", "rank correlation of regions"]
-    columns.append("likeness to maps of random weights")
-    table = pd.DataFrame(scored(weights, patients[:PATIENTS]), columns=columns)
-    write_table(table, columns)
+    grid = Contract(read_card(weights)["contract"]).grid
+    rows = [*scored(weights, patients[:PATIENTS]), *drawn(grid, *truth())]
+    write_table(pd.DataFrame(rows, columns=["method", "explained", *MARKS, *UNTRAINED]))
 
 
-def write_table(table, columns):
+def write_table(table):
     assert table["ROC-AUC of voxels"].between(0, 1).all()
-    marked = table.groupby(columns[:2], sort=False)[columns[2:]].agg(with_interval)
-    assert len(marked) == len(METHODS) * len(TARGETS) + 5
+    marked = table.groupby(["method", "explained"], sort=False)[[*MARKS, *UNTRAINED]].agg(with_interval)
+    assert len(marked) == len(METHODS) * len(TARGETS) + 4
     changed, brain = truth()
-    chance = [[f"{changed[brain].mean():.2f}", "0.50", "0.00", "–"]]
-    chance = pd.DataFrame(chance, columns=columns[2:], index=[("chance", "")])
-    text = pd.concat([marked, chance]).reset_index(names=columns[:2]).to_markdown(index=False)
+    chance = [[f"{changed[brain].mean():.2f}", "0.50", "0.00", *["–"] * 3]]
+    chance = pd.DataFrame(chance, columns=[*MARKS, *UNTRAINED], index=[("chance", "")])
+    text = pd.concat([marked, chance]).reset_index(names=["method", "explained"]).to_markdown(index=False)
     (ROOT / "eval").mkdir(exist_ok=True)
     (ROOT / "eval" / "explanations.md").write_text(text + "\n")
