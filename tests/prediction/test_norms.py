@@ -150,10 +150,13 @@ def test_training_keeps_regional_volumes_and_older_records_have_none(trained, tm
     assert len(found.volumes.volumes) == (found.embeddings.labels == 0).sum()
     assert np.isfinite(found.volumes.known["tiv"]).all()
     assert set(found.volumes.known["sex"]) == {0.0, 1.0}
-    assert load_record(ROOT / "models" / "model.pt").volumes is None
+    assert load_record(ROOT / "models" / "model.pt").volumes is not None
     shutil.copy(record_path(trained / "model.pt"), tmp_path)
     with np.load(tmp_path / "model_record.npz") as arrays:
         content = dict(arrays)
+    earlier = {name: value for name, value in content.items() if name not in ("regional_volumes", "sexes", "tivs")}
+    np.savez(tmp_path / "model_record.npz", **{**earlier, "format": 2})
+    assert load_record(tmp_path / "model.pt").volumes is None
     for wrong in ({"sexes": content["sexes"] + 0.5}, {"regional_volumes": content["regional_volumes"][:, 1:]}):
         np.savez(tmp_path / "model_record.npz", **{**content, **wrong})
         with pytest.raises(ValueError, match="no record of a training"):
