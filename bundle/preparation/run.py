@@ -92,7 +92,7 @@ def prepare_scans(
         if taken := sum(head.made is not None for head in todo):
             logger.info("%d of %d are maps that others have made: they are taken as they are.", taken, len(heads))
         if raw := len(todo) - taken:
-            logger.info("%d of %d scans to prepare: about two minutes of one core each.", raw, len(heads))
+            logger.info("%d of %d scans to prepare: one to two minutes of one core each.", raw, len(heads))
         work = partial(_prepared, folder=folder, backend=backend, threads=threads)
         try:
             records = {**kept, **dict(_with_progress(work, todo, folder, workers, threads))}
