@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +119,11 @@ def _preparing(folder: Path, workers: int) -> Any:
 
     from bundle.cohort.table import Ready
     from bundle.preparation.rows import one_head, prepare_rows
-    from bundle.scans.names import safe_names, stem_of
+    from bundle.scans.names import safe_names
 
-    def prepare(paths: Any) -> dict[int, Ready]:
-        places = [str(path) for path in paths.values()]
-        names = dict(zip(paths, safe_names([stem_of(Path(place).name) for place in places], places), strict=True))
+    def prepare(paths: Mapping[int, Path], ids: Mapping[int, str]) -> dict[int, Ready]:
+        wanted = safe_names([ids[row] for row in paths], [str(path) for path in paths.values()])
+        names = dict(zip(paths, wanted, strict=True))
         with TemporaryDirectory(prefix="yaware_cohort_") as work:
             found = {name: one_head(name, paths[row], Path(work)) for row, name in names.items()}
             made = prepare_rows(found, folder, workers=workers)

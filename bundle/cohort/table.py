@@ -51,7 +51,7 @@ class Ready:
     fault: str = ""
 
 
-Prepare = Callable[[Mapping[int, Path]], Mapping[int, Ready]]
+Prepare = Callable[[Mapping[int, Path], Mapping[int, str]], Mapping[int, Ready]]
 
 
 def read_cohort(
@@ -82,7 +82,8 @@ def read_cohort(
         age_range: lowest and highest plausible age, years.
         age_unit: see `ages`.
         regrid: folder that receives images which lie on another grid than most, moved onto it; None: they are problems.
-        prepare: makes maps of the images, by row, and says head sizes, which fill unknown ones; None: they are maps.
+        prepare: makes maps of the images, by row and called after participant and session, and says head sizes, which
+            fill unknown ones; None: they are maps.
         workers: threads that read the images.
 
     Returns:
@@ -107,7 +108,7 @@ def read_cohort(
     values, faults = _values(texts, known_ages, sexes(texts["sex"], sex_values, used.get("sex", "sex")), diagnoses)
     paths, unmatched = match_images(images, table, rows)
     if prepare is not None:
-        paths, values["tiv"], unprepared = _prepared(prepare, paths, values["tiv"])
+        paths, values["tiv"], unprepared = _prepared(prepare, paths, values["tiv"], texts)
         unmatched = [*unmatched, *unprepared]
     values["image"], more = _checked_images(paths, expected_shape, regrid, workers)
     more = [*unmatched, *more]
@@ -191,10 +192,12 @@ def pattern_rows(images: str, cells: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _prepared(
-    prepare: Prepare, paths: Sequence[str | None], tiv: pd.Series
+    prepare: Prepare, paths: Sequence[str | None], tiv: pd.Series, texts: pd.DataFrame
 ) -> tuple[list[str | None], pd.Series, Faults]:
     """Maps of the images, head sizes where the table has none, and what could not be prepared."""
-    ready = prepare({row: Path(path) for row, path in enumerate(paths) if path is not None})
+    ids = (texts["participant_id"] + "_" + texts["session_id"]).str.strip("_")
+    found = {row: Path(path) for row, path in enumerate(paths) if path is not None}
+    ready = prepare(found, {row: str(ids[row]) for row in found})  # a file's own name may be a patient's
     maps = [ready[row].image or None if row in ready else path for row, path in enumerate(paths)]
     sizes = pd.Series({row: each.tiv for row, each in ready.items()}, dtype=float).reindex(tiv.index)
     return maps, tiv.fillna(sizes), [(row, each.fault) for row, each in ready.items() if each.fault]

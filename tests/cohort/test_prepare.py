@@ -22,7 +22,8 @@ def study(tmp_path):
 
 
 def test_maps_take_the_place_of_scans_and_head_sizes_fill_what_is_unknown(study):
-    def prepare(paths):
+    def prepare(paths, ids):
+        assert list(ids.values()) == ["sub-1", "sub-2", "sub-3"]
         assert [path.name for path in paths.values()] == [f"sub-{n}_T1w.nii.gz" for n in (1, 2, 3)]
         made = {row: Ready(str(study / f"mwp1sub-{row + 1}.nii.gz"), 1500.0 + row) for row in paths}
         return {**made, 2: Ready("", fault="could not be prepared: The head is cropped.")}
@@ -42,7 +43,7 @@ def test_the_command_prepares_into_a_folder(study, monkeypatch, capsys):
     def prepare(found, folder, pipeline="ants", workers=None):
         assert sorted(head.image.name for head in found.values()) == [f"sub-{n}_T1w.nii.gz" for n in (1, 2, 3)]
         return {
-            name: Record(name, "ok", volumes={"tiv": 1600.0}, map={"file": f"mwp1{name.split('_')[0]}.nii.gz"})
+            name: Record(name, "ok", volumes={"tiv": 1600.0}, map={"file": f"mwp1{name}.nii.gz"})
             if "sub-3" not in name
             else Record(name, "fail", ("The head is cropped.",))
             for name in found
