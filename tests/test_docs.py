@@ -1,4 +1,4 @@
-"""Every command of the README and of the clinicians' page is run, in their order, on a cohort that takes seconds.
+"""Every command of the README and of the guides is run, in their order, on a cohort that takes seconds.
 
 Commands are run as they are written, with options behind them that make them small; nothing is left out or replaced.
 """
@@ -12,7 +12,7 @@ import subprocess
 import pytest
 import torch
 
-from bundle.cli.main import main
+from bundle.cli.main import _parser, main
 from bundle.cohort.datalist import load_section
 from bundle.extras import is_there
 from tests.conftest import ROOT
@@ -55,7 +55,9 @@ def commands(page):
     return [words for words in found if words not in mentions and not {"…", "COMMAND"} & set(words)]
 
 
-PAGES = [(page, words) for page in ("README.md", "clinicians.md") for words in commands(page)]
+WRITTEN = [path for path in (ROOT / "docs").rglob("*.md") if "made" not in path.parts]
+GUIDES = ("own_cohort", "predicting", "sigma", "gpus", "repeat", "weights", "other_software", "clinicians")
+PAGES = [(page, words) for page in ("README.md", *(f"howto/{name}.md" for name in GUIDES)) for words in commands(page)]
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,17 @@ def test_a_documented_command_runs(page, words, sandbox, monkeypatch):
         run_monai(words, sandbox)
 
 
+@pytest.mark.parametrize("page", sorted(path.relative_to(ROOT / "docs").as_posix() for path in WRITTEN))
+def test_commands_of_an_installed_bundle_have_the_options_that_there_are(page):
+    text = (ROOT / "docs" / page).read_text().replace("\\\n", " ")
+    for line in re.findall(r"^yaware ((?!-).*)$", text, re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        if not {"--help", "…", "COMMAND"} & set(words):
+            options, rest = _parser().parse_known_args(words)
+            assert not rest or hasattr(options, "runnable"), line
+
+
 def test_every_overlay_is_mentioned():
-    text = "".join((ROOT / "docs" / page).read_text() for page in ("README.md", "clinicians.md", "federated.md"))
+    text = "".join(path.read_text() for path in WRITTEN)
     names = {p.name for p in (ROOT / "configs").iterdir() if p.suffix in (".yaml", ".json")} - {"metadata.json"}
     assert [name for name in names if name not in text and not name.startswith("task_")] == []

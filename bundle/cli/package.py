@@ -11,6 +11,7 @@ from bundle.files import replacing
 
 NAME = "brain_mri_yaware_classification"
 PARTS = ("LICENSE", "bundle", "configs", "docs", "models", "requirements.txt")
+MADE = {"__pycache__", "made", "tutorials"}  # folders that imports and `make docs` write
 LARGEST = 25 * 2**20  # bytes of a file that the zoo takes
 logger = logging.getLogger(__name__)
 
@@ -47,5 +48,5 @@ def package(root: Path, output: Path) -> Path:
 def _files(part: Path) -> list[Path]:
     if part.is_file():
         return [part]
-    kept = (path for path in part.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return [path for path in kept if not path.name.startswith((".", "phantom_"))]
+    kept = (path for path in part.rglob("*") if path.is_file() and not MADE & set(path.parts))
+    return [path for path in kept if not path.name.startswith((".", "phantom_", "sg_")) and path.suffix != ".inv"]

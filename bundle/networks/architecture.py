@@ -124,5 +124,5 @@ def _refuse_foreign(path: Path, stated: Mapping[str, Any]) -> None:
             f"{path} holds an encoder {stated.get('encoder')}, none of this bundle's ({', '.join(ENCODERS)}); it "
             "is not made from a card, since that would run its code. Give an overlay that makes it: `encoder` for the "
             "probe, or network_def: {_target_: bundle.networks.EncoderClassifier, encoder: {_target_: …}} for a "
-            "classifier (docs/methods.md)."
+            "classifier (docs/howto/encoders.md)."
         )

@@ -38,7 +38,7 @@ _POSITION = "the head may be cropped, upside down, or badly registered"
 _CONTRAST = "the image may be no T1w scan (T2w, FLAIR, CT), or noisy"
 _SIZE = "the voxel size in the header may be wrong"
 
-# docs/preparation.md, Quality control, says which scans these limits were set and tested on.
+# docs/howto/preparation.md, Quality control, says which scans these limits were set and tested on.
 LIMITS: Mapping[str, Limit] = {
     "voxel_size": Limit(
         "the longest edge of a voxel", "mm", (-INF, 3.05), (-INF, 1.6), "", "the slices are thick: volumes are rough"

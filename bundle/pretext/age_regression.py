@@ -37,7 +37,7 @@ class AgeRegressor(nn.Module):
 class AgeRegressionLoss(nn.Module):
     """Mean absolute error of age over both views, in standard deviations of the training ages.
 
-    L = mean |p − (y − m) / s|, over the views of subjects whose age y is known; 0 where none is.
+    L = mean of abs(p − (y − m) / s), over the views of subjects whose age y is known; 0 where none is.
 
     Args:
         ages: of the training table, years, NaN = unknown; their mean m and standard deviation s standardise.

@@ -50,7 +50,7 @@ def test_a_short_text_cannot_be_taken_for_several_values():
 
 
 def test_the_documentation_lists_every_code_of_ours():
-    text = (ROOT / "docs" / "dicom.md").read_text()
+    text = (ROOT / "docs" / "howto" / "dicom.md").read_text()
     rows = set(re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", text, re.MULTILINE))
     assert rows == {(code.value, code.meaning) for code in ALL if code.scheme == codes.SCHEME}
     for code in [*codes.TISSUES.values(), *codes.REGIONS.values()]:

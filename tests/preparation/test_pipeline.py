@@ -54,7 +54,7 @@ def test_a_head_passes_with_one_word_about_its_voxels(outcome):
 
 
 def test_volumes_are_the_known_ones(head, outcome):
-    """EM gives voxels of two tissues to the nearer one, so that a thin cortex loses; see docs/preparation.md."""
+    """EM gives voxels of two tissues to the nearer one, so that a thin cortex loses; see docs/howto/preparation.md."""
     known = head[1].volumes
     assert outcome.volumes["tiv"] == pytest.approx(known["tiv"], rel=0.03)
     assert outcome.volumes["wm"] == pytest.approx(known["wm"], rel=0.10)
