@@ -50,7 +50,7 @@ napoleon_use_ivar = True
 napoleon_custom_sections = [("Shape", "params_style"), ("Source", "notes_style")]
 
 # Names of other libraries lead to their own documentation
-intersphinx_mapping = inventories.mapping(DOCS / "site" / "inventories")
+intersphinx_mapping = inventories.mapping(DOCS / "site" / "inventories", DOCS / "reference" / "made")
 
 # Tutorials
 sphinx_gallery_conf = {

@@ -49,4 +49,4 @@ def _files(part: Path) -> list[Path]:
     if part.is_file():
         return [part]
     kept = (path for path in part.rglob("*") if path.is_file() and not MADE & set(path.parts))
-    return [path for path in kept if not path.name.startswith((".", "phantom_", "sg_")) and path.suffix != ".inv"]
+    return [path for path in kept if not path.name.startswith((".", "phantom_", "sg_"))]

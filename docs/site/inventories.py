@@ -18,18 +18,20 @@ HEADER = """# Sphinx inventory version 2
 """
 
 
-def mapping(folder: Path) -> dict[str, tuple[str, str]]:
+def mapping(lists: Path, made: Path) -> dict[str, tuple[str, str]]:
     """What intersphinx is told: each library's address and its inventory.
 
     Args:
-        folder: of NAME.tsv, with a row for each name (name, role, page); an inventory is written beside it.
+        lists: folder of NAME.tsv, with a row for each name (name, role, page).
+        made: folder that receives the inventories.
     """
-    return {name: (address, str(_inventory(folder / f"{name}.tsv"))) for name, address in LIBRARIES.items()}
+    made.mkdir(parents=True, exist_ok=True)
+    return {name: (address, str(_inventory(lists / f"{name}.tsv", made))) for name, address in LIBRARIES.items()}
 
 
-def _inventory(table: Path) -> Path:
+def _inventory(table: Path, made: Path) -> Path:
     rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines() if line]
     body = "".join(f"{name} py:{role} 1 {page} -\n" for name, role, page in rows)
-    target = table.with_suffix(".inv")
+    target = made / f"{table.stem}.inv"
     target.write_bytes(HEADER.format(name=table.stem).encode() + zlib.compress(body.encode()))
     return target
