@@ -49,7 +49,7 @@ UNSAFE = {
 FORBIDDEN_CALLS = ("print", "eval", "exec", "compile", "__import__")
 # The only places that call what reads a file of somebody's; each has limits and refuses in words.
 READERS = {
-    "torch.load": {"networks/weights", "training/resume"},
+    "torch.load": {"networks/formats", "training/resume"},
     "np.load": {"scans/npy", "evaluation/results"},  # results: what a comparison wrote itself
     "nib.load": set(),  # it would try formats that nobody checked; scans/nifti names the classes
     "json.loads": {
@@ -59,7 +59,7 @@ READERS = {
     "json.load": set(),
     "yaml.safe_load": {"cli/expressions"},
     "gzip.open": {"scans/nifti"},
-    "zipfile.ZipFile": {"scans/npy", "networks/weights", "cli/package", "cohort/workbook", "preparation/archives"},
+    "zipfile.ZipFile": {"scans/npy", "networks/formats", "cli/package", "cohort/workbook", "preparation/archives"},
     "openpyxl.load_workbook": {"cohort/workbook"},
     "pydicom.dcmread": {"dicom/series", "preparation/dicom_headers"},
     "pd.read_excel": set(),

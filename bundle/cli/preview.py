@@ -20,8 +20,8 @@ from bundle.cohort.datalist import load_section
 from bundle.evaluation.comparison import Comparison
 from bundle.files import SECTIONS, sha256
 from bundle.networks.architecture import stated_network
+from bundle.networks.cards import read_card
 from bundle.networks.encoders import checkpointed_units, set_checkpointing
-from bundle.networks.weights import read_card
 from bundle.people import person_of
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid

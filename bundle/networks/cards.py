@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bundle.files import check_format
+from bundle.files import check_format, read_json, sha256, without_nan
 from bundle.networks.preprocessing import are_steps
 
 CARD_FORMAT = 1  # a card without one is of this format, too
@@ -36,6 +36,38 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
             found = f"{str(card[name])[:60]!r}"
             raise ValueError(f"The card {path} has {name} {found}, expected {expected}; restore it, or delete it.")
     return {name: value for name, value in card.items() if value is not None or name not in rules}
+
+
+def read_card(weights: str | Path) -> dict[str, Any]:
+    """The card beside a weights file; empty when there is none.
+
+    Raises:
+        ValueError: when the card is damaged, of an unknown format, or belongs to other weights.
+    """
+    path = Path(weights).with_suffix(".json")
+    if not path.is_file():
+        return {}
+    card = check_card(without_nan(read_json(path, "The card ")), path)
+    if Path(weights).is_file() and card.get("sha256") not in (None, sha256(Path(weights))):
+        raise ValueError(f"The card {path} belongs to other weights than {weights}: their sha256 differs; restore it.")
+    return card
+
+
+def classifier_card(weights: str | Path) -> dict[str, Any]:
+    """The card of a classifier, which knows its classes and its operating point.
+
+    Raises:
+        ValueError: when there is none, or it is another kind's.
+    """
+    card = read_card(weights)
+    known = "class_names" in card and (card.get("validation") or {}).get("val_threshold") is not None
+    if card.get("kind") != "classifier" or not known:
+        kind = f"that of {card.get('kind', 'something else')}" if card else "missing"
+        raise ValueError(
+            f"{weights} needs the card of a classifier beside it, with its classes and operating point, but the card "
+            f"is {kind}; train the classifier first, or keep the .json with the .pt."
+        )
+    return card
 
 
 def _is_text(value: Any) -> bool:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from bundle.files import sha256
 from bundle.networks.architecture import described
-from bundle.networks.weights import load_encoder, read_state_dict, save_weights
+from bundle.networks.formats import read_state_dict
+from bundle.networks.weights import load_encoder, save_weights
 
 KINDS = {  # the first tensor whose name is in a file says what the file holds
     "head_projection.weight": "a contrastive network with its projector",

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from bundle.files import replacing, sha256
 from bundle.hints import nearest
 from bundle.networks.architecture import made_classifier
+from bundle.networks.cards import classifier_card
 from bundle.networks.classifiers import Classifier
-from bundle.networks.weights import classifier_card, load_network
+from bundle.networks.weights import load_network
 
 FORMATS = {"torchscript": ".ts", "onnx": ".onnx", "torch.export": ".pt2"}
 OUTPUTS = ("logits", "embedding")

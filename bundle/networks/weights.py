@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.files import read_json, replacing, sha256, without_nan, write_json
+from bundle.files import replacing, sha256, write_json
 from bundle.networks.architecture import as_options, described, made_encoder
-from bundle.networks.cards import CARD_FORMAT, NETWORK, check_card
+from bundle.networks.cards import CARD_FORMAT, NETWORK, classifier_card, read_card
 from bundle.networks.classifiers import Classifier, EncoderClassifier, freeze
 from bundle.networks.encoders import Encoder, encoder_of
+from bundle.networks.formats import read_state_dict, refuse_not_finite
 from bundle.networks.names import HEAD, listed, prefix_of, refuse_mismatch, split
 from bundle.networks.preprocessing import Steps, require_preprocessing
 
@@ -74,71 +74,6 @@ def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage
         torch.save(stored, stream)
     first = {"warning": card["warning"]} if card.get("warning") else {}  # nobody should overlook it
     write_json(path.with_suffix(".json"), {**first, "format": CARD_FORMAT, "sha256": sha256(path), **card})
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, alone or under `model` or `state_dict`, without running any code from the file.
-
-    Raises:
-        ValueError: when the file is missing, is damaged, holds pickled objects, is no dict of tensors, or values are
-            not finite.
-    """
-    if not path.is_file():
-        raise ValueError(f"There is no weights file {path}; pretrain first, or give the path of your weights.")
-    try:
-        _refuse_packed(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # as many kinds as ways to damage a file
-        raise ValueError(
-            f"{path} is no readable file of plain weights ({type(error).__name__}). Expected a state dict "
-            "written by torch.save; files that hold pickled objects are refused because opening them runs their code."
-        ) from error
-    inside = [
-        key for key in ("model", "state_dict") if isinstance(content, dict) and isinstance(content.get(key), dict)
-    ]
-    state_dict = content[inside[0]] if inside else content
-    if not isinstance(state_dict, dict) or not all(isinstance(v, Tensor) for v in state_dict.values()):
-        raise ValueError(f"{path} holds no state dict (name → tensor); give the weights alone, such as pretrained.pt.")
-    odd = [str(name) for name, tensor in state_dict.items() if not isinstance(name, str) or not _is_plain(tensor)]
-    if odd:
-        raise ValueError(f"{path} holds what no network saves: {listed(odd)}. Expected dense tensors of real numbers.")
-    refuse_not_finite(path, state_dict, "lie in it")
-    return state_dict
-
-
-def refuse_not_finite(path: Path, content: Mapping[str, Tensor], where: str) -> None:
-    """Refuse weights with a NaN or an infinity: whatever is computed from them would be none, or no answer.
-
-    Args:
-        path: of the file.
-        content: name → tensor.
-        where: they are, to end the sentence "3 values are not finite that …".
-
-    Raises:
-        ValueError: names the tensors and the number of values.
-    """
-    counts = {name: int((~tensor.isfinite()).sum()) for name, tensor in content.items() if tensor.is_floating_point()}
-    if names := [name for name, count in counts.items() if count]:
-        raise ValueError(
-            f"{path}: {sum(counts.values())} values are not finite that {where} ({listed(names)}). Training has "
-            "diverged, a number is too large for float16, or the file is damaged; take weights of an earlier epoch, or "
-            "float32."
-        )
-
-
-def _refuse_packed(path: Path) -> None:
-    """torch.save compresses nothing; an archive that unpacks to more than it holds is made to fill the memory."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
-                raise ValueError("a compressed archive")
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor is dense and holds its elements; a view may claim any number of them."""
-    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
-        return False
-    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def load_encoder(path: str | Path, encoder: nn.Module | None = None) -> LoadReport:
@@ -307,38 +242,6 @@ def _warn_of(path: Path) -> None:
     """Say what a card warns of, such as that the weights know only a phantom."""
     if warning := read_card(path).get("warning"):
         logger.warning(f"{path} was trained on this: {warning}")
-
-
-def read_card(weights: str | Path) -> dict[str, Any]:
-    """The card beside a weights file; empty when there is none.
-
-    Raises:
-        ValueError: when the card is damaged, of an unknown format, or belongs to other weights.
-    """
-    path = Path(weights).with_suffix(".json")
-    if not path.is_file():
-        return {}
-    card = check_card(without_nan(read_json(path, "The card ")), path)
-    if Path(weights).is_file() and card.get("sha256") not in (None, sha256(Path(weights))):
-        raise ValueError(f"The card {path} belongs to other weights than {weights}: their sha256 differs; restore it.")
-    return card
-
-
-def classifier_card(weights: str | Path) -> dict[str, Any]:
-    """The card of a classifier, which knows its classes and its operating point.
-
-    Raises:
-        ValueError: when there is none, or it is another kind's.
-    """
-    card = read_card(weights)
-    known = "class_names" in card and (card.get("validation") or {}).get("val_threshold") is not None
-    if card.get("kind") != "classifier" or not known:
-        kind = f"that of {card.get('kind', 'something else')}" if card else "missing"
-        raise ValueError(
-            f"{weights} needs the card of a classifier beside it, with its classes and operating point, but the card "
-            f"is {kind}; train the classifier first, or keep the .json with the .pt."
-        )
-    return card
 
 
 def network_of(model: str | Path) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from bundle.cohort.overlap import id_digest
 from bundle.files import sha256, write_text
 from bundle.hints import nearest
 from bundle.networks.architecture import stated_network
+from bundle.networks.cards import classifier_card
 from bundle.networks.classifiers import Classifier
 from bundle.networks.export import load_onnx
-from bundle.networks.weights import classifier_card, load_network
+from bundle.networks.weights import load_network
 from bundle.prediction.incoming import preparations
 from bundle.prediction.judgement import CANNOT, FAR, GIVEN, NOT_CALIBRATED, REASONS, SILENT, Scale, distance_check
 from bundle.prediction.listing import file_of

@@ -23,8 +23,9 @@ from torch.utils.data import Dataset
 from bundle.files import check_format, replacing
 from bundle.metrics.classification import platt
 from bundle.metrics.representation import OverallScaler, ridge
+from bundle.networks.cards import read_card
 from bundle.networks.classifiers import Classifier
-from bundle.networks.weights import load_network, read_card
+from bundle.networks.weights import load_network
 from bundle.people import mean_of_each, person_codes, person_of
 from bundle.prediction.norms import HealthyVolumes, measured
 from bundle.scans.contract import Contract

@@ -30,8 +30,10 @@ from bundle.cohort.participants import CohortError
 from bundle.cohort.table import read_cohort
 from bundle.files import SECTIONS
 from bundle.networks import network_of
+from bundle.networks.cards import classifier_card, read_card
 from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
-from bundle.networks.weights import classifier_card, load_encoder, read_card, read_state_dict
+from bundle.networks.formats import read_state_dict
+from bundle.networks.weights import load_encoder
 from bundle.prediction.listing import list_scans
 from bundle.prediction.training_record import load_record
 from bundle.scans.contract import LEVELS, LIMITS, VERDICTS, Contract
