@@ -50,6 +50,7 @@ FORBIDDEN_CALLS = ("print", "eval", "exec", "compile", "__import__")
 # The only places that call what reads a file of somebody's; each has limits and refuses in words.
 READERS = {
     "torch.load": {"networks/formats", "training/resume"},
+    "safetensors.torch.load_file": {"networks/safetensors_file"},
     "np.load": {"scans/npy", "evaluation/results"},  # results: what a comparison wrote itself
     "nib.load": set(),  # it would try formats that nobody checked; scans/nifti names the classes
     "json.loads": {

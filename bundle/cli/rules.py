@@ -169,6 +169,7 @@ OWN: dict[str, dict[str, Rule]] = {
     "cohort": {"shape": each(COUNT, fewest=3), "workers": COUNT},
     "cache": {"storage": one_of("float16", "uint8"), "workers": either(whole(0), NULL)},
     "positives": {"batch_size": whole(2), "sigma": each(like(r".+", "a bandwidth"))},
+    "convert-weights": {"format": either(one_of("pt", "safetensors"), NULL)},
     "export": {"formats": each(one_of("torchscript", "onnx", "torch.export"))},
 }
 # Arguments of components, at any depth.

@@ -1,4 +1,4 @@
-"""Weights on disk: a plain state dict with a card beside it, loaded with a report or refused with a reason."""
+"""Weights of networks, with their card: loaded with a report, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.files import replacing, sha256, write_json
 from bundle.networks.architecture import as_options, described, made_encoder
 from bundle.networks.cards import CARD_FORMAT, NETWORK, classifier_card, read_card
 from bundle.networks.classifiers import Classifier, EncoderClassifier, freeze
 from bundle.networks.encoders import Encoder, encoder_of
-from bundle.networks.formats import read_state_dict, refuse_not_finite
+from bundle.networks.formats import read_state_dict, refuse_not_finite, weights_digest, write_weights
 from bundle.networks.names import HEAD, listed, prefix_of, refuse_mismatch, split
 from bundle.networks.preprocessing import Steps, require_preprocessing
 
@@ -53,10 +52,10 @@ class LoadReport:
 
 
 def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage: str = "float32") -> None:
-    """Write a module's state dict and, beside it, a JSON card with the file's sha256.
+    """Write a module's state dict with a card that has its sha256 (see `formats.weights_digest`).
 
     Args:
-        path: the `.pt` file; the card gets the same name with `.json`.
+        path: the `.pt` file, whose card gets the same name with `.json`; or a `.safetensors` file, whose header has it.
         module: on any device; a DataParallel wrapper is unwrapped.
         card: what a user needs to know of the weights; `format` and `sha256` are added.
         storage: of floating-point tensors, `float32` or `float16`; networks load either.
@@ -70,10 +69,7 @@ def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage
     state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
     stored = {n: t.to(STORAGES[storage]) if t.is_floating_point() else t for n, t in state.items()}
     refuse_not_finite(path, stored, "were to be written as " + storage)
-    with replacing(path) as temporary, temporary.open("wb") as stream:  # to a path torch hides why writing failed
-        torch.save(stored, stream)
-    first = {"warning": card["warning"]} if card.get("warning") else {}  # nobody should overlook it
-    write_json(path.with_suffix(".json"), {**first, "format": CARD_FORMAT, "sha256": sha256(path), **card})
+    write_weights(path, stored, {"format": CARD_FORMAT, **card})
 
 
 def load_encoder(path: str | Path, encoder: nn.Module | None = None) -> LoadReport:
@@ -255,4 +251,4 @@ def network_of(model: str | Path) -> dict[str, Any]:
 
 def origin(weights: str | Path) -> dict[str, str] | str:
     """What a card says of the weights that training started from."""
-    return SCRATCH if str(weights) == SCRATCH else {"path": str(weights), "sha256": sha256(Path(weights))}
+    return SCRATCH if str(weights) == SCRATCH else {"path": str(weights), "sha256": weights_digest(Path(weights))}

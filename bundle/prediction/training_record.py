@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +190,20 @@ def record_path(model: str | Path) -> Path:
     return path.with_name(f"{path.stem}_record.npz")
 
 
+def copy_record(model: Path, other: Path) -> None:
+    """Put the record of a model beside the same model elsewhere; nothing where it has none, or it is there already.
+
+    Args:
+        model: the file of weights.
+        other: the same weights, in another format or folder.
+    """
+    source, target = record_path(model), record_path(other)
+    if not source.is_file() or (target.exists() and target.samefile(source)):
+        return
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 def write_record(
     network: nn.Module,
     model: str | Path,
@@ -201,7 +216,7 @@ def write_record(
 
     Args:
         network: MONAI's DenseNet; the best weights are read from `model`.
-        model: the `.pt` file; nothing is done when no validation wrote it.
+        model: the file of weights; nothing is done when no validation wrote it.
         training: preprocessed subjects of the training; a dataset of MONAI, whose `data` names their images.
         validation: preprocessed subjects of the validation.
         batch_size: subjects.
@@ -242,7 +257,7 @@ def load_record(model: str | Path) -> TrainingRecord:
     """Read the record beside a model.
 
     Args:
-        model: the `.pt` file.
+        model: the file of weights.
 
     Raises:
         ValueError: when the record is missing or damaged.
