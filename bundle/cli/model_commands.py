@@ -82,6 +82,7 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str], command: str) 
         given = _with_what_is_there(command, files, given)
     else:
         files = [options.from_run]
+        given |= inputs.located_weights(command, merged_config(files, given))
         _check_record(options, given, command)
     _run_or_preview(options, files, given, command)
 
@@ -92,6 +93,7 @@ def _with_what_is_there(
     """The options with those that the files to be read imply: weights that come with the package, and what they say."""
     shipped = inputs.shipped_files(command, merged_config(files, given), given)
     given = {**shipped, **given}
+    given |= inputs.located_weights(command, merged_config(files, given))
     read = inputs.input_files(command, merged_config(files, given))
     inputs.require_files(read)
     inputs.require_paths(paths)

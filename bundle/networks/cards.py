@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.files import check_format, read_json, sha256, without_nan
+from bundle.hub import located
 from bundle.networks.formats import weights_digest
 from bundle.networks.preprocessing import are_steps
 from bundle.networks.safetensors_file import card_inside, is_safetensors
@@ -47,7 +48,7 @@ def read_card(weights: str | Path) -> dict[str, Any]:
         ValueError: when the card is damaged, of an unknown format, or belongs to other weights; or when a card beside
             a `.safetensors` file says something else than the one inside.
     """
-    path = Path(weights)
+    path = located(weights)
     inside = check_card(without_nan(card_inside(path)), path) if is_safetensors(path) and path.is_file() else {}
     beside = _card_beside(path)
     if inside and beside and inside != beside:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bundle.hub import as_address, located
 from bundle.networks.architecture import as_options, described, made_encoder
 from bundle.networks.cards import CARD_FORMAT, NETWORK, classifier_card, read_card
 from bundle.networks.classifiers import Classifier, EncoderClassifier, freeze
@@ -81,7 +82,8 @@ def load_encoder(path: str | Path, encoder: nn.Module | None = None) -> LoadRepo
     another name (`backbone.features.…`, `model.…`), which is said.
 
     Args:
-        path: file written by pretraining, or released by the paper's authors.
+        path: file written by pretraining, or released by the paper's authors; a published folder, or an address on the
+            Hugging Face Hub (see `hub.located`).
         encoder: any module, filled in place; None makes one of the architecture that the weights, or else their card,
             show.
 
@@ -94,7 +96,7 @@ def load_encoder(path: str | Path, encoder: nn.Module | None = None) -> LoadRepo
     Example:
         >>> encoder = load_encoder("models/pretrained.pt").encoder  # doctest: +SKIP
     """
-    path = Path(path)
+    path = located(path)
     content = read_state_dict(path)
     if encoder is None:
         encoder = _new_encoder(path, content)
@@ -117,7 +119,8 @@ def encoder_like(weights: str | Path) -> Encoder:
     Raises:
         ValueError: when they are of no known encoder.
     """
-    return _new_encoder(Path(weights), read_state_dict(Path(weights)))
+    path = located(weights)
+    return _new_encoder(path, read_state_dict(path))
 
 
 def architecture_of(weights: str | Path) -> dict[str, Any]:
@@ -132,7 +135,7 @@ def architecture_of(weights: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: when the weights are of no known encoder.
     """
-    path = Path(weights)
+    path = located(weights)
     with torch.device("meta"):
         stated = described(_new_encoder(path, read_state_dict(path)))
     arguments = stated["arguments"]
@@ -206,7 +209,7 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
             raise ValueError("Freezing a trunk of random weights trains nothing; give pretrained weights.")
         logger.info("From scratch: the network starts from random weights.")
         return
-    path = Path(weights)
+    path = located(weights)
     if isinstance(network, EncoderClassifier):
         load_encoder(path, network.encoder)
         logger.info(f"{HEAD[0]} starts from random weights.")
@@ -227,11 +230,12 @@ def load_network(path: str | Path, network: nn.Module) -> None:
     Raises:
         ValueError: when the weights do not match; names the tensors.
     """
-    content = read_state_dict(Path(path))
-    refuse_mismatch(Path(path), network.state_dict(), content)
+    path = located(path)
+    content = read_state_dict(path)
+    refuse_mismatch(path, network.state_dict(), content)
     network.load_state_dict(content)
     logger.info(f"{path}: all {len(content)} tensors loaded.")
-    _warn_of(Path(path))
+    _warn_of(path)
 
 
 def _warn_of(path: Path) -> None:
@@ -251,4 +255,7 @@ def network_of(model: str | Path) -> dict[str, Any]:
 
 def origin(weights: str | Path) -> dict[str, str] | str:
     """What a card says of the weights that training started from."""
-    return SCRATCH if str(weights) == SCRATCH else {"path": str(weights), "sha256": weights_digest(Path(weights))}
+    if str(weights) == SCRATCH:
+        return SCRATCH
+    path = located(weights)
+    return {"path": as_address(str(path)), "sha256": weights_digest(path)}

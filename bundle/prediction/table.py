@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bundle.cohort.overlap import id_digest
 from bundle.files import write_text
 from bundle.hints import nearest
+from bundle.hub import located
 from bundle.networks.architecture import stated_network
 from bundle.networks.cards import classifier_card
 from bundle.networks.classifiers import Classifier
@@ -88,7 +89,7 @@ def load_model(path: str | Path, network: nn.Module, backend: str = "torch") -> 
     """
     if backend not in BACKENDS:
         raise ValueError(f"No backend is named '{backend}'{nearest(backend, BACKENDS)}")
-    path = Path(path)
+    path = located(path)
     card = classifier_card(path)
     network = stated_network(path, card.get("network", {}), network)
     load_network(path, network)

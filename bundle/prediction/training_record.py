@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bundle.files import check_format, replacing
+from bundle.hub import located
 from bundle.metrics.classification import platt
 from bundle.metrics.representation import OverallScaler, ridge
 from bundle.networks.cards import read_card
@@ -186,7 +187,7 @@ class TrainingRecord:
 
 def record_path(model: str | Path) -> Path:
     """Where the record of a model lies: `model_record.npz` beside `model.pt`."""
-    path = Path(model)
+    path = located(model)
     return path.with_name(f"{path.stem}_record.npz")
 
 
