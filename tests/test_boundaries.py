@@ -27,9 +27,10 @@ ROOMS = {
     "preparation": {"pages", "scans"},
     "prediction": {"pages", "scans", "cohort", "networks", "metrics", "preparation"},
     "dicom": {"scans", "prediction"},
+    "publishing": {"scans", "networks", "cohort", "prediction"},
     "cli": {
         *("scans", "networks", "metrics", "phantom", "pretext", "cohort", "training", "evaluation"),
-        *("pages", "preparation", "prediction", "dicom"),
+        *("pages", "preparation", "prediction", "dicom", "publishing"),
     },
 }
 ONLY_IN = {  # a library: the files, or rooms, that may import it
@@ -54,13 +55,19 @@ READERS = {
     "np.load": {"scans/npy", "evaluation/results"},  # results: what a comparison wrote itself
     "nib.load": set(),  # it would try formats that nobody checked; scans/nifti names the classes
     "json.loads": {
-        *("files", "cli/options", "cli/package", "cohort/cache", "evaluation/comparison", "evaluation/results"),
+        *("files", "cli/options", "cohort/cache", "evaluation/comparison", "evaluation/results"),
         *("phantom/cohort", "prediction/table"),
     },
     "json.load": set(),
     "yaml.safe_load": {"cli/expressions"},
     "gzip.open": {"scans/nifti"},
-    "zipfile.ZipFile": {"scans/npy", "networks/formats", "cli/package", "cohort/workbook", "preparation/archives"},
+    "zipfile.ZipFile": {
+        "scans/npy",
+        "networks/formats",
+        "publishing/package",
+        "cohort/workbook",
+        "preparation/archives",
+    },
     "openpyxl.load_workbook": {"cohort/workbook"},
     "pydicom.dcmread": {"dicom/series", "preparation/dicom_headers"},
     "pd.read_excel": set(),

@@ -29,11 +29,12 @@ INPUTS = {
     "check": ("model",),
     "export": ("model",),
     "convert-weights": ("file",),
+    "publish": ("model", "metrics", "encoder"),
 }
 # Options that name several files, and those that name files or folders.
 LISTED = {"check-cohort": ("others", "weights"), "cohort": ("hold_out",)}
 PLACES = {"check": ("scans",), "predict": ("source",), "prepare": ("scans",)}
-WEIGHTS = ("weights", "model", "file")  # options that name weights; `file` is that of convert-weights
+WEIGHTS = ("weights", "model", "encoder", "file")  # options that name weights; `file` is that of convert-weights
 _MAKERS = {
     "datalist": "Datalists are made by `python -m bundle cohort`, or by `phantom`.",
     "weights": "Weights are made by `python -m bundle pretrain`.",

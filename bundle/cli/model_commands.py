@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.cli import demo_command, expressions, inputs
+from bundle.cli import demo_command, expressions, inputs, publish_command
 from bundle.cli.help import OptionsHelp
 from bundle.cli.options import (
     FOLDER,
@@ -250,7 +250,7 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
 
 
 def _package(options: argparse.Namespace, _: Sequence[str]) -> None:
-    from bundle.cli.package import package
+    from bundle.publishing.package import package
 
     package(HOME, options.output)
 
@@ -323,6 +323,11 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "predict": ("predict scans: a table, maps and pages", _add_predict, _predict),
     "export": ("write a classifier for other software", _add_export, _export),
     "package": ("write the bundle as one zip file for the Model Zoo", _add_package, _package),
+    "publish": (
+        "make what is uploaded to the Hugging Face Hub and the Model Zoo",
+        publish_command.add_options,
+        publish_command.run,
+    ),
     "convert-weights": (
         "rewrite weights as .safetensors or .pt, or those of other projects as ours",
         _add_conversion,
