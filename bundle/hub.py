@@ -14,7 +14,7 @@ WEIGHTS = "model.safetensors"  # in a published folder, and where an address nam
 INSTALL = "run `pip install 'brain-mri-yaware[hub]'`, or `pip install -r requirements-hub.txt` in the bundle's folder"
 _IN_FOLDERS = (WEIGHTS, f"huggingface/{WEIGHTS}", "models/model.pt")
 _ADDRESS = re.compile(  # pathlib makes one slash of two, and MONAI's configs `::` of `#`
-    r"hf://?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<file>[\w.-]+(?:/[\w.-]+)*))?"
+    r"hf://?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<file>[\w-][\w.-]*(?:/[\w-][\w.-]*)*))?"
     r"(?:(?:#|::)sha256=(?P<sha256>[0-9a-fA-F]{64}))?"
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -78,9 +78,8 @@ def _fetched(address: str) -> Path:
     if revision is None or revision in _MOVING:
         raise _unpinned(address, f"the branch {revision}, which moves" if revision else "no revision")
     hub = require("huggingface_hub", "Weights on the Hugging Face Hub", INSTALL)
-    if not _COMMIT.fullmatch(revision):
-        _refuse_branch(hub, address, repo, revision)
-    folder = _snapshot(hub, address, repo, revision, file)
+    ask = _COMMIT.fullmatch(revision) is not None or _is_tag(hub, address, repo, revision)
+    folder = _snapshot(hub, address, repo, revision, file, ask)
     path = folder / file
     if not path.is_file():
         raise ValueError(f"{address}: there is no {file} in this revision; name one that is: …@{revision}/FILE.")
@@ -97,23 +96,24 @@ def _unpinned(address: str, found: str) -> ValueError:
     )
 
 
-def _refuse_branch(hub: Any, address: str, repo: str, revision: str) -> None:
-    """Refuse a branch; where the Hub cannot be asked, the cache knows only what was taken for a tag before."""
+def _is_tag(hub: Any, address: str, repo: str, revision: str) -> bool:
+    """Whether the Hub says that a revision is none of its branches; False where it cannot be asked."""
     try:
         refs = hub.HfApi().list_repo_refs(repo)
     except Exception as error:  # as many kinds as ways to be without a network
-        logger.info(f"The Hub cannot be asked what {revision} is ({type(error).__name__}): the cache is looked at.")
-        return
+        logger.info(f"The Hub does not say what {revision} is ({type(error).__name__}): only the cache is looked at.")
+        return False
     if revision in [branch.name for branch in refs.branches]:
         raise _unpinned(address, f"the branch {revision}, which moves")
+    return True
 
 
-def _snapshot(hub: Any, address: str, repo: str, revision: str, file: str) -> Path:
+def _snapshot(hub: Any, address: str, repo: str, revision: str, file: str, ask: bool) -> Path:
     """The folder of a revision in the cache, named after its commit: weights, and what belongs to them by its name."""
     stem = file.rpartition(".")[0]
     wanted = [file, f"{stem}.json", f"{stem}_record.npz", f"{stem}.onnx"]
     try:
-        return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=wanted))
+        return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=not ask))
     except Exception as error:  # of the Hub, of the network below it, and of the cache
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
