@@ -115,7 +115,7 @@ def _snapshot(hub: Any, address: str, repo: str, revision: str, file: str, ask: 
     try:
         return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=not ask))
     except Exception as error:  # of the Hub, of the network below it, and of the cache
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300] if ask else f"the Hub does not say whether {revision} is a tag"
         raise ValueError(
             f"{address} cannot be fetched, and is not in the cache ({type(error).__name__}: {reason}). Look at owner, "
             "name, revision and network; a private repository needs `hf auth login`."

@@ -43,9 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.repository.asked.append((self.command, self.path))
         path = urlsplit(self.path).path
         if path == f"{self.prefix}/refs":
-            self._json(
-                {"branches": _refs("heads", self.repository.branches), "tags": _refs("tags", self.repository.tags)}
-            )
+            branches, tags = (_refs(*of) for of in self.repository.names())
+            self._json({"branches": branches, "tags": tags, "converts": []})
         elif path.startswith((f"{self.prefix}/revision/", f"{self.prefix}/tree/")):
             self._about(*path.removeprefix(self.prefix).split("/")[1:3])
         elif path.startswith(f"/{self.repository.name}/resolve/"):
