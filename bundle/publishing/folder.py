@@ -20,7 +20,7 @@ from bundle.publishing.package import files_of, package, require_parts
 from bundle.publishing.public_card import public_card
 from bundle.publishing.readme import front_matter, readme, template
 from bundle.publishing.tested import Tested, read_tested
-from bundle.publishing.zoo import zoo_inference, zoo_metadata
+from bundle.publishing.zoo import zoo_inference, zoo_metadata, zoo_train
 
 REPOSITORY, ZOO = "huggingface", "model_zoo"  # folders inside the publication
 ENCODER = "pretrained.safetensors"
@@ -145,9 +145,11 @@ def _write(draft: Path, root: Path, content: _Content) -> dict[str, Any]:
 
 def _adapt_configs(hub: Path, content: _Content) -> None:
     size = int(load_encoder(hub / WEIGHTS).encoder.embedding_size)  # type: ignore[arg-type]
-    metadata, inference = (hub / "configs" / f"{name}.json" for name in ("metadata", "inference"))
+    options = network_of(content.model)
+    metadata, inference, train = (hub / "configs" / f"{name}.json" for name in ("metadata", "inference", "train"))
     write_json(metadata, zoo_metadata(read_json(metadata), content.card, size, content.tested))
-    write_json(inference, zoo_inference(read_json(inference), content.card, network_of(content.model)))
+    write_json(inference, zoo_inference(read_json(inference), content.card, options))
+    write_json(train, zoo_train(read_json(train), content.card, options))
 
 
 def _write_weights(weights: Path, card: Mapping[str, Any], target: Path) -> None:

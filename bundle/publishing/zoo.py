@@ -1,4 +1,4 @@
-"""The zoo's configs of a model: what `metadata.json` and `inference.json` say of it is what its card says."""
+"""The zoo's configs of a model: what metadata.json, inference.json and train.json say of it is what its card says."""
 
 from __future__ import annotations
 
@@ -51,3 +51,14 @@ def zoo_inference(inference: Mapping[str, Any], card: Mapping[str, Any], options
     """
     grid = card["contract"]["grid"]
     return {**inference, **options, "grid_shape": grid["shape"], "grid_affine": grid["affine"]}
+
+
+def zoo_train(train: Mapping[str, Any], card: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """`train.json` of a model, from which `monai.bundle.load` takes the network: it fills another one in part, silently.
+
+    Args:
+        train: of the bundle.
+        card: of the model.
+        options: that make its network, see `networks.network_of`.
+    """
+    return {**train, **options, "class_names": card["class_names"]}
