@@ -9,12 +9,13 @@ from typing import Any
 INSTALL = "run `make prepare` in the bundle's folder, or `pip install 'brain-mri-yaware[prepare]'`"
 
 
-def require(module: str, purpose: str) -> Any:
-    """Import a library of the extra `prepare`.
+def require(module: str, purpose: str, install: str = INSTALL) -> Any:
+    """Import a library of an extra.
 
     Args:
         module: Its name in Python, such as `highdicom.sr`.
         purpose: What needs it, as a sentence begins: `Reading DICOM`.
+        install: How to get it; without, that of the extra `prepare`.
 
     Raises:
         ValueError: When it is not installed; says how to install it.
@@ -26,7 +27,7 @@ def require(module: str, purpose: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ValueError(f"{purpose} needs {module.split('.')[0]}, which is not installed; {INSTALL}.") from error
+        raise ValueError(f"{purpose} needs {module.split('.')[0]}, which is not installed; {install}.") from error
 
 
 def is_there(module: str) -> bool:

@@ -27,9 +27,10 @@ ROOMS = {
     "preparation": {"pages", "scans"},
     "prediction": {"pages", "scans", "cohort", "networks", "metrics", "preparation"},
     "dicom": {"scans", "prediction"},
+    "publishing": {"scans", "networks", "cohort", "prediction"},
     "cli": {
         *("scans", "networks", "metrics", "phantom", "pretext", "cohort", "training", "evaluation"),
-        *("pages", "preparation", "prediction", "dicom"),
+        *("pages", "preparation", "prediction", "dicom", "publishing"),
     },
 }
 ONLY_IN = {  # a library: the files, or rooms, that may import it
@@ -49,17 +50,24 @@ UNSAFE = {
 FORBIDDEN_CALLS = ("print", "eval", "exec", "compile", "__import__")
 # The only places that call what reads a file of somebody's; each has limits and refuses in words.
 READERS = {
-    "torch.load": {"networks/weights", "training/resume"},
+    "torch.load": {"networks/formats", "training/resume"},
+    "safetensors.torch.load_file": {"networks/safetensors_file"},
     "np.load": {"scans/npy", "evaluation/results"},  # results: what a comparison wrote itself
     "nib.load": set(),  # it would try formats that nobody checked; scans/nifti names the classes
     "json.loads": {
-        *("files", "cli/options", "cli/package", "cohort/cache", "evaluation/comparison", "evaluation/results"),
+        *("files", "cli/options", "cohort/cache", "evaluation/comparison", "evaluation/results"),
         *("phantom/cohort", "prediction/table"),
     },
     "json.load": set(),
     "yaml.safe_load": {"cli/expressions"},
     "gzip.open": {"scans/nifti"},
-    "zipfile.ZipFile": {"scans/npy", "networks/weights", "cli/package", "cohort/workbook", "preparation/archives"},
+    "zipfile.ZipFile": {
+        "scans/npy",
+        "networks/formats",
+        "publishing/package",
+        "cohort/workbook",
+        "preparation/archives",
+    },
     "openpyxl.load_workbook": {"cohort/workbook"},
     "pydicom.dcmread": {"dicom/series", "preparation/dicom_headers"},
     "pd.read_excel": set(),
@@ -135,7 +143,7 @@ def test_heavy_libraries_are_used_where_they_belong():
 
 
 def test_the_command_line_imports_nothing_heavy_before_it_has_to():
-    light = {"__main__", "__init__", "files", "hints", "cli/__init__"}
+    light = {"__main__", "__init__", "files", "hints", "hub", "extras", "cli/__init__"}
     seen, todo = set(), {"cli/main"}
     while todo:
         name = todo.pop()

@@ -29,9 +29,10 @@ from bundle.cli.run import value_of
 from bundle.cohort.datalist import load_section
 from bundle.cohort.overlap import voxel_digest
 from bundle.cohort.packing import ReadStoredd
-from bundle.networks.cards import CARD_FORMAT
+from bundle.networks.cards import CARD_FORMAT, read_card
 from bundle.networks.encoders import DenseNetEncoder
-from bundle.networks.weights import load_encoder, read_card, read_state_dict
+from bundle.networks.formats import read_state_dict
+from bundle.networks.weights import load_encoder
 from bundle.prediction.training_record import RECORD_FORMAT, load_record
 from bundle.scans.contract import Contract
 from bundle.scans.grid import REFERENCE, Grid, to_grid

@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from bundle.cli.main import main
-from bundle.cli.package import LARGEST, NAME, PARTS
+from bundle.publishing.package import LARGEST, NAME, PARTS
 from tests.conftest import ROOT, run_monai
 
 SCHEMA = "tests/reference/meta_schema_20240725.json"

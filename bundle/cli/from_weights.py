@@ -80,7 +80,7 @@ def preprocessing_of_card(model: str) -> Any:
     Under `python -m monai.bundle run`, what its command line says is compared with the card first.
 
     Args:
-        model: the `.pt` file.
+        model: the file of weights.
 
     Raises:
         ValueError: see `stated_by_weights`.

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.cli.expressions import plain_path
 from bundle.cli.rules import EXPRESSIONS, inside
 from bundle.hints import nearest
+from bundle.hub import located
 from bundle.places import found
 
 _TERM = r"@\w+|'[^']*'"
@@ -27,10 +29,12 @@ INPUTS = {
     "check": ("model",),
     "export": ("model",),
     "convert-weights": ("file",),
+    "publish": ("model", "metrics", "encoder"),
 }
 # Options that name several files, and those that name files or folders.
 LISTED = {"check-cohort": ("others", "weights"), "cohort": ("hold_out",)}
 PLACES = {"check": ("scans",), "predict": ("source",), "prepare": ("scans",)}
+WEIGHTS = ("weights", "model", "encoder", "file")  # options that name weights; `file` is that of convert-weights
 _MAKERS = {
     "datalist": "Datalists are made by `python -m bundle cohort`, or by `phantom`.",
     "weights": "Weights are made by `python -m bundle pretrain`.",
@@ -72,7 +76,39 @@ def input_files(command: str, config: Mapping[str, Any]) -> dict[str, Path]:
         else:
             wanted[name] = value
     texts = {name: str(v) if isinstance(v, Path) else text_of(config, v) for name, v in wanted.items()}
-    return {name: Path(text) for name, text in texts.items() if text and (name, text) != ("weights", "scratch")}
+    return {name: _place(name, text) for name, text in texts.items() if text and (name, text) != ("weights", "scratch")}
+
+
+def _place(name: str, text: str | Path) -> Path:
+    """A path; of weights the file, which may lie in a published folder or on the Hugging Face Hub."""
+    return located(text) if name.split()[0] in WEIGHTS else Path(text)
+
+
+def located_weights(command: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """Options that name weights in a folder or on the Hub, with the file in their place.
+
+    Args:
+        command: whose files they are.
+        config: configs and options together, as written.
+    """
+    texts = {name: text_of(config, config.get(name)) for name in INPUTS.get(command, ()) if name in WEIGHTS}
+    found = {name: (text, located(text)) for name, text in texts.items() if text and text != "scratch"}
+    return {name: plain_path(str(path)) for name, (text, path) in found.items() if path != Path(text)}
+
+
+def locate_weights(command: str, options: dict[str, Any]) -> None:
+    """Put files in the place of weights in a folder or on the Hub, among the options of a command line.
+
+    Args:
+        command: of the command line.
+        options: as parsed; changed in place.
+    """
+    for name in {*INPUTS.get(command, ()), *LISTED.get(command, ())} & set(WEIGHTS):
+        value = options.get(name)
+        if isinstance(value, list):
+            options[name] = [located(path) for path in value]
+        elif isinstance(value, Path):
+            options[name] = located(value)
 
 
 def shipped_files(command: str, config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:

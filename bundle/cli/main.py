@@ -48,6 +48,7 @@ def _check(options: argparse.Namespace, rest: Sequence[str]) -> None:
         raise OptionError(f"There is no option {rest[0]}{nearest(name, options.names)}")
     values = {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
     check_values(options.command, values, "--")
+    inputs.locate_weights(options.command, vars(options))
     inputs.require_files(inputs.given_files(options.command, vars(options)))
     if options.command != "predict":  # which looks at its options first
         inputs.require_paths(inputs.given_paths(options.command, vars(options)))

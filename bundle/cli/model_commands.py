@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.cli import demo_command, expressions, inputs
+from bundle.cli import demo_command, expressions, inputs, publish_command
 from bundle.cli.help import OptionsHelp
 from bundle.cli.options import (
     FOLDER,
@@ -80,6 +80,7 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str], command: str) 
         given = _with_what_is_there(command, files, given)
     else:
         files = [options.from_run]
+        given |= inputs.located_weights(command, merged_config(files, given))
         _check_record(options, given, command)
     _run_or_preview(options, files, given, command)
 
@@ -90,6 +91,7 @@ def _with_what_is_there(
     """The options with those that the files to be read imply: weights that come with the package, and what they say."""
     shipped = inputs.shipped_files(command, merged_config(files, given), given)
     given = {**shipped, **given}
+    given |= inputs.located_weights(command, merged_config(files, given))
     read = inputs.input_files(command, merged_config(files, given))
     inputs.require_files(read)
     inputs.require_paths(paths)
@@ -218,14 +220,24 @@ def _export(options: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def _add_conversion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="such as DenseNet121_BHB-10K_yAwareContrastive.pth")
-    parser.add_argument("--output", type=Path, default=Path("models"), help="folder (default: %(default)s)")
+    parser.add_argument("file", type=Path, help="weights with a card, or of another project, such as a released .pth")
+    words = "folder (default: that of the weights; for those of another project models)"
+    parser.add_argument("--output", type=Path, help=words)
+    words = "pt or safetensors (default: the other one; for weights of another project pt)"
+    parser.add_argument("--format", help=words)
 
 
 def _convert(options: argparse.Namespace, _: Sequence[str]) -> None:
-    from bundle.networks.conversion import convert_weights
+    from bundle.networks import read_card
+    from bundle.networks.conversion import change_format, convert_weights
+    from bundle.prediction.training_record import copy_record
 
-    convert_weights(options.file, options.output)
+    ending = options.format and f".{options.format}"
+    if not read_card(options.file):
+        convert_weights(options.file, options.output or Path("models"), ending or ".pt")
+        return
+    target = change_format(options.file, options.output or options.file.parent, ending)
+    copy_record(options.file, target)
 
 
 # package
@@ -236,7 +248,7 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
 
 
 def _package(options: argparse.Namespace, _: Sequence[str]) -> None:
-    from bundle.cli.package import package
+    from bundle.publishing.package import package
 
     package(HOME, options.output)
 
@@ -309,6 +321,15 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "predict": ("predict scans: a table, maps and pages", _add_predict, _predict),
     "export": ("write a classifier for other software", _add_export, _export),
     "package": ("write the bundle as one zip file for the Model Zoo", _add_package, _package),
-    "convert-weights": ("rewrite weights of other projects as ours", _add_conversion, _convert),
+    "publish": (
+        "make what is uploaded to the Hugging Face Hub and the Model Zoo",
+        publish_command.add_options,
+        publish_command.run,
+    ),
+    "convert-weights": (
+        "rewrite weights as .safetensors or .pt, or those of other projects as ours",
+        _add_conversion,
+        _convert,
+    ),
     "compare": ("compare pretexts on every task", lambda parser: _add_config(parser, "compare.yaml"), _compare),
 }

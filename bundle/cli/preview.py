@@ -18,10 +18,11 @@ from bundle.cli.run import stated_by_config
 from bundle.cli.run_record import RECORD, merged_as_written
 from bundle.cohort.datalist import load_section
 from bundle.evaluation.comparison import Comparison
-from bundle.files import SECTIONS, sha256
+from bundle.files import SECTIONS
 from bundle.networks.architecture import stated_network
+from bundle.networks.cards import read_card
 from bundle.networks.encoders import checkpointed_units, set_checkpointing
-from bundle.networks.weights import read_card
+from bundle.networks.formats import weights_digest
 from bundle.people import person_of
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.model import reference_grid
@@ -144,7 +145,8 @@ def _prediction(parser: ConfigParser) -> Iterator[Row]:
     yield "network", _size(stated_network(model, read_card(model).get("network", {}), _network(parser)))
     yield from _device(parser)
     folder = AnswerFolder(get("output_dir"), get("existing"))
-    yield "output", f"{folder.path}, {folder.check(str(read_card(get('model')).get('sha256') or sha256(get('model'))))}"
+    digest = read_card(model).get("sha256") or weights_digest(model)
+    yield "output", f"{folder.path}, {folder.check(str(digest))}"
 
 
 _PREVIEWS: dict[str, Callable[[ConfigParser], Iterator[Row]]] = {

@@ -169,6 +169,13 @@ OWN: dict[str, dict[str, Rule]] = {
     "cohort": {"shape": each(COUNT, fewest=3), "workers": COUNT},
     "cache": {"storage": one_of("float16", "uint8"), "workers": either(whole(0), NULL)},
     "positives": {"batch_size": whole(2), "sigma": each(like(r".+", "a bandwidth"))},
+    "convert-weights": {"format": either(one_of("pt", "safetensors"), NULL)},
+    "publish": {
+        "participants": either(one_of("publish", "leave-out"), NULL),
+        "license": either(like(r"[a-z0-9][a-z0-9.+-]*", "a licence as the Hub writes it, such as cc-by-4.0"), NULL),
+        "repository": like(r"([\w.-]+/[\w.-]+)?", "OWNER/NAME"),
+        "datasets": each(like(r"[\w.-]+(/[\w.-]+)?", "the name of a dataset on the Hub"), fewest=0),
+    },
     "export": {"formats": each(one_of("torchscript", "onnx", "torch.export"))},
 }
 # Arguments of components, at any depth.

@@ -22,6 +22,7 @@ from bundle.cli.unused import refuse_unused
 from bundle.files import sha256, write_json
 from bundle.former_names import renewed
 from bundle.hints import nearest
+from bundle.hub import as_address
 from bundle.places import CONFIGS
 from bundle.provenance import provenance
 
@@ -53,7 +54,9 @@ def write_record(folder: str | Path, kind: str, config: Mapping[str, Any]) -> Pa
     """
     if int(os.environ.get("RANK", "0")) > 0:
         return None
-    inputs = {name: {"path": str(path), "sha256": sha256(path)} for name, path in _inputs(kind, config).items()}
+    inputs = {
+        name: {"path": as_address(str(path)), "sha256": sha256(path)} for name, path in _inputs(kind, config).items()
+    }
     made_by = provenance(config.get("seed", 0), {"kind": kind, "inputs": inputs})
     path = Path(folder) / RECORD
     own = {name: value for name, value in config.items() if name not in (MADE_BY, "_meta_")}
@@ -83,11 +86,13 @@ def _replaced(content: Any, texts: Collection[str]) -> Any:
 
 
 def _as_text(content: Any) -> Any:
-    """A config with an expression in place of every NaN and infinity, which JSON cannot say."""
+    """A config with expressions for NaN and infinity, which JSON cannot say, and addresses for cached weights."""
     if isinstance(content, Mapping):
         return {name: _as_text(value) for name, value in content.items()}
     if isinstance(content, list):
         return [_as_text(value) for value in content]
+    if isinstance(content, str):
+        return as_address(content)
     return f"$float('{content}')" if isinstance(content, float) and not math.isfinite(content) else content
 
 

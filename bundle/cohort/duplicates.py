@@ -9,7 +9,7 @@ import pandas as pd
 
 from bundle.cohort.finding import Finding
 from bundle.cohort.overlap import id_digest, image_digests
-from bundle.networks.weights import read_card
+from bundle.networks.cards import read_card
 from bundle.people import folded, person_of
 
 NAMED = 5  # of those concerned, in a sentence

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bundle.networks.weights import SCRATCH, read_card
+from bundle.networks.cards import read_card
+from bundle.networks.weights import SCRATCH
 from bundle.people import person_of
 from bundle.scans.volumes import VolumeError, checked_volume, read_volume
 

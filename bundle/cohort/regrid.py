@@ -16,7 +16,8 @@ from monai.transforms import Compose, LoadImaged
 from bundle.cohort.finding import Finding
 from bundle.cohort.participants import Faults
 from bundle.metrics.associations import cramers_v
-from bundle.networks.weights import SCRATCH, read_card
+from bundle.networks.cards import read_card
+from bundle.networks.weights import SCRATCH
 from bundle.scans.grid import KNOWN_GRIDS, Grid
 from bundle.scans.placement import (
     difference,

@@ -5,26 +5,43 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from bundle.cohort.datalist import warning_of
 from bundle.evaluation import figures
-from bundle.files import write_json
+from bundle.files import sha256, write_json
+from bundle.hub import located
 from bundle.metrics.classification import reliability
-from bundle.metrics.resampling import bootstrap_auc, interval
+from bundle.metrics.resampling import bootstrap_auc, decision_intervals, interval
+from bundle.networks.formats import weights_digest
 from bundle.people import person_codes
+from bundle.provenance import provenance
 
 logger = logging.getLogger(__name__)
 
 
-def report_evaluation(folder: str | Path, metrics: Mapping[str, float]) -> None:
+def report_evaluation(
+    folder: str | Path,
+    metrics: Mapping[str, float],
+    model: str | Path | None = None,
+    datalist: str | Path | None = None,
+    seed: int = 0,
+    overlap_allowed: bool = False,
+) -> None:
     """Write `metrics.json` and `calibration.png` beside `predictions.csv`, and say the ROC-AUC with its interval.
 
-    Everything is per participant: several scans of one count once, with their mean probability.
+    Everything is per participant: several scans of one count once, with their mean probability. `metrics.json` also
+    says of which weights and which datalist it is, without which nothing is published.
 
     Args:
         folder: of `predictions.csv`, which has a row per scan.
         metrics: of the evaluator, per participant, too (see `training.OperatingPoint`).
+        model: file of the weights.
+        datalist: that was tested on.
+        seed: of the run.
+        overlap_allowed: whether participants of the training may be among those tested.
     """
     table = pd.read_csv(Path(folder) / "predictions.csv", dtype={"participant_id": str}, keep_default_na=False)
     patient = str(table.filter(like="probability_").columns[1])
@@ -32,10 +49,26 @@ def report_evaluation(folder: str | Path, metrics: Mapping[str, float]) -> None:
     people = by_person.agg(label=("label", "max"), probability=(patient, "mean"))
     low, high = interval(bootstrap_auc(people["label"], people["probability"]).samples)
     values = {name.removeprefix("val_"): float(value) for name, value in metrics.items()}
-    content = {"images": len(table), "participants": len(people), **values, "auc_interval": [low, high]}
-    write_json(Path(folder) / "metrics.json", content)
+    patients = int(people["label"].sum())
+    content: dict[str, Any] = {"images": len(table), "participants": len(people), "patients": patients, **values}
+    content["auc_interval"] = [low, high]
+    if {"sensitivity", "specificity"} <= values.keys():
+        found = decision_intervals(values["sensitivity"], values["specificity"], patients, len(people) - patients)
+        content |= {f"{name}_interval": list(limits) for name, limits in found.items()}
+    made_of = _origin(model, datalist, overlap_allowed) if model and datalist else {}
+    write_json(Path(folder) / "metrics.json", {**content, **made_of, "made_by": provenance(seed)})
     curves = {patient: reliability(people["label"], people["probability"])}
     figures.calibration_curves(Path(folder) / "calibration.png", {f"{len(people)} test participants": curves})
     logger.info(
         f"ROC-AUC {values['auc']:.3f} (95 % interval {low:.2f}–{high:.2f}), {len(people)} participants: {folder}"
     )
+
+
+def _origin(model: str | Path, datalist: str | Path, overlap_allowed: bool) -> dict[str, Any]:
+    """Whose metrics these are, and on whom."""
+    return {
+        "weights_sha256": weights_digest(located(model)),
+        "datalist": {"file": Path(datalist).name, "sha256": sha256(Path(datalist))},
+        "warning": warning_of(datalist),
+        "overlap_allowed": overlap_allowed,
+    }

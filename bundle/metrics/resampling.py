@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
 from bundle.metrics.classification import require_both
@@ -145,6 +146,35 @@ def interval(samples: ArrayLike, level: float = 0.95, limits: tuple[float, float
     low, high = np.quantile(np.asarray(samples), [(1 - level) / 2, (1 + level) / 2])
     least, most = limits or (-np.inf, np.inf)
     return float(max(low, least)), float(min(high, most))
+
+
+def decision_intervals(
+    sensitivity: float, specificity: float, patients: int, controls: int, resamples: int = 10_000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals of what decisions are worth: Wilson's of the two shares, a bootstrap's of their mean.
+
+    Args:
+        sensitivity: share of patients called patients.
+        specificity: share of controls called controls.
+        patients: people.
+        controls: people.
+        resamples: of the bootstrap, in which each class is resampled for itself.
+        seed: of the resampling.
+
+    Source:
+        Wilson, Journal of the American Statistical Association 22 (1927), 209–212.
+
+    Example:
+        >>> [round(limit, 2) for limit in decision_intervals(0.9, 0.8, 10, 10)["sensitivity"]]
+        [0.6, 0.98]
+    """
+    rng = np.random.default_rng(seed)
+    found, halves = {}, np.zeros(resamples)
+    for name, share, count in (("sensitivity", sensitivity, patients), ("specificity", specificity, controls)):
+        limits = binomtest(round(share * count), count).proportion_ci(method="wilson")
+        found[name] = (float(limits.low), float(limits.high))
+        halves += rng.binomial(count, share, resamples) / (2 * count)
+    return {**found, "balanced_accuracy": interval(halves)}
 
 
 def bootstrap_mean(values: ArrayLike, resamples: int = 1000, seed: int = 0) -> NDArray[np.float64]:

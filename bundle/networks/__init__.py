@@ -1,6 +1,7 @@
 """Encoders and classifiers, their weights and cards, and how they go to and from other software."""
 
 from bundle.networks.architecture import described
+from bundle.networks.cards import classifier_card, read_card
 from bundle.networks.classifiers import Classifier, EncoderClassifier
 from bundle.networks.conversion import convert_weights
 from bundle.networks.devices import chosen_device
@@ -23,14 +24,12 @@ from bundle.networks.transformers import SwinEncoder, ViTEncoder
 from bundle.networks.weights import (
     LoadReport,
     architecture_of,
-    classifier_card,
     encoder_like,
     load_encoder,
     load_network,
     method_of,
     network_of,
     origin,
-    read_card,
     refuse_other_preprocessing,
     save_weights,
     start_from,

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bundle.files import check_format
+from bundle.files import check_format, read_json, sha256, without_nan
+from bundle.hub import located
+from bundle.networks.formats import weights_digest
 from bundle.networks.preprocessing import are_steps
+from bundle.networks.safetensors_file import card_inside, is_safetensors
 
 CARD_FORMAT = 1  # a card without one is of this format, too
 LARGEST = 4096  # filters of a layer
@@ -36,6 +39,57 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
             found = f"{str(card[name])[:60]!r}"
             raise ValueError(f"The card {path} has {name} {found}, expected {expected}; restore it, or delete it.")
     return {name: value for name, value in card.items() if value is not None or name not in rules}
+
+
+def read_card(weights: str | Path) -> dict[str, Any]:
+    """The card of a weights file: in the header of a `.safetensors` file, else beside it; empty when there is none.
+
+    Raises:
+        ValueError: when the card is damaged, of an unknown format, or belongs to other weights; or when a card beside
+            a `.safetensors` file says something else than the one inside.
+    """
+    path = located(weights)
+    inside = check_card(without_nan(card_inside(path)), path) if is_safetensors(path) and path.is_file() else {}
+    beside = _card_beside(path)
+    if inside and beside and inside != beside:
+        differing = ", ".join(sorted(n for n in {*inside, *beside} if inside.get(n) != beside.get(n)))
+        raise ValueError(
+            f"{path.with_suffix('.json')} is no card of {path}, whose header has another one; they differ in "
+            f"{differing}. Delete the one beside, or give the weights that it belongs to."
+        )
+    card = inside or beside
+    if path.is_file() and card.get("sha256") not in (None, weights_digest(path) if card else None):
+        where = f"in the header of {path}" if inside else f"{path.with_suffix('.json')}"
+        raise ValueError(f"The card {where} belongs to other weights than {path}: their sha256 differs; restore it.")
+    return card
+
+
+def _card_beside(path: Path) -> dict[str, Any]:
+    """The JSON file of a weights file's name, unless it is the card of a `.pt` file beside a `.safetensors` one."""
+    file = path.with_suffix(".json")
+    if not file.is_file():
+        return {}
+    card = check_card(without_nan(read_json(file, "The card ")), file)
+    other = path.with_suffix(".pt")
+    of_other = is_safetensors(path) and other.is_file() and card.get("sha256") == sha256(other)
+    return {} if of_other else card
+
+
+def classifier_card(weights: str | Path) -> dict[str, Any]:
+    """The card of a classifier, which knows its classes and its operating point.
+
+    Raises:
+        ValueError: when there is none, or it is another kind's.
+    """
+    card = read_card(weights)
+    known = "class_names" in card and (card.get("validation") or {}).get("val_threshold") is not None
+    if card.get("kind") != "classifier" or not known:
+        kind = f"that of {card.get('kind', 'something else')}" if card else "missing"
+        raise ValueError(
+            f"{weights} needs the card of a classifier, with its classes and operating point, but the card is {kind}; "
+            "train the classifier first, or keep the .json with the .pt."
+        )
+    return card
 
 
 def _is_text(value: Any) -> bool:

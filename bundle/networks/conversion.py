@@ -1,4 +1,7 @@
-"""Weights of other projects, rewritten as ours: what a file holds is said, and what fits no encoder is refused."""
+"""Weights rewritten: those of other projects as ours, and ours in another format.
+
+What a file of another project holds is said, and what fits no encoder is refused.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from torch import Tensor, nn
 
 from bundle.files import sha256
 from bundle.networks.architecture import described
-from bundle.networks.weights import load_encoder, read_state_dict, save_weights
+from bundle.networks.cards import read_card
+from bundle.networks.formats import read_state_dict, write_weights
+from bundle.networks.safetensors_file import SUFFIX, is_safetensors
+from bundle.networks.weights import load_encoder, save_weights
 
 KINDS = {  # the first tensor whose name is in a file says what the file holds
     "head_projection.weight": "a contrastive network with its projector",
@@ -58,20 +64,54 @@ class Conversion:
         )
 
 
-def convert_weights(path: Path, output: Path) -> Conversion:
+def change_format(path: Path, output: Path, ending: str | None = None) -> Path:
+    """Write weights that have a card in another format: every tensor and every entry of the card as it is.
+
+    Args:
+        path: of a network's weights.
+        output: folder that gets the file, under the same name.
+        ending: `.pt` or `.safetensors`; None: the one that `path` has not.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: when the weights have no card, or a file of that name is there.
+    """
+    card, content = read_card(path), read_state_dict(path)
+    if not card:
+        raise ValueError(f"{path} has no card, so that nobody could say what its weights are; convert them as foreign.")
+    target = output / f"{path.stem}{ending or ('.pt' if is_safetensors(path) else SUFFIX)}"
+    taken = [file for file in (target, target.with_suffix(".json")) if file.exists()]
+    if target.exists() or (taken and not is_safetensors(target)):
+        raise ValueError(f"{taken[0]} is there already; move it away, or give another --output.")
+    write_weights(target, content, card)
+    if read_card(target).get("kind") != card.get("kind") or not _are_equal(content, read_state_dict(target)):
+        raise ValueError(f"{target} does not hold what {path} does; the disk may be damaged. Convert again.")
+    logger.info(f"{path}: all {len(content)} tensors and the card → {target}")
+    return target
+
+
+def _are_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    same = one.keys() == other.keys() and all(one[n].dtype == other[n].dtype for n in one)
+    return same and all(one[name].equal(other[name]) for name in one)
+
+
+def convert_weights(path: Path, output: Path, ending: str = ".pt") -> Conversion:
     """Write an encoder of ours, with a card, from weights in a released layout or in MONAI's.
 
     Args:
         path: of the paper's DenseNet121, AnatCL's ResNet-18 or a network of MONAI: a state dict, or a dict that holds
             one under `model`; of an encoder, a contrastive network or a classifier; with or without the `module.` of a
             parallel wrapper.
-        output: folder that gets `NAME.pt` and its card `NAME.json`.
+        output: folder that gets `NAME.pt` and its card `NAME.json`, or `NAME.safetensors` with the card inside.
+        ending: `.pt` or `.safetensors`.
 
     Raises:
         ValueError: when the file holds pickled objects, is damaged, matches no encoder, or would be overwritten.
     """
     content = read_state_dict(path)
-    target = output / f"{path.stem}.pt"
+    target = output / f"{path.stem}{ending}"
     if target.exists() and target.samefile(path):
         raise ValueError(f"{path} would be overwritten by its own conversion; give another --output.")
     report = load_encoder(path)

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bundle.files import replacing, sha256
+from bundle.files import replacing
 from bundle.hints import nearest
 from bundle.networks.architecture import made_classifier
+from bundle.networks.cards import classifier_card
 from bundle.networks.classifiers import Classifier
-from bundle.networks.weights import classifier_card, load_network
+from bundle.networks.formats import weights_digest
+from bundle.networks.weights import load_network
 
 FORMATS = {"torchscript": ".ts", "onnx": ".onnx", "torch.export": ".pt2"}
 OUTPUTS = ("logits", "embedding")
@@ -87,7 +89,7 @@ def export(network: nn.Module, model: Path, formats: list[str], shape: tuple[int
 
     Args:
         network: MONAI's DenseNet, or an `EncoderClassifier`, with its weights.
-        model: the `.pt` file whose name the others get.
+        model: the file of weights whose name the others get.
         formats: of `FORMATS`.
         shape: voxels of a volume, (D, H, W).
 
@@ -110,7 +112,7 @@ def export(network: nn.Module, model: Path, formats: list[str], shape: tuple[int
     differences = {}
     for name in formats:
         with replacing(model.with_suffix(FORMATS[name])) as temporary:
-            run = writers[name](both, example, temporary, sha256(model))
+            run = writers[name](both, example, temporary, weights_digest(model))
             differences[name] = _difference(both, run, shape)
             if differences[name] > TOLERANCE:
                 raise ValueError(f"The {name} file differs from the network by {differences[name]:.1e}; not written.")

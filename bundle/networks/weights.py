@@ -1,10 +1,9 @@
-"""Weights on disk: a plain state dict with a card beside it, loaded with a report or refused with a reason."""
+"""Weights of networks, with their card: loaded with a report, or refused with a reason."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.files import read_json, replacing, sha256, without_nan, write_json
+from bundle.hub import as_address, located
 from bundle.networks.architecture import as_options, described, made_encoder
-from bundle.networks.cards import CARD_FORMAT, NETWORK, check_card
+from bundle.networks.cards import CARD_FORMAT, NETWORK, classifier_card, read_card
 from bundle.networks.classifiers import Classifier, EncoderClassifier, freeze
 from bundle.networks.encoders import Encoder, encoder_of
+from bundle.networks.formats import read_state_dict, refuse_not_finite, weights_digest, write_weights
 from bundle.networks.names import HEAD, listed, prefix_of, refuse_mismatch, split
 from bundle.networks.preprocessing import Steps, require_preprocessing
 
@@ -53,10 +53,10 @@ class LoadReport:
 
 
 def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage: str = "float32") -> None:
-    """Write a module's state dict and, beside it, a JSON card with the file's sha256.
+    """Write a module's state dict with a card that has its sha256 (see `formats.weights_digest`).
 
     Args:
-        path: the `.pt` file; the card gets the same name with `.json`.
+        path: the `.pt` file, whose card gets the same name with `.json`; or a `.safetensors` file, whose header has it.
         module: on any device; a DataParallel wrapper is unwrapped.
         card: what a user needs to know of the weights; `format` and `sha256` are added.
         storage: of floating-point tensors, `float32` or `float16`; networks load either.
@@ -70,75 +70,7 @@ def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage
     state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
     stored = {n: t.to(STORAGES[storage]) if t.is_floating_point() else t for n, t in state.items()}
     refuse_not_finite(path, stored, "were to be written as " + storage)
-    with replacing(path) as temporary, temporary.open("wb") as stream:  # to a path torch hides why writing failed
-        torch.save(stored, stream)
-    first = {"warning": card["warning"]} if card.get("warning") else {}  # nobody should overlook it
-    write_json(path.with_suffix(".json"), {**first, "format": CARD_FORMAT, "sha256": sha256(path), **card})
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, alone or under `model` or `state_dict`, without running any code from the file.
-
-    Raises:
-        ValueError: when the file is missing, is damaged, holds pickled objects, is no dict of tensors, or values are
-            not finite.
-    """
-    if not path.is_file():
-        raise ValueError(f"There is no weights file {path}; pretrain first, or give the path of your weights.")
-    try:
-        _refuse_packed(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # as many kinds as ways to damage a file
-        raise ValueError(
-            f"{path} is no readable file of plain weights ({type(error).__name__}). Expected a state dict "
-            "written by torch.save; files that hold pickled objects are refused because opening them runs their code."
-        ) from error
-    inside = [
-        key for key in ("model", "state_dict") if isinstance(content, dict) and isinstance(content.get(key), dict)
-    ]
-    state_dict = content[inside[0]] if inside else content
-    if not isinstance(state_dict, dict) or not all(isinstance(v, Tensor) for v in state_dict.values()):
-        raise ValueError(f"{path} holds no state dict (name → tensor); give the weights alone, such as pretrained.pt.")
-    odd = [str(name) for name, tensor in state_dict.items() if not isinstance(name, str) or not _is_plain(tensor)]
-    if odd:
-        raise ValueError(f"{path} holds what no network saves: {listed(odd)}. Expected dense tensors of real numbers.")
-    refuse_not_finite(path, state_dict, "lie in it")
-    return state_dict
-
-
-def refuse_not_finite(path: Path, content: Mapping[str, Tensor], where: str) -> None:
-    """Refuse weights with a NaN or an infinity: whatever is computed from them would be none, or no answer.
-
-    Args:
-        path: of the file.
-        content: name → tensor.
-        where: they are, to end the sentence "3 values are not finite that …".
-
-    Raises:
-        ValueError: names the tensors and the number of values.
-    """
-    counts = {name: int((~tensor.isfinite()).sum()) for name, tensor in content.items() if tensor.is_floating_point()}
-    if names := [name for name, count in counts.items() if count]:
-        raise ValueError(
-            f"{path}: {sum(counts.values())} values are not finite that {where} ({listed(names)}). Training has "
-            "diverged, a number is too large for float16, or the file is damaged; take weights of an earlier epoch, or "
-            "float32."
-        )
-
-
-def _refuse_packed(path: Path) -> None:
-    """torch.save compresses nothing; an archive that unpacks to more than it holds is made to fill the memory."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
-                raise ValueError("a compressed archive")
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor is dense and holds its elements; a view may claim any number of them."""
-    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
-        return False
-    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    write_weights(path, stored, {"format": CARD_FORMAT, **card})
 
 
 def load_encoder(path: str | Path, encoder: nn.Module | None = None) -> LoadReport:
@@ -150,7 +82,8 @@ def load_encoder(path: str | Path, encoder: nn.Module | None = None) -> LoadRepo
     another name (`backbone.features.…`, `model.…`), which is said.
 
     Args:
-        path: file written by pretraining, or released by the paper's authors.
+        path: file written by pretraining, or released by the paper's authors; a published folder, or an address on the
+            Hugging Face Hub (see `hub.located`).
         encoder: any module, filled in place; None makes one of the architecture that the weights, or else their card,
             show.
 
@@ -163,7 +96,7 @@ def load_encoder(path: str | Path, encoder: nn.Module | None = None) -> LoadRepo
     Example:
         >>> encoder = load_encoder("models/pretrained.pt").encoder  # doctest: +SKIP
     """
-    path = Path(path)
+    path = located(path)
     content = read_state_dict(path)
     if encoder is None:
         encoder = _new_encoder(path, content)
@@ -186,7 +119,8 @@ def encoder_like(weights: str | Path) -> Encoder:
     Raises:
         ValueError: when they are of no known encoder.
     """
-    return _new_encoder(Path(weights), read_state_dict(Path(weights)))
+    path = located(weights)
+    return _new_encoder(path, read_state_dict(path))
 
 
 def architecture_of(weights: str | Path) -> dict[str, Any]:
@@ -201,7 +135,7 @@ def architecture_of(weights: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: when the weights are of no known encoder.
     """
-    path = Path(weights)
+    path = located(weights)
     with torch.device("meta"):
         stated = described(_new_encoder(path, read_state_dict(path)))
     arguments = stated["arguments"]
@@ -275,7 +209,7 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
             raise ValueError("Freezing a trunk of random weights trains nothing; give pretrained weights.")
         logger.info("From scratch: the network starts from random weights.")
         return
-    path = Path(weights)
+    path = located(weights)
     if isinstance(network, EncoderClassifier):
         load_encoder(path, network.encoder)
         logger.info(f"{HEAD[0]} starts from random weights.")
@@ -296,49 +230,18 @@ def load_network(path: str | Path, network: nn.Module) -> None:
     Raises:
         ValueError: when the weights do not match; names the tensors.
     """
-    content = read_state_dict(Path(path))
-    refuse_mismatch(Path(path), network.state_dict(), content)
+    path = located(path)
+    content = read_state_dict(path)
+    refuse_mismatch(path, network.state_dict(), content)
     network.load_state_dict(content)
     logger.info(f"{path}: all {len(content)} tensors loaded.")
-    _warn_of(Path(path))
+    _warn_of(path)
 
 
 def _warn_of(path: Path) -> None:
     """Say what a card warns of, such as that the weights know only a phantom."""
     if warning := read_card(path).get("warning"):
         logger.warning(f"{path} was trained on this: {warning}")
-
-
-def read_card(weights: str | Path) -> dict[str, Any]:
-    """The card beside a weights file; empty when there is none.
-
-    Raises:
-        ValueError: when the card is damaged, of an unknown format, or belongs to other weights.
-    """
-    path = Path(weights).with_suffix(".json")
-    if not path.is_file():
-        return {}
-    card = check_card(without_nan(read_json(path, "The card ")), path)
-    if Path(weights).is_file() and card.get("sha256") not in (None, sha256(Path(weights))):
-        raise ValueError(f"The card {path} belongs to other weights than {weights}: their sha256 differs; restore it.")
-    return card
-
-
-def classifier_card(weights: str | Path) -> dict[str, Any]:
-    """The card of a classifier, which knows its classes and its operating point.
-
-    Raises:
-        ValueError: when there is none, or it is another kind's.
-    """
-    card = read_card(weights)
-    known = "class_names" in card and (card.get("validation") or {}).get("val_threshold") is not None
-    if card.get("kind") != "classifier" or not known:
-        kind = f"that of {card.get('kind', 'something else')}" if card else "missing"
-        raise ValueError(
-            f"{weights} needs the card of a classifier beside it, with its classes and operating point, but the card "
-            f"is {kind}; train the classifier first, or keep the .json with the .pt."
-        )
-    return card
 
 
 def network_of(model: str | Path) -> dict[str, Any]:
@@ -352,4 +255,7 @@ def network_of(model: str | Path) -> dict[str, Any]:
 
 def origin(weights: str | Path) -> dict[str, str] | str:
     """What a card says of the weights that training started from."""
-    return SCRATCH if str(weights) == SCRATCH else {"path": str(weights), "sha256": sha256(Path(weights))}
+    if str(weights) == SCRATCH:
+        return SCRATCH
+    path = located(weights)
+    return {"path": as_address(str(path)), "sha256": weights_digest(path)}

@@ -19,12 +19,15 @@ from monai.utils import CommonKeys
 from torch import Tensor, nn
 
 from bundle.cohort.overlap import id_digest
-from bundle.files import sha256, write_text
+from bundle.files import write_text
 from bundle.hints import nearest
+from bundle.hub import located
 from bundle.networks.architecture import stated_network
+from bundle.networks.cards import classifier_card
 from bundle.networks.classifiers import Classifier
 from bundle.networks.export import load_onnx
-from bundle.networks.weights import classifier_card, load_network
+from bundle.networks.formats import weights_digest
+from bundle.networks.weights import load_network
 from bundle.prediction.incoming import preparations
 from bundle.prediction.judgement import CANNOT, FAR, GIVEN, NOT_CALIBRATED, REASONS, SILENT, Scale, distance_check
 from bundle.prediction.listing import file_of
@@ -70,14 +73,14 @@ class Model:
     @property
     def sha256(self) -> str:
         """Of the weights."""
-        return str(self.card.get("sha256") or sha256(self.path))
+        return str(self.card.get("sha256") or weights_digest(self.path))
 
 
 def load_model(path: str | Path, network: nn.Module, backend: str = "torch") -> Model:
     """Load a classifier with its card and its record.
 
     Args:
-        path: the `.pt` file.
+        path: the file of weights.
         network: MONAI's DenseNet, filled in place; where the card says another architecture, a new one takes its place.
         backend: `torch`, or `onnx`: computed by onnxruntime from the `.onnx` file beside the weights.
 
@@ -86,7 +89,7 @@ def load_model(path: str | Path, network: nn.Module, backend: str = "torch") -> 
     """
     if backend not in BACKENDS:
         raise ValueError(f"No backend is named '{backend}'{nearest(backend, BACKENDS)}")
-    path = Path(path)
+    path = located(path)
     card = classifier_card(path)
     network = stated_network(path, card.get("network", {}), network)
     load_network(path, network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bundle.files import check_format, replacing
+from bundle.hub import located
 from bundle.metrics.classification import platt
 from bundle.metrics.representation import OverallScaler, ridge
+from bundle.networks.cards import read_card
 from bundle.networks.classifiers import Classifier
-from bundle.networks.weights import load_network, read_card
+from bundle.networks.weights import load_network
 from bundle.people import mean_of_each, person_codes, person_of
 from bundle.prediction.norms import HealthyVolumes, measured
 from bundle.scans.contract import Contract
@@ -184,8 +187,22 @@ class TrainingRecord:
 
 def record_path(model: str | Path) -> Path:
     """Where the record of a model lies: `model_record.npz` beside `model.pt`."""
-    path = Path(model)
+    path = located(model)
     return path.with_name(f"{path.stem}_record.npz")
+
+
+def copy_record(model: Path, other: Path) -> None:
+    """Put the record of a model beside the same model elsewhere; nothing where it has none, or it is there already.
+
+    Args:
+        model: the file of weights.
+        other: the same weights, in another format or folder.
+    """
+    source, target = record_path(model), record_path(other)
+    if not source.is_file() or (target.exists() and target.samefile(source)):
+        return
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def write_record(
@@ -200,7 +217,7 @@ def write_record(
 
     Args:
         network: MONAI's DenseNet; the best weights are read from `model`.
-        model: the `.pt` file; nothing is done when no validation wrote it.
+        model: the file of weights; nothing is done when no validation wrote it.
         training: preprocessed subjects of the training; a dataset of MONAI, whose `data` names their images.
         validation: preprocessed subjects of the validation.
         batch_size: subjects.
@@ -241,7 +258,7 @@ def load_record(model: str | Path) -> TrainingRecord:
     """Read the record beside a model.
 
     Args:
-        model: the `.pt` file.
+        model: the file of weights.
 
     Raises:
         ValueError: when the record is missing or damaged.

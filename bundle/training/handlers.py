@@ -16,6 +16,7 @@ from monai.engines import Evaluator
 from torch import nn
 
 from bundle.files import write_text
+from bundle.networks.formats import refuse_twin
 from bundle.networks.weights import save_weights
 from bundle.training.distributed import share_buffers
 from bundle.training.engines import ContrastivePrepareBatch
@@ -104,7 +105,7 @@ class BestWeights:
     """Writes a module's weights and card whenever validation finds a new best; attach to the evaluator.
 
     Args:
-        path: the `.pt` file.
+        path: the `.pt` or `.safetensors` file; refused where the other lies beside it.
         module: whose weights are written: an encoder, or a classifier.
         card: what to say of them; the epoch and the validation metrics are added.
         storage: see `networks.save_weights`.
@@ -112,6 +113,7 @@ class BestWeights:
 
     def __init__(self, path: str | Path, module: nn.Module, card: Mapping[str, Any], storage: str = "float32") -> None:
         self.path, self.module, self.card, self.storage = Path(path), module, dict(card), storage
+        refuse_twin(self.path)
 
     def attach(self, engine: Engine) -> None:
         """Look after each validation, once MONAI has compared it with the best."""

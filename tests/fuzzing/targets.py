@@ -30,8 +30,10 @@ from bundle.cohort.participants import CohortError
 from bundle.cohort.table import read_cohort
 from bundle.files import SECTIONS
 from bundle.networks import network_of
+from bundle.networks.cards import classifier_card, read_card
 from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
-from bundle.networks.weights import classifier_card, load_encoder, read_card, read_state_dict
+from bundle.networks.formats import read_state_dict
+from bundle.networks.weights import load_encoder, save_weights
 from bundle.prediction.listing import list_scans
 from bundle.prediction.training_record import load_record
 from bundle.scans.contract import LEVELS, LIMITS, VERDICTS, Contract
@@ -113,6 +115,10 @@ def weights(encoder, **options):
     return buffer.getvalue()
 
 
+def safetensors_weights(encoder):
+    return as_bytes(lambda path: save_weights(path, encoder, json.loads(card(kind="encoder"))), "x.safetensors")
+
+
 def card(**more):
     measures = {name: list(map(float, range(len(LEVELS)))) for name in (*LIMITS, "left and right")}
     profile = {"grid": GRID.card, "scans": 3, "levels": list(LEVELS), "measures": measures, "sides": [0.5] * 144}
@@ -192,6 +198,11 @@ def read_weights(path):
     load_encoder(path)
 
 
+def read_safetensors(path):
+    read_card(path)
+    read_weights(path)
+
+
 def read_record(path):
     load_record(path.with_name("model.pt"))
 
@@ -236,6 +247,11 @@ TARGETS = {
             weights(DenseNetEncoder(1, 4, 2, (1, 1)), _use_new_zipfile_serialization=False),
         ],
         read_weights,
+    ),
+    "safetensors": Target(
+        "model.safetensors",
+        lambda: [safetensors_weights(DenseNetEncoder(1, 4, 2, (1, 1))), safetensors_weights(ResNetEncoder(1, 2))],
+        read_safetensors,
     ),
     "phantom": Target("phantom.json", lambda: [PHANTOM], lambda path: phantom_of([str(path)])),
     "overlay": Target("x.yaml", lambda: [OVERLAY], read_overlay),

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser, ckpt_export
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from bundle.cli.package import NAME
+from bundle.publishing.package import NAME
 from bundle.training import handlers
 from tests.conftest import ROOT, SMALL, run
 from tests.test_zoo import copy_bundle

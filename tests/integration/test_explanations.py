@@ -19,8 +19,9 @@ from scipy.stats import spearmanr
 
 from bundle.cohort.datalist import load_section
 from bundle.metrics.classification import roc_auc
+from bundle.networks.cards import read_card
 from bundle.networks.classifiers import Classifier
-from bundle.networks.weights import load_network, read_card
+from bundle.networks.weights import load_network
 from bundle.prediction.maps import (
     METHODS,
     TARGETS,

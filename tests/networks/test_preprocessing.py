@@ -8,10 +8,10 @@ import torch
 
 from bundle.cli.options import FOLDER, read_config
 from bundle.networks import as_config, steps_of
-from bundle.networks.cards import check_card
+from bundle.networks.cards import check_card, read_card
 from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.preprocessing import are_steps, require_preprocessing
-from bundle.networks.weights import read_card, save_weights
+from bundle.networks.weights import save_weights
 
 SHIPPED = [read_config(FOLDER / name)["preprocessing"] for name in ("pretrain.yaml", "resolution_4mm.yaml")]
 PLAIN = SHIPPED[0]["transforms"]

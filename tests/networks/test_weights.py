@@ -6,19 +6,11 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet121
 
+from bundle.networks.cards import classifier_card, read_card
 from bundle.networks.encoders import ContrastiveNetwork, DenseNetEncoder, ResNetEncoder
+from bundle.networks.formats import read_state_dict
 from bundle.networks.names import from_released, to_released
-from bundle.networks.weights import (
-    classifier_card,
-    load_encoder,
-    load_network,
-    origin,
-    read_card,
-    read_state_dict,
-    save_weights,
-    sha256,
-    start_from,
-)
+from bundle.networks.weights import load_encoder, load_network, origin, save_weights, sha256, start_from
 
 
 def encoder(growth_rate=4):

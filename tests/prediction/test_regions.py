@@ -115,7 +115,7 @@ def test_volumes_and_z_of_predict_are_those_of_the_scan_before_normalisation(ans
 
 
 def _grid(folder):
-    from bundle.networks.weights import read_card
+    from bundle.networks.cards import read_card
 
     return read_card(folder / "model.pt")["contract"]["grid"]
 

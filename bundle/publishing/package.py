@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import zipfile
 from pathlib import Path
 
-from bundle.files import replacing
+from bundle.files import read_json, replacing
 
 NAME = "brain_mri_yaware_classification"
 PARTS = ("LICENSE", "bundle", "configs", "docs", "models", "requirements.txt")
@@ -29,14 +28,15 @@ def package(root: Path, output: Path) -> Path:
     Raises:
         ValueError: when a part or the classifier is missing, or a file is larger than the zoo takes.
     """
-    version = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
-    missing = [part for part in (*PARTS, "models/model.pt") if not (root / part).exists()]
-    if missing:
-        raise ValueError(f"{root} has no {', '.join(missing)}; run `make weights`, and package from the bundle's root.")
-    files = sorted(path for part in PARTS for path in _files(root / part))
+    version = read_json(root / "configs" / "metadata.json")["version"]
+    require_parts(root, "models/model.pt")
+    files = sorted(path for part in PARTS for path in files_of(root / part))
     large = [f"{path} ({path.stat().st_size / 2**20:.0f} MiB)" for path in files if path.stat().st_size > LARGEST]
     if large:
-        raise ValueError(f"The zoo takes files of at most 25 MiB; too large: {', '.join(large)}.")
+        raise ValueError(
+            f"The zoo takes files of at most 25 MiB; too large: {', '.join(large)}. `train --storage float16` halves "
+            "the weights; `publish --no-zip` leaves the zoo's file out."
+        )
     target = output / f"{NAME}_v{version}.zip"
     with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files:
@@ -45,7 +45,27 @@ def package(root: Path, output: Path) -> Path:
     return target
 
 
-def _files(part: Path) -> list[Path]:
+def require_parts(root: Path, *more: str) -> None:
+    """Refuse a folder that lacks a part of the bundle.
+
+    Args:
+        root: of the bundle.
+        more: files that are wanted beside `PARTS`.
+
+    Raises:
+        ValueError: names what is missing.
+    """
+    missing = [part for part in (*PARTS, *more) if not (root / part).exists()]
+    if missing:
+        raise ValueError(f"{root} has no {', '.join(missing)}; run `make weights`, and package from the bundle's root.")
+
+
+def files_of(part: Path) -> list[Path]:
+    """The files of a part that are uploaded: none that a run or Python wrote there.
+
+    Args:
+        part: a file or a folder of the bundle.
+    """
     if part.is_file():
         return [part]
     kept = (path for path in part.rglob("*") if path.is_file() and not MADE & set(path.parts))
