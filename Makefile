@@ -18,21 +18,21 @@ PYENV := $(wildcard $(HOME)/.pyenv/versions/3.1*/bin/python)
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/run: requirements.txt
+$(VENV)/run: requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) --requirement requirements.txt
+	$(INSTALL) --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
-$(VENV)/dev: requirements.txt requirements-dev.txt
+$(VENV)/dev: requirements.txt constraints.txt requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --requirement requirements-dev.txt
 	touch $@ $(VENV)/run
 
 prepare: $(VENV)/prepare  ## Install what T1w scans and DICOM need: ANTs, brain extraction, templates; 150 MB
 
-$(VENV)/prepare: requirements-prepare.txt requirements-prepare-no-deps.txt | $(VENV)/run
-	$(INSTALL) --requirement requirements-prepare.txt
-	$(INSTALL) --no-deps --requirement requirements-prepare-no-deps.txt
+$(VENV)/prepare: requirements-prepare.txt requirements-prepare-no-deps.txt constraints.txt | $(VENV)/run
+	$(INSTALL) --requirement requirements-prepare.txt --constraint constraints.txt
+	$(INSTALL) --no-deps --requirement requirements-prepare-no-deps.txt --constraint constraints.txt
 	touch $@
 
 train: $(VENV)/run  ## Install, make the phantom cohort, pretrain, probe: the main job, minutes on two cores

@@ -10,7 +10,7 @@ from pathlib import Path
 from bundle.files import replacing
 
 NAME = "brain_mri_yaware_classification"
-PARTS = ("LICENSE", "bundle", "configs", "docs", "models", "requirements.txt")
+PARTS = ("LICENSE", "bundle", "configs", "docs", "models", "requirements.txt", "constraints.txt")
 LARGEST = 25 * 2**20  # bytes of a file that the zoo takes
 logger = logging.getLogger(__name__)
 
