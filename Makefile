@@ -13,7 +13,7 @@ FUZZ_SECONDS := 18
 PYENV := $(wildcard $(HOME)/.pyenv/versions/3.1*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare train compare test test-matrix check format slow bench fuzz weights package clean
+.PHONY: help prepare train compare test test-matrix check format slow bench fuzz weights package wheel clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,11 @@ weights: $(VENV)/run  ## Make the demonstration weights in models/ again: half a
 
 package: $(VENV)/run  ## Install and write dist/brain_mri_yaware_classification_v<version>.zip
 	$(BIN)/python -m bundle package
+
+wheel: $(VENV)/dev  ## Install and write dist/brain_mri_yaware-<version>.tar.gz and the wheel, the same bytes each time
+	$(INSTALL) "build>=1.2" "twine>=6.1"
+	umask 022 && $(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/brain_mri_yaware-*
 
 fuzz: $(VENV)/dev  ## Install and feed the readers with broken files, guided by coverage: ten minutes
 	$(INSTALL) --requirement requirements-fuzz.txt

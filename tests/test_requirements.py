@@ -99,12 +99,17 @@ def test_the_metadata_name_the_same_packages_and_versions():
 def test_the_distribution_asks_for_the_requirements_and_has_the_version_of_the_bundle():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["name"] == "brain-mri-yaware"
-    dynamic = project["tool"]["setuptools"]["dynamic"]
-    assert dynamic["dependencies"] == {"file": ["requirements.txt"]}
-    assert dynamic["optional-dependencies"] == {"prepare": {"file": list(PREPARE)}}
+    hook = project["tool"]["hatch"]["metadata"]["hooks"]["requirements_txt"]
+    assert hook == {"files": ["requirements.txt"], "optional-dependencies": {"prepare": list(PREPARE)}}
     assert project["project"]["version"] == json.loads((ROOT / "configs/metadata.json").read_text())["version"]
-    folders = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in (ROOT / "bundle").rglob("__init__.py")}
-    assert folders <= set(project["tool"]["setuptools"]["packages"])
+    lists = {name for name in project["tool"]["hatch"]["build"]["targets"]["sdist"]["only-include"] if "require" in name}
+    assert lists == {path.name for path in ROOT.glob("requirements*.txt")}
+
+
+def test_the_wheel_is_built_by_the_versions_that_the_tests_have():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = {each.name: each.specifier for each in map(Requirement, project["build-system"]["requires"])}
+    assert asked.items() <= listed("requirements-dev.txt").items()
 
 
 def test_the_extra_lists_what_the_commands_of_the_preparation_ask_for():
