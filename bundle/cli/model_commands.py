@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.cli import demo_command, expressions, inputs
+from bundle.cli import demo_command, expressions, inputs, train_phantom_command
 from bundle.cli.help import OptionsHelp
 from bundle.cli.options import (
     FOLDER,
@@ -302,6 +302,11 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "probe": ("probe a pretrained encoder", _add_run("probe.yaml"), _probe),
     "train": ("fine-tune a classifier, or train one from scratch", _add_run("train.json"), _train),
     "evaluate": ("test a classifier on the test section", _add_run("train.json", "evaluate.json"), _evaluate),
+    "train-phantom": (
+        "make the phantom, pretrain on it and probe: the main job, minutes on two cores",
+        train_phantom_command.add_options,
+        train_phantom_command.run,
+    ),
     "demo": (
         "try everything on an invented head: no scan and no model needed",
         demo_command.add_options,
