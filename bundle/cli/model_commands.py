@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bundle.cli import demo_command, expressions, inputs, train_phantom_command
 from bundle.cli.help import OptionsHelp
@@ -23,6 +23,9 @@ from bundle.cli.options import (
 )
 from bundle.cli.unused import refuse_unused
 from bundle.places import HOME, found
+
+if TYPE_CHECKING:
+    from bundle.prediction import Model
 
 SOME_REFUSED = 3  # exit status
 _IMAGES = "images of a table of participants that names no files, such as 'mri/mwp1{participant_id}.nii'"
@@ -175,6 +178,20 @@ def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
     given = _with_what_is_there("inference", files, {"model": expressions.plain_path(str(options.model))})
     model, dataset = values_of(files, {**given, "scans": []}, "classifier", "dataset")
     return SOME_REFUSED if check_scans(records, dataset.contract, options.output, model, dataset) else 0
+
+
+def model_of(path: Path) -> Model:
+    """A classifier, as `predict` loads it.
+
+    Args:
+        path: of its weights.
+    """
+    from bundle.cli.run import value_of
+
+    files = [FOLDER / "inference.json"]
+    return value_of(
+        files, _with_what_is_there("inference", files, {"model": expressions.plain_path(str(path))}), "classifier"
+    )
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
