@@ -13,26 +13,26 @@ FUZZ_SECONDS := 18
 PYENV := $(wildcard $(HOME)/.pyenv/versions/3.1*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare train compare test test-matrix check format slow bench fuzz weights package docs clean
+.PHONY: help prepare train compare test test-matrix check format slow bench fuzz weights package wheel docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/run: requirements.txt
+$(VENV)/run: requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) --requirement requirements.txt
+	$(INSTALL) --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
-$(VENV)/dev: requirements.txt requirements-dev.txt
+$(VENV)/dev: requirements.txt constraints.txt requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --requirement requirements-dev.txt
 	touch $@ $(VENV)/run
 
 prepare: $(VENV)/prepare  ## Install what T1w scans and DICOM need: ANTs, brain extraction, templates; 150 MB
 
-$(VENV)/prepare: requirements-prepare.txt requirements-prepare-no-deps.txt | $(VENV)/run
-	$(INSTALL) --requirement requirements-prepare.txt
-	$(INSTALL) --no-deps --requirement requirements-prepare-no-deps.txt
+$(VENV)/prepare: requirements-prepare.txt requirements-prepare-no-deps.txt constraints.txt | $(VENV)/run
+	$(INSTALL) --requirement requirements-prepare.txt --constraint constraints.txt
+	$(INSTALL) --no-deps --requirement requirements-prepare-no-deps.txt --constraint constraints.txt
 	touch $@
 
 train: $(VENV)/run  ## Install, make the phantom cohort, pretrain, probe: the main job, minutes on two cores
@@ -67,6 +67,11 @@ docs: $(VENV)/run  ## Install and build the documentation with its tutorials int
 	$(INSTALL) --requirement requirements-docs.txt
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d dist/doctrees docs dist/site
 	@echo "Open dist/site/index.html"
+
+wheel: $(VENV)/dev  ## Install and write dist/brain_mri_yaware-<version>.tar.gz and the wheel, the same bytes each time
+	$(INSTALL) "build>=1.2" "twine>=6.1"
+	umask 022 && $(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/brain_mri_yaware-*
 
 fuzz: $(VENV)/dev  ## Install and feed the readers with broken files, guided by coverage: ten minutes
 	$(INSTALL) --requirement requirements-fuzz.txt

@@ -66,7 +66,7 @@ def test_version_and_changelog_are_in_step():
     assert metadata["version"] in metadata["changelog"]
     assert f"## {metadata['version']}" in (ROOT / "CHANGELOG.md").read_text()
     assert f"version: {metadata['version']}" in (ROOT / "CITATION.cff").read_text()
-    required = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line)
+    required = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     versions = {
         name: metadata[f"{key}_version"] for name, key in (("monai", "monai"), ("torch", "pytorch"), ("numpy", "numpy"))
     }

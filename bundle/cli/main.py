@@ -96,7 +96,16 @@ def _command(commands: argparse._SubParsersAction, name: str, summary: str, run:
 
 
 def entry() -> None:
-    """What `python -m bundle` and `yaware` start; a console that lacks a letter shows ? in its place."""
+    """What `python -m bundle` and `yaware` start."""
+    start(main)
+
+
+def start(program: Callable[[], int]) -> None:
+    """Run a program and exit with its status; a console that lacks a letter shows ? in its place.
+
+    Args:
+        program: reads the command line.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -106,4 +115,4 @@ def entry() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
-    sys.exit(main())
+    sys.exit(program())

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bundle.cli import demo_command, expressions, inputs, publish_command
+from bundle.cli import demo_command, expressions, inputs, publish_command, train_phantom_command
 from bundle.cli.help import OptionsHelp
 from bundle.cli.options import (
     FOLDER,
@@ -23,6 +23,9 @@ from bundle.cli.options import (
 )
 from bundle.cli.unused import refuse_unused
 from bundle.places import HOME, found
+
+if TYPE_CHECKING:
+    from bundle.prediction import Model
 
 SOME_REFUSED = 3  # exit status
 _IMAGES = "images of a table of participants that names no files, such as 'mri/mwp1{participant_id}.nii'"
@@ -177,6 +180,20 @@ def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
     return SOME_REFUSED if check_scans(records, dataset.contract, options.output, model, dataset) else 0
 
 
+def model_of(path: Path) -> Model:
+    """A classifier, as `predict` loads it.
+
+    Args:
+        path: of its weights.
+    """
+    from bundle.cli.run import value_of
+
+    files = [FOLDER / "inference.json"]
+    return value_of(
+        files, _with_what_is_there("inference", files, {"model": expressions.plain_path(str(path))}), "classifier"
+    )
+
+
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     _add_config(parser, "inference.json", source="SOURCE ", hidden=("dataset_dir", "output_dir", "images", "existing"))
     parser.add_argument("source", metavar="SOURCE", help="a scan, a folder of scans, a datalist, or a table")
@@ -312,6 +329,11 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "probe": ("probe a pretrained encoder", _add_run("probe.yaml"), _probe),
     "train": ("fine-tune a classifier, or train one from scratch", _add_run("train.json"), _train),
     "evaluate": ("test a classifier on the test section", _add_run("train.json", "evaluate.json"), _evaluate),
+    "train-phantom": (
+        "make the phantom, pretrain on it and probe: the main job, minutes on two cores",
+        train_phantom_command.add_options,
+        train_phantom_command.run,
+    ),
     "demo": (
         "try everything on an invented head: no scan and no model needed",
         demo_command.add_options,

@@ -38,7 +38,7 @@ from bundle.prediction.maps import (
     meaning,
     regional_changes,
 )
-from bundle.prediction.output import INDEX, MAPS, SCANS, map_name
+from bundle.prediction.output import INDEX, MAPS, SCANS, TABLE, map_name
 from bundle.prediction.regions import section
 from bundle.prediction.table import Model, PredictionTable
 from bundle.scans.contract import REFUSE, VERDICTS, Examination
@@ -226,18 +226,21 @@ def _save_map(found: NDArray[np.float32], grid: Grid, seen: Examination, path: P
         nib.save(image, temporary)
 
 
-def index_page(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], table: PredictionTable) -> str:
+def index_page(
+    rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], table: PredictionTable, file: str = TABLE
+) -> str:
     """The page that lists all scans of a folder.
 
     Args:
         rows: of the table, each with `page`, its page or nothing.
         facts: of the model.
         table: whose model and scale they are.
+        file: beside the page that holds the rows.
     """
     verdicts = pd.Series([row["verdict"] for row in rows]).value_counts()
     counts = f"{len(rows)} scans: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
     known = {"title": "Predictions", "counts": counts, "model": facts, "kind": "verdict", "kinds": list(verdicts.index)}
-    return render("index.html", {**known, "scans": list(_index_rows(rows, table))})
+    return render("index.html", {**known, "file": file, "scans": list(_index_rows(rows, table))})
 
 
 def _index_rows(rows: Sequence[Mapping[str, Any]], table: PredictionTable) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bundle.files import read_json, replacing
 
 NAME = "brain_mri_yaware_classification"
-PARTS = ("LICENSE", "bundle", "configs", "docs", "models", "requirements.txt")
+PARTS = ("LICENSE", "bundle", "configs", "docs", "models", "requirements.txt", "constraints.txt")
 MADE = {"__pycache__", "made", "tutorials"}  # folders that imports and `make docs` write
 LARGEST = 25 * 2**20  # bytes of a file that the zoo takes
 logger = logging.getLogger(__name__)
