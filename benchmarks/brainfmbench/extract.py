@@ -1,7 +1,8 @@
 """Frozen embeddings of CAT12 grey-matter maps, in the form that BrainFMBench asks for.
 
 The benchmark copies this file and the weights, and nothing else, to a machine without a network. So it needs only
-torch, MONAI, NumPy and nibabel. Input: a folder per subject with one modulated grey-matter map. Output: `subject_id,f0,...,f1023`.
+torch, MONAI, NumPy and nibabel. Input: a folder per subject with one modulated grey-matter map. Output: a table with
+the columns subject_id, f0, ..., f1023.
 """
 
 from __future__ import annotations
