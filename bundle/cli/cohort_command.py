@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bundle.cli.options import OptionError, number
+from bundle.places import found
 
 logger = logging.getLogger("bundle")
 COLUMNS = ("participant", "session", "age", "sex", "site", "tiv", "label", "split", "study")
+FRACTIONS = ("training=0.8", "validation=0.2")
 _UNKNOWN = ("n/a", "na", "unknown", "null")  # to what a word of the table may lead
 
 
@@ -60,9 +62,15 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 
 def _add_sections(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
+        "--split",
+        type=found,
+        metavar="FILE",
+        help="published split: a list of participants (.tsv), or a rule (.json), such as configs/splits/abide1.tsv",
+    )
+    parser.add_argument(
         "--fractions",
         nargs="+",
-        default=["training=0.8", "validation=0.2"],
+        default=[],
         metavar="SECTION=SHARE",
         help="random split by participant (default: training=0.8 validation=0.2)",
     )
@@ -83,6 +91,7 @@ def _add_sections(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, _: Sequence[str]) -> None:
     """Read, check and split a cohort, write the datalist, and say last what is unknown in it."""
+    _require_one_way(options)
     from bundle.cohort.datalist import write_datalist
     from bundle.cohort.participants import CohortError
     from bundle.cohort.table import read_cohort, unknown_sentences, write_excluded
@@ -113,6 +122,14 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
         logger.warning(sentence)
 
 
+def _require_one_way(options: argparse.Namespace) -> None:
+    """Refuse two ways of dividing the participants, of which one would be ignored."""
+    ways = ("split_column", "split", "test_sites", "fractions")
+    given = [f"--{name.replace('_', '-')}" for name in ways if getattr(options, name)]
+    if len(given) > 1 and given != ["--test-sites", "--fractions"]:
+        raise OptionError(f"{' and '.join(given)} are several ways to divide the participants; give one of them.")
+
+
 def _preparing(folder: Path, workers: int) -> Any:
     """What makes maps of the images of a table, in a folder that keeps them."""
     from tempfile import TemporaryDirectory
@@ -139,7 +156,7 @@ def _preparing(folder: Path, workers: int) -> Any:
 
 
 def _sections(records: list[dict], options: argparse.Namespace) -> dict[str, list[dict]]:
-    from bundle.cohort import splits
+    from bundle.cohort import published, splits
 
     if options.exclude_studies:
         records, _ = splits.hold_out_sites(records, options.exclude_studies, column="study")
@@ -147,7 +164,9 @@ def _sections(records: list[dict], options: argparse.Namespace) -> dict[str, lis
         records = _without_tested(records, options.hold_out)
     if options.split_column:
         return splits.split_by_column(records)
-    fractions = {name: number("fractions", value) for name, value in _pairs(options.fractions).items()}
+    if options.split:
+        return published.split_by_file(records, options.split)
+    fractions = {name: number("fractions", value) for name, value in _pairs(options.fractions or FRACTIONS).items()}
     if not options.test_sites:
         return splits.split_by_participant(records, fractions, seed=options.seed)
     if "test" in fractions:

@@ -49,6 +49,25 @@ def _phantom(options: argparse.Namespace, _: Sequence[str]) -> None:
     )
 
 
+# split
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rule", type=found, required=True, help="rule of the split, such as configs/splits/cnp.json")
+    parser.add_argument("--table", type=Path, required=True, help="participants.tsv, .csv or .xlsx")
+    parser.add_argument("--output", type=Path, required=True, help="the list to write (.tsv)")
+    for name in ("participant", "site"):
+        parser.add_argument(f"--{name}-column", metavar="NAME", help=f"column of the table that holds the {name}")
+
+
+def _split(options: argparse.Namespace, _: Sequence[str]) -> None:
+    from bundle.cohort.published import write_split
+
+    given = {"participant_id": options.participant_column, "site": options.site_column}
+    counts = write_split(options.table, options.rule, options.output, {k: v for k, v in given.items() if v})
+    sys.stdout.write(f"{options.output}: {', '.join(f'{count} {name}' for name, count in counts.items())}\n")
+
+
 # check-cohort
 
 
@@ -173,6 +192,7 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     ),
     "phantom": ("make the embedded synthetic cohort", _add_phantom, _phantom),
     "cohort": ("make a checked datalist from a table and images", cohort_command.add_options, cohort_command.run),
+    "split": ("write who is in which section by a published rule", _add_split, _split),
     "check-cohort": ("look for leaks, duplicates and confounds in a datalist", _add_check_cohort, _check_cohort),
     "cache": ("preprocess a cohort once, for pretraining on thousands", _add_cache, _cache),
     "positives": ("show how many positives each sigma gives", _add_positives, _positives),

@@ -113,11 +113,16 @@ def load_sections(datalist: Path, cached: bool | None = None) -> dict[str, list[
 
 
 def load_test_section(datalist: Path) -> list[dict]:
-    """The `test` section, of images or of cached volumes; empty where the datalist has none.
+    """The `test` section, of images or of cached volumes; empty where the datalist has none, or is not there.
+
+    Other software gives training its own records and has no datalist; whoever trains on a datalist reads its other
+    sections, which are refused when it is missing.
 
     Args:
         datalist: the JSON file.
     """
+    if not Path(datalist).exists():
+        return []
     return load_section(Path(datalist), "test", cached=None) if "test" in read_object(Path(datalist)) else []
 
 

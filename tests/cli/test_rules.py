@@ -180,7 +180,7 @@ def test_an_overlays_values_are_checked_like_options(tmp_path, capsys, text, rea
 
 def overlays():
     """Every overlay with the configs that its first line names."""
-    for path in sorted((ROOT / "configs").iterdir()):
+    for path in sorted((ROOT / "configs").glob("*.*")):
         if found := re.search(r"Overlay on ([^:]*):", path.read_text()[:200]):
             words = re.findall(r"\w+", found[1])
             yield from ((name, path.name) for name in ("pretrain", "probe", "train", "inference") if name in words)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 import zipfile
 
@@ -157,7 +158,7 @@ def test_labels_task_answers(elsewhere, scan, answer):
 
 def records(phantom):
     found = json.loads((phantom / "alzheimer.json").read_text())["training"]
-    return [{**record, "image": str(phantom / record["image"])} for record in found[:12]]
+    return [{**record, "image": str(phantom / record["image"])} for record in found[:16]]
 
 
 def test_labels_trainer_trains_on_records_and_refuses_bare_images(elsewhere, tiny_phantom, monkeypatch):
@@ -172,12 +173,14 @@ def test_labels_trainer_trains_on_records_and_refuses_bare_images(elsewhere, tin
             return datastore.datalist()
 
     monkeypatch.chdir(elsewhere)
+    shutil.copytree(elsewhere / "models", elsewhere / "eval/pretrain")  # where the bundle's own pretraining leaves them
     request = {"model": NAME, "model_filename": "pretrained.pt", "max_epochs": 1, "device": "cpu", "val_split": 0.5}
     with pytest.raises(RuntimeError) as refusal:
         trainer(str(elsewhere), {})(request, Datastore())
     assert "has no participant_id" in str(refusal.value.__cause__)
     assert Trainer(str(elsewhere), {})(request, Datastore()) == {}
-    assert json.loads((elsewhere / "models/model.json").read_text())["subjects"] == {"training": 6, "validation": 6}
+    card = json.loads((elsewhere / "eval/schizophrenia/model.json").read_text())
+    assert card["subjects"] == {"training": 8, "validation": 8}
 
 
 def test_training_takes_records_that_replace_the_datasets(elsewhere, tiny_phantom, monkeypatch):
@@ -187,7 +190,8 @@ def test_training_takes_records_that_replace_the_datasets(elsewhere, tiny_phanto
     parser.update({"train#dataset#data": found[:6], "validate#dataset#data": found[6:], "datalist": "absent.json"})
     card = parser.get_parsed_content("validate#card#fingerprints")
     assert len(card["participants"]) > 11
-    parser.get_parsed_content("training#0")  # nothing reads the datalist
+    for number in range(2, 7):  # of the checks; nothing reads the datalist
+        parser.get_parsed_content(f"checks#{number}")
 
 
 def test_a_runs_metrics_and_options_are_in_mlflows_store(tiny_phantom, tmp_path):
