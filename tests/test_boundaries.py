@@ -37,7 +37,7 @@ ONLY_IN = {  # a library: the files, or rooms, that may import it
     "ignite": {"training", "prediction"},
     "monai.engines": {"training", "prediction/table"},
     "monai.bundle": {"cli", "evaluation/comparison"},
-    "matplotlib": {"pages/pictures", "prediction/slices", "evaluation/figures"},
+    "matplotlib": {"drawing", "pages/pictures", "prediction/slices", "training/curves", "evaluation/figures"},
     "openpyxl": {"cohort/workbook"},
 }
 UNSAFE = {
