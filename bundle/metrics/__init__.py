@@ -30,7 +30,7 @@ from bundle.metrics.representation import (
     site_balanced_accuracy,
     uniformity,
 )
-from bundle.metrics.resampling import Resamples, bootstrap_auc, bootstrap_mean, holm, interval
+from bundle.metrics.resampling import Resamples, bootstrap_auc, bootstrap_mean, holm, interval, roc_band
 
 __all__ = [
     "Association",
@@ -59,6 +59,7 @@ __all__ = [
     "reliability",
     "ridge",
     "roc_auc",
+    "roc_band",
     "site_balanced_accuracy",
     "transferred",
     "uniformity",

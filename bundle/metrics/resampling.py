@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
+from sklearn.metrics import roc_curve
 
 from bundle.metrics.classification import require_both
 
@@ -132,6 +134,39 @@ def _resampled(
     freedom = draws - 1
     tails = np.sqrt(freedom / rng.chisquare(freedom, resamples)) if freedom else np.ones(resamples)
     return *counts, drawn, tails
+
+
+def roc_band(labels: ArrayLike, scores: ArrayLike, resamples: int = 500, seed: int = 0) -> pd.DataFrame:
+    """The ROC curve, averaged over training draws, with the 95 % interval of each of its points over test subjects.
+
+    Subjects are resampled within their class. The curve of a resample passes each false positive rate at the highest
+    sensitivity that it has there.
+
+    Args:
+        labels: 0 control, 1 patient.
+        scores: of each test subject by the classifier of each draw.
+        resamples: number of resamples.
+        seed: of the resampling.
+
+    Shape:
+        labels (N,), scores (D, N); columns false_positive_rate (0, 0.01, …, 1), sensitivity, low, high.
+
+    Raises:
+        ValueError: when a class is missing.
+    """
+    labels, scores = np.asarray(labels), np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    classes = [np.flatnonzero(labels == label) for label in (0, 1)]
+    require_both(*map(len, classes))
+    rates, rng = np.linspace(0, 1, 101), np.random.default_rng(seed)
+
+    def curve(rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        drawn = [np.interp(rates, *roc_curve(labels[rows], one[rows])[:2]) for one in scores]
+        return np.mean(drawn, axis=0)
+
+    taken = (np.concatenate([rng.choice(rows, len(rows)) for rows in classes]) for _ in range(resamples))
+    low, high = np.quantile([curve(rows) for rows in taken], [0.025, 0.975], axis=0)
+    columns = {"sensitivity": curve(np.concatenate(classes)), "low": low, "high": high}
+    return pd.DataFrame({"false_positive_rate": rates, **columns})
 
 
 def interval(samples: ArrayLike, level: float = 0.95, limits: tuple[float, float] | None = None) -> tuple[float, float]:
