@@ -10,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
 
 from bundle.drawing import BLUE, COLOURS, GREY, PALE, Drawing, save, styled
 from bundle.metrics.classification import roc_auc
-from bundle.metrics.resampling import SHARE, bootstrap_auc, interval, roc_band
+from bundle.metrics.resampling import SHARE, bootstrap_auc, interval, roc_band, share_interval
 
 WIDTH = 44  # characters that fit along a panel
 
@@ -131,7 +130,7 @@ def _share(name: str, right: int, wrong: int) -> str:
     """A share of subjects with Wilson's 95 % interval."""
     if not right + wrong:
         return f"{name} unknown"
-    low, high = binomtest(int(right), int(right + wrong)).proportion_ci(method="wilson")
+    low, high = share_interval(int(right), int(right + wrong))
     return f"{name}\n{right / (right + wrong):.2f} ({low:.2f}–{high:.2f})"
 
 
@@ -144,7 +143,7 @@ def predicted_ages(path: Path | None, panels: Mapping[str, pd.DataFrame], note: 
         panels: method → table with the columns age and predicted, years.
         note: a line above the figure.
     """
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Drawing(figsize=(3.6 * columns + 0.6, 3.7 * rows + 0.3))
     every = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
@@ -156,6 +155,7 @@ def predicted_ages(path: Path | None, panels: Mapping[str, pd.DataFrame], note: 
         said = f"mean absolute error {error:.1f} years" + ("" if np.isnan(r) else f", r = {r:.2f}")
         axes.set_title(f"{fill(method, 34)}\n{said}".replace("$", r"\$"), fontsize="medium")
         axes.set(xlim=limits, ylim=limits, aspect="equal")
+        axes.tick_params(labelbottom=True, labelleft=True)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
     figure.supxlabel("age, years", fontsize="medium")

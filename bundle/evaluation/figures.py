@@ -8,12 +8,14 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from bundle.drawing import COLOURS, GREY, MARKERS, PALE, save, styled
 from bundle.drawing import Drawing as Figure
+from bundle.metrics.resampling import share_interval
 
 STYLES = tuple(zip(COLOURS, MARKERS, strict=True))
 REFERENCE_STYLES = ("--", "-.", ":", (0, (1, 3)), (0, (6, 3)))
@@ -128,12 +130,35 @@ def _curves_of_task(axes: Axes, rows: pd.DataFrame, best: float | None, looks: M
 
 
 @styled
+def intervals(path: Path | None, summary: pd.DataFrame, note: str = "") -> Figure:
+    """Draw the ROC-AUC of each method with its 95 % interval, one below the other.
+
+    Args:
+        path: the PNG to write; None: the figure is only returned.
+        summary: as `probing.summarize` returns it, of one task and one N.
+        note: a line above the figure.
+    """
+    figure = Figure(figsize=(5.6, 1.4 + 0.45 * len(summary)))
+    axes, rows = figure.subplots(), range(len(summary))
+    colours = [COLOURS[0], *[GREY] * (len(summary) - 1)]
+    values = summary[["auc", "low", "high"]].to_numpy(np.float64)
+    for row, colour, (auc, low, high) in zip(rows, colours, values, strict=True):
+        axes.errorbar(auc, row, xerr=[[auc - low], [high - auc]], color=colour, fmt="o")
+        axes.text(1.02, row, f"{auc:.2f} ({low:.2f}–{high:.2f})", color=colour, va="center")
+    axes.axvline(0.5, color=PALE, linestyle=":", linewidth=1)
+    axes.set_yticks(rows, [fill(str(name).replace("$", r"\$"), 24) for name in summary["method"]])
+    axes.set(xlim=(0, 1), ylim=(len(summary) - 0.5, -0.5), xlabel="ROC-AUC on tested participants (95 % interval)")
+    return _finished(figure, path, note)
+
+
+@styled
 def calibration_curves(path: Path | None, panels: Mapping[str, Mapping[str, pd.DataFrame]], note: str = "") -> Figure:
     """Draw how often subjects of similar probability are patients; the diagonal is perfect.
 
     Args:
         path: the PNG to write; None: the figure is only returned.
-        panels: title → method → table of `metrics.reliability`; points grow with the subjects in a bin.
+        panels: title → method → table of `metrics.reliability`; points grow with the subjects in a bin, and a method
+            that is alone has the 95 % intervals of its shares.
         note: a line above the figure.
     """
     looks = styles(list(dict.fromkeys(method for curves in panels.values() for method in curves)))
@@ -144,6 +169,8 @@ def calibration_curves(path: Path | None, panels: Mapping[str, Mapping[str, pd.D
             axes.plot(table["predicted"], table["observed"], label=method, **{**looks[method], "marker": None})
             sizes = 4 + 150 * table["n"] / table["n"].sum()
             axes.scatter(table["predicted"], table["observed"], sizes, color=looks[method]["color"])
+            if len(curves) == 1:
+                _intervals(axes, table, looks[method]["color"])
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability of being a patient")
         axes.set_title(fill(title.capitalize(), TITLE), parse_math=False)
         axes.set_aspect("equal")
@@ -153,26 +180,34 @@ def calibration_curves(path: Path | None, panels: Mapping[str, Mapping[str, pd.D
     return _finished(figure, path, note)
 
 
+def _intervals(axes: Axes, table: pd.DataFrame, colour: str) -> None:
+    for place, observed, of in table[["predicted", "observed", "n"]].to_numpy(np.float64):
+        axes.plot([place, place], share_interval(round(observed * of), int(of)), color=colour, linewidth=1, alpha=0.6)
+
+
 @styled
 def embedding_maps(path: Path | None, maps: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
     """Draw embeddings in a plane, a row per method, coloured by age, by site and by diagnosis.
 
     Args:
         path: the PNG to write; None: the figure is only returned.
-        maps: title → table with the columns x, y, age (years), site and diagnosis, of the same subjects.
+        maps: title → table with the columns x and y, and of age (years), site and diagnosis those that are known, of
+            the same subjects.
         note: a line above the figure.
     """
-    columns = ("age", "site", "diagnosis")
-    figure = Figure(figsize=(12.6, 3.4 * len(maps) + 0.6))
+    columns = [name for name in ("age", "site", "diagnosis") if all(name in table for table in maps.values())]
+    figure = Figure(figsize=(4.2 * len(columns), 3.4 * len(maps) + 0.6))
     grid, diagnoses = figure.subplots(len(maps), len(columns), squeeze=False), list[str]()
     for row, (title, table) in zip(grid, maps.items(), strict=True):
-        ages = row[0].scatter(table["x"], table["y"], 4, c=table["age"], cmap="viridis")
-        figure.colorbar(ages, ax=row[0], label="age, years")
-        _scatter_groups(row[1], table, "site")
-        diagnoses += _scatter_groups(row[2], table, "diagnosis", labelled=True)
-        row[0].set_ylabel(fill(title, TITLE), parse_math=False)
-        for axes in row:
+        for axes, name in zip(row, columns, strict=True):
             axes.set(xticks=[], yticks=[])
+            if name == "age":
+                ages = axes.scatter(table["x"], table["y"], 4, c=table["age"])
+                figure.colorbar(ages, ax=axes, label="age, years")
+            else:
+                found = _scatter_groups(axes, table, name, labelled=name == "diagnosis")
+                diagnoses += found if name == "diagnosis" else []
+        row[0].set_ylabel(fill(title, TITLE), parse_math=False)
     for axes, name in zip(grid[0], columns, strict=True):
         axes.set_title(f"by {name}")
     _legend(figure, list(dict.fromkeys(diagnoses)), markerscale=3)

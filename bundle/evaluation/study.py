@@ -142,7 +142,7 @@ class ProbeStudy:
         table = pd.concat([pd.DataFrame(ids).assign(method=name, predicted=ages) for name, ages in predicted.items()])
         write_text(self.output_dir / "age_predictions.csv", table.to_csv(index=False, float_format="%.6g"))
         note = str(phantom_of(self.subjects.datalists).get("warning", ""))
-        predicted_ages(self.output_dir / "age.png", dict(list(table.groupby("method", sort=False))), note)
+        predicted_ages(self.output_dir / "age.png", {name: table[table["method"] == name] for name in predicted}, note)
 
     def _write_embedding(self, method: str, parts: Sequence[Embedded]) -> None:
         """Write embeddings as `.npz` (arrays by name, `embedding` and the columns) and as `.tsv`."""

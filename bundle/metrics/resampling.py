@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 from scipy.stats import t as student_t
 from sklearn.metrics import roc_curve
 
@@ -180,6 +181,24 @@ def interval(samples: ArrayLike, level: float = 0.95, limits: tuple[float, float
     low, high = np.quantile(np.asarray(samples), [(1 - level) / 2, (1 + level) / 2])
     least, most = limits or (-np.inf, np.inf)
     return float(max(low, least)), float(min(high, most))
+
+
+def share_interval(count: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, such as of patients among those of similar probability.
+
+    Args:
+        count: of those who are counted.
+        of: how many there are, at least 1.
+
+    Source:
+        Wilson, Journal of the American Statistical Association 22 (1927), 209–212.
+
+    Example:
+        >>> [round(limit, 2) for limit in share_interval(5, 10)]
+        [0.24, 0.76]
+    """
+    low, high = binomtest(count, of).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def bootstrap_mean(values: ArrayLike, resamples: int = 1000, seed: int = 0) -> NDArray[np.float64]:
