@@ -172,7 +172,7 @@ def model_of(path: Path) -> Model:
 
     files = [FOLDER / "inference.json"]
     return value_of(
-        files, _with_what_is_there("inference", files, {"model": expressions.plain_path(str(path))}), "classifier"
+        files, with_what_is_there("inference", files, {"model": expressions.plain_path(str(path))}), "classifier"
     )
 
 
