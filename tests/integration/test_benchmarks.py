@@ -167,7 +167,7 @@ def test_brainmarks_own_probe_runs_on_maps(tiny_phantom, tmp_path):
         "device=cpu",
         "amp=false",
     ]
-    options += ["num_workers=0", "batch_size=8", "n_trials=2", "cv_folds=2", "Cs=3"]
+    options += ["num_workers=1", "batch_size=8", "n_trials=0", "cv_folds=2", "Cs=3"]
     paths = os.pathsep.join([str(ROOT), str(BENCHMARKS / "brainmarks/src")])
     home = {"HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
     done = subprocess.run(
