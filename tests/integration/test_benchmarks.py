@@ -147,7 +147,7 @@ def test_the_smri_model_keeps_the_contract(smri, finer, tmp_path):
         model.transform({"image": nib.load(tmp_path / "sub-9_T1w.nii.gz")})
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_brainmarks_own_probe_runs_on_maps(tiny_phantom, tmp_path):
     """Its logistic probe finds model and dataset by its plugin mechanism, and tells patients of the phantom."""
     for name in ("brainmarks", "datasets", "omegaconf", "cloudpathlib", "fsspec"):
