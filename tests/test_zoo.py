@@ -74,6 +74,26 @@ def test_version_and_changelog_are_in_step():
     assert all(required[name] == version for name, version in metadata["required_packages_version"].items())
 
 
+def test_the_zoos_keys_are_there():
+    """The keys that its contribution guide names, and no path of a person."""
+    inference = json.loads((ROOT / "configs/inference.json").read_text())
+    assert {"bundle_root", "device", "network_def", "inferer", "output_dir"} <= set(inference)
+    train = json.loads((ROOT / "configs/train.json").read_text())
+    assert {"bundle_root", "device", "dataset_dir", "output_dir", "val_interval"} <= set(train)
+    shared = {"dataset", "handlers", "preprocessing", "postprocessing", "inferer", "key_metric"}
+    assert {*shared, "trainer"} <= set(train["train"])
+    assert {*shared, "evaluator"} <= set(train["validate"])
+    assert "max_epochs" in train["train"]["trainer"]
+    assert all("data" in train[part]["dataset"] for part in ("train", "validate"))
+    (validation,) = [h for h in train["train"]["handlers"] if h["_target_"] == "ValidationHandler"]
+    assert validation["interval"] == "@val_interval"
+    texts = [path.read_text() for path in (ROOT / "configs").glob("*.*")]
+    assert not [text for text in texts if "/home/" in text or "/Users/" in text]
+    assert "_v" not in NAME
+    version = json.loads((ROOT / "configs/metadata.json").read_text())["version"]
+    assert all(len(part) == 1 for part in version.split(".")), "the zoo compares versions as text"
+
+
 def test_every_shipped_file_is_small_enough():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     assert all((ROOT / name).stat().st_size <= LARGEST for name in listed)

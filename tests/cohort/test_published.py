@@ -203,3 +203,23 @@ def test_two_ways_of_dividing_are_refused(more, named, study, capsys):
 def test_a_stranger_to_the_list_is_refused(study, capsys):
     assert cohort(study, "--split", str(SPLITS / "abide1.tsv")) == 1
     assert re.search(r"gives no section to '(sub-)?10159'", capsys.readouterr().err)
+
+
+def test_the_official_files_of_openbhb_are_read(tmp_path):
+    """As released: three words in `split`, two folders, ids of twelve digits, sites as numbers."""
+    words = {"train": "training", "internal_test": "validation", "external_test": "test"}
+    lines = ["participant_id\tstudy\tsex\tage\tsite\tdiagnosis\ttiv\tsiteXacq\tsplit"]
+    for number, word in enumerate(list(words) * 2):
+        name = f"{100000000000 + number}"
+        lines.append(f"{name}\t1\tfemale\t{20 + number}.0\t{number}.0\tcontrol\t1400.0\t1\t{word}")
+        place = tmp_path / ("train" if word == "train" else "val") / "derivatives" / f"sub-{name}" / "ses-1"
+        place.mkdir(parents=True)
+        volume = np.random.default_rng(number).random((1, 1, 4, 5, 4)).astype(np.float32)
+        np.save(place / f"sub-{name}_preproc-cat12vbm_desc-gm_T1w.npy", volume)
+    (tmp_path / "participants.tsv").write_text("\n".join(lines) + "\n")
+    images = ["--images", "*/derivatives/sub-{participant_id}/ses-1/*gm_T1w.npy", "--split-column", "split"]
+    made = ["--output", str(tmp_path / "out.json"), "--shape", "4", "5", "4", "--workers", "1"]
+    assert main(["cohort", "--table", str(tmp_path / "participants.tsv"), *images, *made]) == 0
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert {s: {r["split"] for r in content[s]} for s in SECTIONS} == {s: {word} for word, s in words.items()}
+    assert all(r["label"] == 0 for s in SECTIONS for r in content[s])

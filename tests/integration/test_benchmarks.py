@@ -147,7 +147,7 @@ def test_the_smri_model_keeps_the_contract(smri, finer, tmp_path):
         model.transform({"image": nib.load(tmp_path / "sub-9_T1w.nii.gz")})
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_brainmarks_own_probe_runs_on_maps(tiny_phantom, tmp_path):
     """Its logistic probe finds model and dataset by its plugin mechanism, and tells patients of the phantom."""
     for name in ("brainmarks", "datasets", "omegaconf", "cloudpathlib", "fsspec"):
@@ -167,7 +167,7 @@ def test_brainmarks_own_probe_runs_on_maps(tiny_phantom, tmp_path):
         "device=cpu",
         "amp=false",
     ]
-    options += ["num_workers=0", "batch_size=8", "n_trials=2", "cv_folds=2", "Cs=3"]
+    options += ["num_workers=1", "batch_size=8", "n_trials=0", "cv_folds=2", "Cs=3"]
     paths = os.pathsep.join([str(ROOT), str(BENCHMARKS / "brainmarks/src")])
     home = {"HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
     done = subprocess.run(
