@@ -11,7 +11,10 @@ import tomllib
 from tests.conftest import ROOT
 
 PREPARATION = {"ants", "deepbet", "deepmriprep", "pydicom", "dcm2niix", "highdicom", "fpdf", "captum"}
-OPTIONAL = {"mlflow", "onnx", "onnxruntime", "onnxscript", "umap"} | PREPARATION  # each import says what to install
+HUB = {"huggingface_hub"}
+OPTIONAL = (
+    {"mlflow", "onnx", "onnxruntime", "onnxscript", "umap"} | PREPARATION | HUB
+)  # each import says what to install
 READ_BY_OTHERS = {
     "tensorboard",
     "tqdm",
@@ -77,12 +80,13 @@ def test_the_distribution_asks_for_the_requirements_and_has_the_version_of_the_b
     assert folders <= set(project["tool"]["setuptools"]["packages"])
 
 
-def test_the_extra_lists_what_the_commands_of_the_preparation_ask_for():
+def test_the_extras_list_what_commands_ask_for():
     asked = set()
     for path in (ROOT / "bundle").rglob("*.py"):
         asked |= set(re.findall(r"""require\(\s*"(\w+)""", path.read_text(encoding="utf-8")))
     known = packages_distributions()
-    extra = set(listed("requirements-prepare.txt")) | set(listed("requirements-prepare-no-deps.txt"))
+    files = ("requirements-prepare.txt", "requirements-prepare-no-deps.txt", "requirements-hub.txt")
+    extra = {name for file in files for name in listed(file)}
     names = {distribution(known[module][0]) for module in asked if module in known}
-    assert asked <= PREPARATION
+    assert asked <= PREPARATION | HUB
     assert names <= extra, f"asked for and not listed: {sorted(names - extra)}"

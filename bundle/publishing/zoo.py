@@ -54,7 +54,7 @@ def zoo_inference(inference: Mapping[str, Any], card: Mapping[str, Any], options
 
 
 def zoo_train(train: Mapping[str, Any], card: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """`train.json` of a model, from which `monai.bundle.load` takes the network: it fills another one in part, silently.
+    """`train.json` of a model: from it `monai.bundle.load` takes the network, and fills another one in part, silently.
 
     Args:
         train: of the bundle.
