@@ -62,7 +62,7 @@ READERS = {
     "nib.load": set(),  # it would try formats that nobody checked; scans/nifti names the classes
     "json.loads": {
         *("files", "cli/options", "cohort/cache", "evaluation/comparison", "evaluation/results"),
-        *("phantom/cohort", "prediction/table"),
+        *("phantom/cohort", "prediction/table", "networks/safetensors_file"),
     },
     "json.load": set(),
     "yaml.safe_load": {"cli/expressions"},

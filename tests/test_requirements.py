@@ -12,7 +12,10 @@ from packaging.requirements import Requirement
 from tests.conftest import ROOT
 
 PREPARATION = {"ants", "deepbet", "deepmriprep", "pydicom", "dcm2niix", "highdicom", "fpdf", "captum"}
-OPTIONAL = {"mlflow", "onnx", "onnxruntime", "onnxscript", "umap"} | PREPARATION  # each import says what to install
+HUB = {"huggingface_hub"}
+OPTIONAL = (
+    {"mlflow", "onnx", "onnxruntime", "onnxscript", "umap"} | PREPARATION | HUB
+)  # each import says what to install
 READ_BY_OTHERS = {
     "tensorboard",
     "tqdm",
@@ -100,7 +103,7 @@ def test_the_distribution_asks_for_the_requirements_and_has_the_version_of_the_b
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["name"] == "brain-mri-yaware"
     hook = project["tool"]["hatch"]["metadata"]["hooks"]["requirements_txt"]
-    assert hook == {"files": ["requirements.txt"], "optional-dependencies": {"prepare": list(PREPARE)}}
+    assert hook == {"files": ["requirements.txt"], "optional-dependencies": {"prepare": list(PREPARE), "hub": ["requirements-hub.txt"]}}
     assert project["project"]["version"] == json.loads((ROOT / "configs/metadata.json").read_text())["version"]
     shipped = project["tool"]["hatch"]["build"]["targets"]["sdist"]["only-include"]
     assert {path.name for path in ROOT.glob("requirements*.txt")} <= set(shipped)
@@ -112,12 +115,12 @@ def test_the_wheel_is_built_by_the_versions_that_the_tests_have():
     assert asked.items() <= listed("requirements-dev.txt").items()
 
 
-def test_the_extra_lists_what_the_commands_of_the_preparation_ask_for():
+def test_the_extras_list_what_commands_ask_for():
     asked = set()
     for path in (ROOT / "bundle").rglob("*.py"):
         asked |= set(re.findall(r"""require\(\s*"(\w+)""", path.read_text(encoding="utf-8")))
     known = packages_distributions()
-    extra = set(listed(*PREPARE))
+    extra = set(listed(*PREPARE, "requirements-hub.txt"))
     names = {distribution(known[module][0]) for module in asked if module in known}
-    assert asked <= PREPARATION
+    assert asked <= PREPARATION | HUB
     assert names <= extra, f"asked for and not listed: {sorted(names - extra)}"

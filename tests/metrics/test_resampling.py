@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bundle.metrics.classification import roc_auc
-from bundle.metrics.resampling import bootstrap_auc, bootstrap_mean, holm, interval
+from bundle.metrics.resampling import bootstrap_auc, bootstrap_mean, decision_intervals, holm, interval
 
 RNG = np.random.default_rng(0)
 
@@ -99,3 +99,16 @@ def test_holm_equals_its_definition():
         largest = max(largest, min(1, p * (len(p_values) - rank)))
         expected[p] = largest
     assert holm(p_values).tolist() == pytest.approx([expected[p] for p in p_values])
+
+
+def test_intervals_of_decisions_are_wilsons_and_a_bootstraps():
+    found = decision_intervals(0.9, 0.75, 40, 80)
+    for name, share, count in (("sensitivity", 0.9, 40), ("specificity", 0.75, 80)):
+        z, n = 1.959963985, count
+        middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+        assert found[name] == pytest.approx((middle - half, middle + half), abs=1e-6)
+    rng = np.random.default_rng(1)
+    patients, controls = np.repeat([1, 0], [36, 4]), np.repeat([1, 0], [60, 20])
+    means = [(rng.choice(patients, 40).mean() + rng.choice(controls, 80).mean()) / 2 for _ in range(5000)]
+    assert found["balanced_accuracy"] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
