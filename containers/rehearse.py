@@ -136,7 +136,8 @@ class Rehearsal:
         script = f"cd {shlex.quote(stage.folder)} && exec env -i {shlex.join([*words, *command])}"
         mounted: list[Path] = []
         try:
-            for place, source in {"/proc": "/proc", "/dev": "/dev", **(self.binds if binds is None else binds)}.items():
+            system = {place: place for place in ("/proc", "/dev", "/dev/shm")}
+            for place, source in {**system, **(self.binds if binds is None else binds)}.items():
                 goal = stage.root / place.lstrip("/")
                 goal.mkdir(parents=True, exist_ok=True)
                 subprocess.run(["mount", "--bind", source, str(goal)], check=True)
