@@ -13,7 +13,7 @@ FUZZ_SECONDS := 18
 PYENV := $(wildcard $(HOME)/.pyenv/versions/3.1*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare train compare test test-matrix check format slow bench fuzz weights package wheel docs clean
+.PHONY: help prepare train compare test test-matrix check format slow bench fuzz weights package wheel lock docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -72,6 +72,15 @@ wheel: $(VENV)/dev  ## Install and write dist/brain_mri_yaware-<version>.tar.gz 
 	$(INSTALL) "build>=1.2" "twine>=6.1"
 	umask 022 && $(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/brain_mri_yaware-*
+
+LOCK := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt \
+	--generate-hashes --no-annotate --no-header --no-emit-index-url
+lock: $(VENV)/run  ## Install uv and write requirements-lock.txt: every library by version and sha256, for the containers
+	$(INSTALL) "uv>=0.9"
+	head -n 2 requirements-lock.txt > $(VENV)/lock
+	$(LOCK) requirements.txt requirements-prepare.txt >> $(VENV)/lock
+	$(LOCK) --no-deps requirements-prepare-no-deps.txt >> $(VENV)/lock
+	mv $(VENV)/lock requirements-lock.txt
 
 fuzz: $(VENV)/dev  ## Install and feed the readers with broken files, guided by coverage: ten minutes
 	$(INSTALL) --requirement requirements-fuzz.txt
