@@ -108,6 +108,5 @@ def test_a_folder_receives_what_the_command_writes(scans, trained, tmp_path):
 )
 def test_refusals_are_sentences(scans, trained, monkeypatch, change, reason):
     monkeypatch.chdir(scans)
-    with pytest.raises((ValueError, OSError), match=reason) as refusal:
+    with pytest.raises((ValueError, OSError), match=reason):
         predict(**{"scans": scans, "model": trained / "model.pt", **QUICK, **change})
-    assert refusal.value.__cause__ is None

@@ -49,7 +49,7 @@ def test_the_report_says_and_shows_what_happened(report, tmp_path):
         ({"epochs": 0}, "epochs"),
         ({"output_dir": "x"}, "is the argument `output` here"),
         ({"datalist": "nowhere.json"}, "`datalist` is nowhere.json, but there is no such file"),
-        ({"device": "tpu"}, "There is no device 'tpu'"),
+        ({"device": "tpu"}, "--device is 'tpu', but auto, cpu, cuda"),
     ],
 )
 def test_refusals_are_sentences(tiny_phantom, tmp_path, change, reason):
