@@ -9,7 +9,7 @@ From a notebook:
     bundle.probe_age(embeddings, table)  what a ridge regression reads of age
     bundle.predict(scans, model)         what a classifier says of scans: a table
 
-docs/python.md shows them at work. The same from a command line: `python -m bundle --help`. The rooms, such as
+docs/howto/python.md shows them at work. The same from a command line: `python -m bundle --help`. The rooms, such as
 `bundle.pretext` with its losses and kernels, are listed in CONTRIBUTING.md.
 """
 

@@ -157,7 +157,7 @@ SMALLER = {"init_features": 8, "growth_rate": 4, "block_config": [1, 1, 1, 1], "
 
 @pytest.mark.long
 def test_the_examples_of_python_run(tiny_phantom, trained, tmp_path, monkeypatch):
-    """All blocks of docs/python.md, in their order, on a cohort and with a network that take seconds."""
+    """All blocks of docs/howto/python.md, in their order, on a cohort and with a network that take seconds."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data/phantom").symlink_to(tiny_phantom)
     (tmp_path / "models").symlink_to(trained)
@@ -166,7 +166,7 @@ def test_the_examples_of_python_run(tiny_phantom, trained, tmp_path, monkeypatch
     monkeypatch.setattr(bundle, "pretrain", lambda *given, **options: pretrain(*given, **{**options, **SMALLER}))
     found = {}
     with matplotlib.rc_context():
-        for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL):
+        for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/howto/python.md").read_text(), re.DOTALL):
             exec(block, found)
     assert len(found["answers"]) == 40
     assert set(found["result"].table()["method"]) == {"embedding", "age, sex, TIV", "site"}

@@ -1,4 +1,4 @@
-"""The programs of docs/upstream.md: as long as they show what the page says, the page and what works around it stay."""
+"""The programs of docs/reference/upstream.md: as long as they show what the page says, the page and what works around it stay."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-PAGE = (ROOT / "docs/upstream.md").read_text()
+PAGE = (ROOT / "docs/reference/upstream.md").read_text()
 SECTIONS = re.findall(r"^## (.+?)\n.*?```python\n(.*?)```\n+```text\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
 
 

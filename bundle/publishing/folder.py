@@ -103,7 +103,7 @@ def publish(
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    logger.info(f"{folder} is ready; docs/publishing.md says how it is uploaded.")
+    logger.info(f"{folder} is ready; docs/howto/publishing.md says how it is uploaded.")
     return front
 
 

@@ -124,7 +124,7 @@ def _first_line(path: Path) -> str:
 def _python() -> str:
     rows = "\n".join(f"   {room}" for room in ROOMS)
     return _titled("Rooms of the package", "=") + (
-        "What each room hands on. :doc:`../../howto/own_cohort` shows the functions that a notebook begins with.\n\n"
+        "What each room hands on. :doc:`../../howto/python` shows the functions that a notebook begins with.\n\n"
         f".. toctree::\n   :maxdepth: 1\n\n{rows}\n"
     )
 

@@ -152,7 +152,7 @@ def test_brainmarks_own_probe_runs_on_maps(tiny_phantom, tmp_path):
     """Its logistic probe finds model and dataset by its plugin mechanism, and tells patients of the phantom."""
     for name in ("brainmarks", "datasets", "omegaconf", "cloudpathlib", "fsspec"):
         if find_spec(name) is None:
-            pytest.skip(f"{name} is not installed: pip install brainmarks==0.1.1, and see docs/benchmarks.md")
+            pytest.skip(f"{name} is not installed: pip install brainmarks==0.1.1, and see docs/howto/benchmarks.md")
     content = json.loads((tiny_phantom / "alzheimer.json").read_text())
     for section in ("training", "validation", "test"):
         for record in content[section]:
