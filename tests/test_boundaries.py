@@ -12,6 +12,9 @@ import yaml
 from monai.data import NumpyReader
 from monai.handlers import CheckpointLoader
 
+from bundle import later
+from bundle.later import PLACES
+
 BUNDLE = Path(__file__).parents[1] / "bundle"
 # The rooms from the ground up, and the rooms each may import; all may import the files at the root of `bundle/`.
 ROOMS = {
@@ -31,13 +34,16 @@ ROOMS = {
         *("scans", "networks", "metrics", "phantom", "pretext", "cohort", "training", "evaluation"),
         *("pages", "preparation", "prediction", "dicom"),
     },
+    "notebook": {"scans", "networks", "cohort", "training", "evaluation", "cli"},
 }
 ONLY_IN = {  # a library: the files, or rooms, that may import it
-    "sklearn": {"metrics", "evaluation/probing", "prediction/training_record", "training/monitors"},
+    "sklearn": {
+        *("metrics", "evaluation/probing", "prediction/training_record", "training/monitors", "notebook/transformer"),
+    },
     "ignite": {"training", "prediction"},
     "monai.engines": {"training", "prediction/table"},
     "monai.bundle": {"cli", "evaluation/comparison"},
-    "matplotlib": {"pages/pictures", "prediction/slices", "evaluation/figures"},
+    "matplotlib": {"drawing", "pages/pictures", "prediction/slices", "training/curves", "evaluation/figures"},
     "openpyxl": {"cohort/workbook"},
 }
 UNSAFE = {
@@ -107,8 +113,20 @@ def test_a_room_imports_only_rooms_below_it():
     root = {name for name in TREES if "/" not in name}
     for name, tree in TREES.items():
         ours = {found.split(".")[1] for found in imports(tree) if found.startswith("bundle.")} - root
-        allowed = {"cli"} if name == "__main__" else {room_of(name), *ROOMS.get(room_of(name), ())}
+        doors = {
+            "__main__": {"cli"},
+            "__init__": {"networks", "evaluation", "notebook"},
+        }  # the latter for type checkers
+        allowed = doors.get(name) or {room_of(name), *ROOMS.get(room_of(name), ())}
         assert ours <= allowed, f"bundle/{name}.py may not import {sorted(ours - allowed)}"
+
+
+def test_what_stands_above_a_room_is_handed_on_in_one_place():
+    """`bundle.pretext.pretrain` runs a config: it is imported when somebody asks, by the table of `later`."""
+    asking = {name for name, tree in TREES.items() if any(one.startswith("bundle.later") for one in imports(tree))}
+    rooms = {module.removeprefix("bundle.") for module in PLACES} - {"bundle"}
+    assert asking == {"__init__", *(f"{room}/__init__" for room in rooms)}
+    assert set(later.ROOMS) == set(ROOMS)
 
 
 def test_a_private_name_stays_in_its_file():
@@ -146,7 +164,7 @@ def test_the_command_line_imports_nothing_heavy_before_it_has_to():
         assert not {imported.split(".")[0] for imported in found} & heavy, f"bundle/{name}.py"
         ours = {imported.split(".", 1)[1].replace(".", "/") for imported in found if imported.startswith("bundle.")}
         todo |= {n for n in TREES for one in ours if one == n or one.rpartition("/")[0] == n} - seen
-    assert {room_of(name) for name in seen - light} <= {"cli", "places", "former_names"}
+    assert {room_of(name) for name in seen - light} <= {"cli", "places", "former_names", "later"}
 
 
 def test_files_stay_small():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.cli import demo_command, expressions, inputs
+from bundle.cli.accepted import accepted, with_what_is_there
 from bundle.cli.help import OptionsHelp
 from bundle.cli.options import (
     FOLDER,
@@ -21,7 +22,6 @@ from bundle.cli.options import (
     read_config,
     resolve,
 )
-from bundle.cli.unused import refuse_unused
 from bundle.places import HOME, found
 
 SOME_REFUSED = 3  # exit status
@@ -77,28 +77,11 @@ def _run_config(options: argparse.Namespace, rest: Sequence[str], command: str) 
     given = parse_overrides(rest)
     files = _files(options)
     if options.from_run is None:
-        resolve(files, given, RUNNABLE)
-        refuse_unused(merged_config(files, given), given)
-        given = _with_what_is_there(command, files, given)
+        given = accepted(command, files, given)
     else:
         files = [options.from_run]
         _check_record(options, given, command)
     _run_or_preview(options, files, given, command)
-
-
-def _with_what_is_there(
-    command: str, files: Sequence[Path], given: dict[str, Any], paths: Sequence[Path] = ()
-) -> dict[str, Any]:
-    """The options with those that the files to be read imply: weights that come with the package, and what they say."""
-    shipped = inputs.shipped_files(command, merged_config(files, given), given)
-    given = {**shipped, **given}
-    read = inputs.input_files(command, merged_config(files, given))
-    inputs.require_files(read)
-    inputs.require_paths(paths)
-
-    from bundle.cli.from_weights import stated_by_weights
-
-    return {**given, **stated_by_weights(command, files, read, given)}
 
 
 def _check_record(options: argparse.Namespace, given: dict[str, Any], command: str) -> None:
@@ -172,7 +155,7 @@ def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
 
     from bundle.cli.run import values_of
 
-    given = _with_what_is_there("inference", files, {"model": expressions.plain_path(str(options.model))})
+    given = with_what_is_there("inference", files, {"model": expressions.plain_path(str(options.model))})
     model, dataset = values_of(files, {**given, "scans": []}, "classifier", "dataset")
     return SOME_REFUSED if check_scans(records, dataset.contract, options.output, model, dataset) else 0
 
@@ -193,7 +176,7 @@ def _predict(options: argparse.Namespace, rest: Sequence[str]) -> int:
         raise OptionError(f"--{options.earlier} and --existing {given['existing']} contradict each other; give one.")
     files = _files(options)
     resolve(files, given, RUNNABLE)
-    given = _with_what_is_there("inference", files, given, [Path(options.source)])
+    given = with_what_is_there("inference", files, given, [Path(options.source)])
 
     named = {"dataset_dir": options.source, "output_dir": options.output}
     if options.images:

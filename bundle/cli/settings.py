@@ -15,9 +15,21 @@ MAY_DIFFER = (
     *("bundle_root", "dataset_dir", "datalist", "weights", "model", "output_dir", "storage", "resume", "method"),
     *("device", "torch_device", "num_workers", "cache_rate", "channels_last", "keep_memory", "compile"),
     *("checkpointing", "val_interval", "checkpoint_interval", "patience", "early_stop", "allow_overlap"),
-    *("first_process", "placed_network", "network", "recipe", "settings", "sections", "tested", "checks", "scalars"),
+    *(
+        "first_process",
+        "placed_network",
+        "network",
+        "recipe",
+        "settings",
+        "sections",
+        "tested",
+        "checks",
+        "scalars",
+        "history",
+    ),
     *("checkpoints", "imports", "initialize", "training", "run", "finalize", "_desc_", "_meta_", "made_by"),
     *("train#handlers", "train#sampler#num_replicas", "train#sampler#rank", "train#sampler#drop_last"),
+    *("train#additional_metrics", "train#trainer#additional_metrics"),
     *("train#sampler#even_divisible", "train#dataloader", "train#trainer#loss_function", "validate"),
 )
 

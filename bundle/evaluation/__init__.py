@@ -3,6 +3,8 @@
 from bundle.evaluation.classifier import report_evaluation
 from bundle.evaluation.comparison import Comparison
 from bundle.evaluation.features import Images, voxels
+from bundle.evaluation.given import probe, probe_age
+from bundle.evaluation.outcome import AgeResult, ProbeResult
 from bundle.evaluation.pipeline import Probe
 from bundle.evaluation.plan import Plan
 from bundle.evaluation.results import write_results
@@ -10,13 +12,17 @@ from bundle.evaluation.study import Pretrained, ProbeStudy
 from bundle.evaluation.subjects import Subjects
 
 __all__ = [
+    "AgeResult",
     "Comparison",
     "Images",
     "Plan",
     "Pretrained",
     "Probe",
+    "ProbeResult",
     "ProbeStudy",
     "Subjects",
+    "probe",
+    "probe_age",
     "report_evaluation",
     "voxels",
     "write_results",

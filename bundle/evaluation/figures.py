@@ -8,15 +8,16 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from bundle.files import replacing
+from bundle.drawing import COLOURS, GREY, MARKERS, PALE, save, styled
+from bundle.drawing import Drawing as Figure
+from bundle.metrics.resampling import share_interval
 
-# Okabe & Ito's colours, told apart by colour-blind readers; markers repeat the distinction in print.
-STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
+STYLES = tuple(zip(COLOURS, MARKERS, strict=True))
 REFERENCE_STYLES = ("--", "-.", ":", (0, (1, 3)), (0, (6, 3)))
 LETTER, LEGEND = 0.085, 0.75  # inches: a letter's width, and the height of a legend for which figures have room
 TITLE = 34  # characters that fit along a side of a panel
@@ -31,7 +32,7 @@ def styles(methods: Sequence[str], references: Collection[str] = ()) -> dict[str
         for i, method in enumerate(drawn)
         for line in ["-" if i < len(STYLES) else "--"]
     }
-    lines = {m: {"color": "0.45", "linestyle": s, "linewidth": 1} for m, s in zip(grey, cycle(REFERENCE_STYLES))}
+    lines = {m: {"color": GREY, "linestyle": s, "linewidth": 1} for m, s in zip(grey, cycle(REFERENCE_STYLES))}
     return coloured | lines
 
 
@@ -80,17 +81,18 @@ def test_table(tests: pd.DataFrame, method: str) -> str:
     return _by_size(rows, cells)
 
 
+@styled
 def learning_curves(
-    path: Path,
+    path: Path | None,
     summary: pd.DataFrame,
     best_auc: Mapping[str, float] | None = None,
     note: str = "",
     references: Collection[str] = (),
-) -> None:
+) -> Figure:
     """Draw ROC-AUC against the number of training subjects, a panel per task, as the paper's figure 3 does.
 
     Args:
-        path: the PNG to write.
+        path: the PNG to write; None: the figure is only returned.
         summary: as `probing.summarize` returns it.
         best_auc: task → best achievable ROC-AUC, drawn as a dashed line where it is known.
         note: a line below the figure.
@@ -98,13 +100,13 @@ def learning_curves(
     """
     tasks = list(dict.fromkeys(summary["task"]))
     looks = styles(list(dict.fromkeys(summary["method"])), references)
-    figure = Figure(figsize=(4.2 * len(tasks) + 0.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(tasks) + 0.4, 4.8))
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         _curves_of_task(axes, summary[summary["task"] == task], (best_auc or {}).get(task), looks)
         axes.set_title(fill(task.capitalize(), TITLE), parse_math=False)
     _legend(figure, [*looks, "best achievable"])
     figure.axes[0].set_ylabel("ROC-AUC on test subjects")
-    _save(figure, path, note)
+    return _finished(figure, path, note)
 
 
 def _curves_of_task(axes: Axes, rows: pd.DataFrame, best: float | None, looks: Mapping[str, Style]) -> None:
@@ -119,72 +121,104 @@ def _curves_of_task(axes: Axes, rows: pd.DataFrame, best: float | None, looks: M
         axes.errorbar(shifted, curve["auc"], errors, label=method, capsize=2, **look)
     if best is not None:
         axes.axhline(best, color="0.2", linestyle="--", linewidth=1.4, label="best achievable")
-    axes.axhline(0.5, color="0.7", linestyle=":", linewidth=1)
+    axes.axhline(0.5, color=PALE, linestyle=":", linewidth=1)
     axes.set_xscale("log")
     axes.set_xticks(sizes, [str(n) for n in sizes])
     axes.minorticks_off()
     axes.set_xlabel("training subjects N")
-    _tidy(axes)
-    axes.grid(axis="y", color="0.92")
+    axes.grid(axis="y")
 
 
-def calibration_curves(path: Path, panels: Mapping[str, Mapping[str, pd.DataFrame]], note: str = "") -> None:
+@styled
+def intervals(path: Path | None, summary: pd.DataFrame, note: str = "") -> Figure:
+    """Draw the ROC-AUC of each method with its 95 % interval, one below the other.
+
+    Args:
+        path: the PNG to write; None: the figure is only returned.
+        summary: as `probing.summarize` returns it, of one task and one N.
+        note: a line above the figure.
+    """
+    figure = Figure(figsize=(5.6, 1.4 + 0.45 * len(summary)))
+    axes, rows = figure.subplots(), range(len(summary))
+    colours = [COLOURS[0], *[GREY] * (len(summary) - 1)]
+    values = summary[["auc", "low", "high"]].to_numpy(np.float64)
+    for row, colour, (auc, low, high) in zip(rows, colours, values, strict=True):
+        axes.errorbar(auc, row, xerr=[[auc - low], [high - auc]], color=colour, fmt="o")
+        axes.text(1.02, row, f"{auc:.2f} ({low:.2f}–{high:.2f})", color=colour, va="center")
+    axes.axvline(0.5, color=PALE, linestyle=":", linewidth=1)
+    axes.set_yticks(rows, [fill(str(name).replace("$", r"\$"), 24) for name in summary["method"]])
+    axes.set(xlim=(0, 1), ylim=(len(summary) - 0.5, -0.5), xlabel="ROC-AUC on tested participants (95 % interval)")
+    return _finished(figure, path, note)
+
+
+@styled
+def calibration_curves(path: Path | None, panels: Mapping[str, Mapping[str, pd.DataFrame]], note: str = "") -> Figure:
     """Draw how often subjects of similar probability are patients; the diagonal is perfect.
 
     Args:
-        path: the PNG to write.
-        panels: title → method → table of `metrics.reliability`; points grow with the subjects in a bin.
+        path: the PNG to write; None: the figure is only returned.
+        panels: title → method → table of `metrics.reliability`; points grow with the subjects in a bin, and a method
+            that is alone has the 95 % intervals of its shares.
         note: a line above the figure.
     """
     looks = styles(list(dict.fromkeys(method for curves in panels.values() for method in curves)))
-    figure = Figure(figsize=(4.2 * len(panels) + 0.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(panels) + 0.4, 4.8))
     for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        axes.plot([0, 1], [0, 1], color="0.7", linestyle=":", linewidth=1)
+        axes.plot([0, 1], [0, 1], color=PALE, linestyle=":", linewidth=1)
         for method, table in curves.items():
             axes.plot(table["predicted"], table["observed"], label=method, **{**looks[method], "marker": None})
             sizes = 4 + 150 * table["n"] / table["n"].sum()
             axes.scatter(table["predicted"], table["observed"], sizes, color=looks[method]["color"])
+            if len(curves) == 1:
+                _intervals(axes, table, looks[method]["color"])
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability of being a patient")
         axes.set_title(fill(title.capitalize(), TITLE), parse_math=False)
         axes.set_aspect("equal")
-        _tidy(axes)
     figure.axes[0].set_ylabel("share of patients")
     if len(looks) > 1:
         _legend(figure, list(looks))
-    _save(figure, path, note)
+    return _finished(figure, path, note)
 
 
-def embedding_maps(path: Path, maps: Mapping[str, pd.DataFrame], note: str = "") -> None:
+def _intervals(axes: Axes, table: pd.DataFrame, colour: str) -> None:
+    for place, observed, of in table[["predicted", "observed", "n"]].to_numpy(np.float64):
+        axes.plot([place, place], share_interval(round(observed * of), int(of)), color=colour, linewidth=1, alpha=0.6)
+
+
+@styled
+def embedding_maps(path: Path | None, maps: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
     """Draw embeddings in a plane, a row per method, coloured by age, by site and by diagnosis.
 
     Args:
-        path: the PNG to write.
-        maps: title → table with the columns x, y, age (years), site and diagnosis, of the same subjects.
+        path: the PNG to write; None: the figure is only returned.
+        maps: title → table with the columns x and y, and of age (years), site and diagnosis those that are known, of
+            the same subjects.
         note: a line above the figure.
     """
-    columns = ("age", "site", "diagnosis")
-    figure = Figure(figsize=(12.6, 3.4 * len(maps) + 0.6), layout="constrained")
+    columns = [name for name in ("age", "site", "diagnosis") if all(name in table for table in maps.values())]
+    figure = Figure(figsize=(4.2 * len(columns), 3.4 * len(maps) + 0.6))
     grid, diagnoses = figure.subplots(len(maps), len(columns), squeeze=False), list[str]()
     for row, (title, table) in zip(grid, maps.items(), strict=True):
-        ages = row[0].scatter(table["x"], table["y"], 4, c=table["age"], cmap="viridis")
-        figure.colorbar(ages, ax=row[0], label="age, years")
-        _scatter_groups(row[1], table, "site")
-        diagnoses += _scatter_groups(row[2], table, "diagnosis", labelled=True)
-        row[0].set_ylabel(fill(title, TITLE), parse_math=False)
-        for axes in row:
+        for axes, name in zip(row, columns, strict=True):
             axes.set(xticks=[], yticks=[])
-            _tidy(axes)
+            if name == "age":
+                ages = axes.scatter(table["x"], table["y"], 4, c=table["age"])
+                figure.colorbar(ages, ax=axes, label="age, years")
+            else:
+                found = _scatter_groups(axes, table, name, labelled=name == "diagnosis")
+                diagnoses += found if name == "diagnosis" else []
+        row[0].set_ylabel(fill(title, TITLE), parse_math=False)
     for axes, name in zip(grid[0], columns, strict=True):
         axes.set_title(f"by {name}")
     _legend(figure, list(dict.fromkeys(diagnoses)), markerscale=3)
-    _save(figure, path, note)
+    return _finished(figure, path, note)
 
 
 def _scatter_groups(axes: Axes, table: pd.DataFrame, column: str, labelled: bool = False) -> list[str]:
     names = sorted(set(table[column]))
-    rainbow = colormaps["hsv"].resampled(len(names) + 1)
+    many = colormaps["viridis"].resampled(len(names))  # no palette has names for more than six
     for i, name in enumerate(names):
-        colour = STYLES[i % len(STYLES)][0] if labelled else rainbow(i)
+        colour = COLOURS[i % len(COLOURS)] if labelled or len(names) <= len(COLOURS) else many(i)
         rows = table[table[column] == name]
         axes.scatter(rows["x"], rows["y"], 4, color=colour, label=name if labelled else None)
     return names
@@ -199,7 +233,7 @@ def _legend(figure: Figure, order: Sequence[str], markerscale: float = 1) -> Non
     for columns in range(min(len(handles), 4), 0, -1):
         legend = figure.legend(
             handles.values(), [_plain(figure, name) for name in handles], loc="outside lower center", ncols=columns,
-            frameon=False, markerscale=markerscale,
+            markerscale=markerscale,
         )  # fmt: skip
         box = legend.get_window_extent()
         if box.width <= figure.bbox.width or columns == 1:
@@ -213,11 +247,7 @@ def _plain(figure: Figure, name: str, share: float = 0.8) -> str:
     return fill(name.replace("$", r"\$"), max(10, int(share * figure.get_figwidth() / LETTER)))
 
 
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: Path, note: str) -> None:
+def _finished(figure: Figure, path: Path | None, note: str) -> Figure:
     figure.suptitle(_plain(figure, note, 0.95), fontsize="small", color="0.3")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    save(figure, path)
+    return figure

@@ -332,12 +332,37 @@ def probe_age(method: str, train: Aged, test: Aged) -> dict[str, float | str]:
         test: who is tested.
 
     Returns:
+        See `age_errors_of`.
+    """
+    return age_errors_of(method, predicted_ages(train, test), test.ages, test.people)
+
+
+def predicted_ages(train: Aged, test: Aged) -> Array:
+    """Ages (years) that a ridge regression, fitted with the mean of each person's scans, reads from other scans.
+
+    Shape:
+        output (scans of `test`,).
+    """
+    fit_on, test_on = to_row_space(mean_of_each(train.features, train.people), test.features)
+    return ridge().fit(fit_on, mean_of_each(train.ages, train.people)).predict(test_on)
+
+
+def age_errors_of(method: str, predicted: Array, ages: Array, people: NDArray[np.intp]) -> dict[str, float | str]:
+    """Mean absolute error (years) of predicted ages, each person counting once.
+
+    Args:
+        method: name of the features, for the table.
+        predicted: ages of scans, years.
+        ages: true ones.
+        people: persons from 0.
+
+    Shape:
+        predicted, ages, people (scans,).
+
+    Returns:
         method, mae, low, high (95 % bootstrap interval over test subjects) and n_test (people).
     """
-    means = mean_of_each(train.features, train.people)
-    fit_on, test_on = to_row_space(means, test.features)
-    model = ridge().fit(fit_on, mean_of_each(train.ages, train.people))
-    errors = mean_of_each(np.abs(model.predict(test_on) - test.ages), test.people)
+    errors = mean_of_each(np.abs(predicted - ages), people)
     low, high = interval(bootstrap_mean(errors))
     return {"method": method, "mae": float(errors.mean()), "low": low, "high": high, "n_test": len(errors)}
 

@@ -18,6 +18,7 @@ from bundle.cohort.datalist import phantom_of
 from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, probing
+from bundle.evaluation.classifier_figures import predicted_ages
 from bundle.evaluation.features import Extractor, Images, ids_of, voxels, write_embedding
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
@@ -55,8 +56,8 @@ class ProbeStudy:
     """Probes a pretrained encoder on diagnoses and age, beside the references it has to beat.
 
     Writes to `output_dir`: `scores.csv` (a row per test image, draw, N, method and task), `results.csv` (ROC-AUC
-    per draw), `summary.csv`, `age.csv`, `table.md`, `learning_curves.png`, `embeddings_<method>.npz` and `.tsv` (with
-    participant ids), and `provenance.json`.
+    per draw), `summary.csv`, `age.csv`, `age_predictions.csv` with `age.png`, `table.md`, `learning_curves.png`,
+    `embeddings_<method>.npz` and `.tsv` (with participant ids), and `provenance.json`.
 
     Args:
         pretrained: what is probed.
@@ -122,16 +123,26 @@ class ProbeStudy:
         train, test = self.subjects.of_age()
         extractors = {**encoders, VOXELS: voxels}
         known, new = (self.images.features(extractors, records) for records in (train, test))
-        rows = []
+        rows, predicted = [], {}
         for method in extractors:
             logger.info(f"age: probing {method}")
-            aged = Aged.of(known.pop(method), train), Aged.of(new[method], test)
-            rows.append(probing.probe_age(method, *aged))
+            tested = Aged.of(new[method], test)
+            predicted[method] = probing.predicted_ages(Aged.of(known.pop(method), train), tested)
+            rows.append(probing.age_errors_of(method, predicted[method], tested.ages, tested.people))
+        self._write_ages(predicted, [record for record in test if not np.isnan(record["age"])])
         for method, parts in embedded.items():
             parts.append((ids_of(test, "age"), new[method]))
         nothing = (Aged.of(np.zeros((len(records), 1)), records) for records in (train, test))
         mean_age = probing.probe_age("mean age", *nothing)
         return pd.DataFrame([*rows, mean_age])
+
+    def _write_ages(self, predicted: Mapping[str, np.ndarray], records: Sequence[Mapping]) -> None:
+        """Write the predicted ages of test subjects as `age_predictions.csv`, and draw them against the true ones."""
+        ids = {name: [record[name] for record in records] for name in ("participant_id", "session_id", "age")}
+        table = pd.concat([pd.DataFrame(ids).assign(method=name, predicted=ages) for name, ages in predicted.items()])
+        write_text(self.output_dir / "age_predictions.csv", table.to_csv(index=False, float_format="%.6g"))
+        note = str(phantom_of(self.subjects.datalists).get("warning", ""))
+        predicted_ages(self.output_dir / "age.png", {name: table[table["method"] == name] for name in predicted}, note)
 
     def _write_embedding(self, method: str, parts: Sequence[Embedded]) -> None:
         """Write embeddings as `.npz` (arrays by name, `embedding` and the columns) and as `.tsv`."""

@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 from scipy.stats import t as student_t
+from sklearn.metrics import roc_curve
 
 from bundle.metrics.classification import require_both
 
@@ -134,6 +137,39 @@ def _resampled(
     return *counts, drawn, tails
 
 
+def roc_band(labels: ArrayLike, scores: ArrayLike, resamples: int = 500, seed: int = 0) -> pd.DataFrame:
+    """The ROC curve, averaged over training draws, with the 95 % interval of each of its points over test subjects.
+
+    Subjects are resampled within their class. The curve of a resample passes each false positive rate at the highest
+    sensitivity that it has there.
+
+    Args:
+        labels: 0 control, 1 patient.
+        scores: of each test subject by the classifier of each draw.
+        resamples: number of resamples.
+        seed: of the resampling.
+
+    Shape:
+        labels (N,), scores (D, N); columns false_positive_rate (0, 0.01, …, 1), sensitivity, low, high.
+
+    Raises:
+        ValueError: when a class is missing.
+    """
+    labels, scores = np.asarray(labels), np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    classes = [np.flatnonzero(labels == label) for label in (0, 1)]
+    require_both(*map(len, classes))
+    rates, rng = np.linspace(0, 1, 101), np.random.default_rng(seed)
+
+    def curve(rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        drawn = [np.interp(rates, *roc_curve(labels[rows], one[rows])[:2]) for one in scores]
+        return np.mean(drawn, axis=0)
+
+    taken = (np.concatenate([rng.choice(rows, len(rows)) for rows in classes]) for _ in range(resamples))
+    low, high = np.quantile([curve(rows) for rows in taken], [0.025, 0.975], axis=0)
+    columns = {"sensitivity": curve(np.concatenate(classes)), "low": low, "high": high}
+    return pd.DataFrame({"false_positive_rate": rates, **columns})
+
+
 def interval(samples: ArrayLike, level: float = 0.95, limits: tuple[float, float] | None = None) -> tuple[float, float]:
     """Percentile interval of bootstrap samples.
 
@@ -145,6 +181,24 @@ def interval(samples: ArrayLike, level: float = 0.95, limits: tuple[float, float
     low, high = np.quantile(np.asarray(samples), [(1 - level) / 2, (1 + level) / 2])
     least, most = limits or (-np.inf, np.inf)
     return float(max(low, least)), float(min(high, most))
+
+
+def share_interval(count: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, such as of patients among those of similar probability.
+
+    Args:
+        count: of those who are counted.
+        of: how many there are, at least 1.
+
+    Source:
+        Wilson, Journal of the American Statistical Association 22 (1927), 209–212.
+
+    Example:
+        >>> [round(limit, 2) for limit in share_interval(5, 10)]
+        [0.24, 0.76]
+    """
+    low, high = binomtest(count, of).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def bootstrap_mean(values: ArrayLike, resamples: int = 1000, seed: int = 0) -> NDArray[np.float64]:

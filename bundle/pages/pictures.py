@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
+from bundle.drawing import styled
+
 Pixels = NDArray[np.uint8]
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.6"  # Okabe & Ito: told apart by colour-blind readers
+GREY = "0.6"
 
 
 def webp(picture: Pixels, **encoding: Any) -> str:
@@ -46,6 +48,7 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
+@styled
 def chart(width: float = 4.2, height: float = 3.1) -> tuple[Figure, Axes]:
     """An empty chart, to be drawn in and given to `finished`.
 
@@ -53,14 +56,14 @@ def chart(width: float = 4.2, height: float = 3.1) -> tuple[Figure, Axes]:
         width: Inches.
         height: Inches.
     """
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
     return figure, figure.subplots()
 
 
-def finished(figure: Figure, axes: Axes) -> str:
+@styled
+def finished(figure: Figure) -> str:
     """A chart as a PNG in a data URI; its legend stands below, where it covers nothing."""
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
-    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, facecolor=figure.get_facecolor())
     return data_uri(buffer.getvalue(), "image/png")

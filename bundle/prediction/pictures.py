@@ -9,22 +9,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bundle.pages.pictures import BLUE, GREY, ORANGE, chart, finished
+from bundle.drawing import BLUE, ORANGE, styled
+from bundle.pages.pictures import GREY, chart, finished
 
 USUAL = 1.96  # z between which 95 % of healthy people lie
 FURTHEST = 4.0  # z that a chart shows at least
 WIDTH, HEIGHT = 44, 28  # characters that fit along the axes of a chart
 
 
+@styled
 def position(values: ArrayLike, own: float, label: str) -> str:
     """Where a value stands among those of the training subjects; a PNG as a data URI."""
     figure, axes = chart()
     axes.hist(np.asarray(values), bins=30, color=GREY, label="training subjects")
     axes.axvline(own, color=ORANGE, linewidth=2.5, label="this scan")
     axes.set(xlabel=label, ylabel="subjects")
-    return finished(figure, axes)
+    return finished(figure)
 
 
+@styled
 def ages(known: ArrayLike, estimate: float, error: float, own: float) -> str:
     """The age a brain looks like, among those of the healthy training subjects; a PNG as a data URI.
 
@@ -41,9 +44,10 @@ def ages(known: ArrayLike, estimate: float, error: float, own: float) -> str:
     if np.isfinite(own):
         axes.axvline(own, color=ORANGE, linewidth=2.5, linestyle="--", label="is")
     axes.set(xlabel="age, years", ylabel="subjects")
-    return finished(figure, axes)
+    return finished(figure)
 
 
+@styled
 def reliability(table: pd.DataFrame, own: float, name: str) -> str:
     """How often validation subjects of similar probability were patients; a PNG as a data URI.
 
@@ -60,9 +64,10 @@ def reliability(table: pd.DataFrame, own: float, name: str) -> str:
     # As it is: between two dollar signs of a name there is no formula.
     axes.set_xlabel(fill(f"calibrated probability of {name}", WIDTH), parse_math=False)
     axes.set_ylabel(fill(f"share that was {name}", HEIGHT), parse_math=False)
-    return finished(figure, axes)
+    return finished(figure)
 
 
+@styled
 def regional(names: Sequence[str], left: NDArray[np.float64], right: NDArray[np.float64]) -> str:
     """How far the volume of each region is from what is expected; a PNG as a data URI.
 
@@ -83,4 +88,4 @@ def regional(names: Sequence[str], left: NDArray[np.float64], right: NDArray[np.
     axes.set(xlabel="z: standard deviations of healthy people", xlim=(-furthest, furthest), ylim=(len(names), -1))
     axes.set_yticks(rows, names)
     axes.grid(axis="y", linewidth=0.3)
-    return finished(figure, axes)
+    return finished(figure)

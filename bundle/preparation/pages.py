@@ -11,8 +11,9 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
+from bundle.drawing import BLUE, ORANGE
 from bundle.pages import filled
-from bundle.pages.pictures import BLUE, GREY, ORANGE, chart, data_uri, finished
+from bundle.pages.pictures import GREY, chart, data_uri, finished
 from bundle.preparation.contours import Outline, middle, tiles
 from bundle.preparation.outcome import FAIL, TISSUES, Layers, Outcome
 from bundle.preparation.output import SET_ASIDE, Folder
@@ -201,7 +202,7 @@ def _tissue_chart(layers: Layers) -> Iterator[dict[str, str]]:
         axes.hist(layers.brain[inside], bins=edges.tolist(), color=colour, alpha=0.6, label=name, histtype="stepfilled")
     axes.set(xlabel="T1w intensity after bias correction", ylabel="voxels")
     yield {
-        "image": finished(figure, axes),
+        "image": finished(figure),
         "alt": "Histogram of the T1w intensities of each tissue.",
         "words": "Tissues that a T1w scan tells apart have peaks that stand apart: fluid dark, white matter bright.",
     }
@@ -213,7 +214,7 @@ def _map_chart(found: NDArray[np.float32]) -> Iterator[dict[str, str]]:
     axes.hist(found[found > 0.05], bins=60, color=ORANGE, label="voxels above 0.05", histtype="stepfilled")
     axes.set(xlabel="modulated grey matter", ylabel="voxels")
     yield {
-        "image": finished(figure, axes),
+        "image": finished(figure),
         "alt": "Histogram of the values of the grey-matter map.",
         "words": "Values above 1 are places that the warp has made smaller; a few are usual.",
     }

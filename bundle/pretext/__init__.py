@@ -84,3 +84,9 @@ __all__ = [
     "threshold_infonce",
     "weighted_infonce",
 ]
+
+
+def __getattr__(name: str) -> object:  # `pretrain`, which stands above all rooms
+    import bundle.later
+
+    return bundle.later.attribute_of(__name__, name)

@@ -5,6 +5,8 @@ Each loss is a function of projections and weights, and a thin module that makes
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -70,6 +72,19 @@ def _attraction(z: Tensor, shares: Tensor) -> Tensor:
     pairs = z.unflatten(0, (2, -1))
     subjects = pairs.sum(0)
     return (subjects * (shares @ subjects)).sum() - (shares.diagonal() * pairs.square().sum((0, 2))).sum()
+
+
+def chance(subjects: int) -> float:
+    """InfoNCE of projections that are all alike: log(2N − 1), since no view is told from the 2N − 1 others.
+
+    Args:
+        subjects: N.
+
+    Example:
+        >>> round(chance(64), 2)
+        4.84
+    """
+    return math.log(2 * subjects - 1)
 
 
 def exponential_infonce(projections: Tensor, weights: Tensor, temperature: float = 0.1, form: str = "paper") -> Tensor:
@@ -262,6 +277,10 @@ class YAwareInfoNCE(KernelLoss):
         """Loss of projections (2N, D) and weights (N, N)."""
         return weighted_infonce(projection, weights, self.temperature, self.normalize)
 
+    def chance(self, subjects: int) -> float | None:
+        """Loss of a network that tells nobody apart; it is not known where weights do not add up to 1."""
+        return chance(subjects) if self.normalize == "anchor" else None
+
     def extra_repr(self) -> str:
         """Show what the loss was made with."""
         return f"temperature={self.temperature}, normalize={self.normalize}"
@@ -340,6 +359,10 @@ class InfoNCE(nn.Module):
         """Loss of projections (2N, D); metadata are taken, for engines that pass them, and ignored."""
         weights = torch.eye(len(projection) // 2, device=projection.device)
         return weighted_infonce(projection, weights, self.temperature)
+
+    def chance(self, subjects: int) -> float:
+        """Loss of a network that tells nobody apart."""
+        return chance(subjects)
 
     def extra_repr(self) -> str:
         """Show what the loss was made with."""

@@ -13,6 +13,7 @@ from bundle.training.engines import (
     run_remaining,
 )
 from bundle.training.handlers import BestWeights, PredictionWriter, SameBuffers, ViewEpoch, mlflow_store
+from bundle.training.history import History, chance_levels
 from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, ParticipantAUC, RepresentationMonitor
 from bundle.training.readiness import require_metadata, require_network, require_sections
 from bundle.training.resume import EpochSampler, RandomState, Resume, scalars
@@ -27,6 +28,7 @@ __all__ = [
     "FiniteSteps",
     "GlobalLoss",
     "GradientCache",
+    "History",
     "OperatingPoint",
     "ParticipantAUC",
     "PrecisionInferer",
@@ -37,6 +39,7 @@ __all__ = [
     "Resume",
     "SameBuffers",
     "ViewEpoch",
+    "chance_levels",
     "iteration_update",
     "keep_freed_memory",
     "mlflow_store",

@@ -1,0 +1,52 @@
+"""Options of a run: refused where they cannot be, and completed by what the files say that are to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bundle.cli import inputs
+from bundle.cli.options import RUNNABLE, merged_config, resolve
+from bundle.cli.unused import refuse_unused
+
+
+def accepted(
+    command: str, files: Sequence[Path], given: Mapping[str, Any], paths: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """The options of a run, once they were looked at.
+
+    Args:
+        command: see `options.command_of`.
+        files: the config and its overlays.
+        given: options by their ids.
+        paths: files and folders that are read besides those that options name.
+
+    Raises:
+        ValueError: an option, a value or a file is not right; says which and what is expected.
+    """
+    resolve(files, given, RUNNABLE)
+    refuse_unused(merged_config(files, given), given)
+    return with_what_is_there(command, files, given, paths)
+
+
+def with_what_is_there(
+    command: str, files: Sequence[Path], given: Mapping[str, Any], paths: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """The options with those that the files to be read imply: weights that come with the package, and what they say.
+
+    Args:
+        command: see `options.command_of`.
+        files: the config and its overlays.
+        given: options by their ids.
+        paths: files and folders that are read besides those that options name.
+    """
+    shipped = inputs.shipped_files(command, merged_config(files, given), given)
+    given = {**shipped, **given}
+    read = inputs.input_files(command, merged_config(files, given))
+    inputs.require_files(read)
+    inputs.require_paths(paths)
+
+    from bundle.cli.from_weights import stated_by_weights
+
+    return {**given, **stated_by_weights(command, files, read, given)}

@@ -1,0 +1,41 @@
+"""Names that are imported when somebody asks for them: `import bundle` stays light, and no room imports upwards."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# module: name → module that has it. What runs a config stands above all rooms, in `notebook`; people look for it here.
+PLACES = {
+    "bundle": {
+        "load_encoder": "bundle.networks",
+        "predict": "bundle.notebook",
+        "pretrain": "bundle.notebook",
+        "probe": "bundle.evaluation",
+        "probe_age": "bundle.evaluation",
+        "EmbeddingTransformer": "bundle.notebook",
+    },
+    "bundle.prediction": {"predict": "bundle.notebook"},
+    "bundle.pretext": {"pretrain": "bundle.notebook"},
+}
+ROOMS = (
+    *("cli", "cohort", "dicom", "evaluation", "metrics", "networks", "notebook", "pages", "phantom", "prediction"),
+    *("preparation", "pretext", "scans", "training"),
+)
+
+
+def attribute_of(module: str, name: str) -> Any:
+    """What a module hands on of another one, imported now.
+
+    Args:
+        module: as Python names it.
+        name: of the attribute.
+
+    Raises:
+        AttributeError: when there is none of this name.
+    """
+    if module == "bundle" and name in ROOMS:
+        return import_module(f"bundle.{name}")
+    if name not in PLACES[module]:
+        raise AttributeError(f"module '{module}' has no attribute '{name}'")
+    return getattr(import_module(PLACES[module][name]), name)
