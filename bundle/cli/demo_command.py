@@ -37,7 +37,7 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> int:
     _say(
         "3. Look at the answers, and at the preparation. Both brains are nobody's, and the model knows only a phantom:"
     )
-    _say("   it answers for the map, and says of the head, which is unlike those of its training, that it cannot.")
+    _say("   it answers for the map. It cannot answer for the head, which is unlike the scans that it was trained on.")
     sys.stdout.write("".join(f"   {page.absolute().as_uri()}\n" for page in pages))
     _say(f"The same with a scan of yours: {_program()} predict SCAN --output ANSWERS --model MODEL")
     if not options.no_browser:

@@ -26,9 +26,7 @@ from bundle.places import HOME, found
 
 SOME_REFUSED = 3  # exit status
 _IMAGES = "images of a table of participants that names no files, such as 'mri/mwp1{participant_id}.nii'"
-_ANATOMY = (
-    "The scans were compared with anatomy alone. Whether a model can read them, its own verdict says: --model FILE.\n"
-)
+_ANATOMY = "The scans were compared with anatomy alone. Give --model FILE to see whether a model can read them.\n"
 _COMPARED = {path.stem: path for path in RUNNABLE if path.stem != "inference"}  # command: config, of a comparison
 
 

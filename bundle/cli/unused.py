@@ -34,7 +34,7 @@ def refuse_unused(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         name = steps(key)[0]
         if name not in read and name not in NEVER_REFUSED and name not in ROOTS:
             raise OptionError(
-                f"--{key} was given, but nothing of this run reads it{_instead(config, name)}. Leave the option out, "
+                f"--{key} was given, but nothing in this run uses it{_instead(config, name)}. Leave the option out, "
                 "or the overlay that put something else in the place of what reads it."
             )
 

@@ -19,13 +19,13 @@ NUMBERS = {"age": ("older", "younger"), "tiv": ("of larger head size", "of small
 LEVELS = ("site", "sex")
 WORDS = {"site": "the site", "sex": "sex", "age": "age", "tiv": "head size (TIV)"}
 ADVICE = {
-    "site": "A network that reads the site has the diagnosis: balance the diagnoses within each site, and hold whole "
-    "sites out for testing (`cohort --test-sites`, `probe --protocol sites`).",
-    "other": "A network that reads it has that much of the diagnosis: match the groups, report this number beside the "
-    "result, or remove it from the features (`probe --adjust`).",
-    "unknown": "Who was asked depends on the diagnosis: find out why before using this column.",
-    "names": "No network reads names, but scans that lie or are numbered apart were often made or processed apart, "
-    "and that it does see: find out why.",
+    "site": "A network that recognises the site knows the diagnosis: balance the diagnoses within each site, and hold "
+    "whole sites out for testing (`cohort --test-sites`, `probe --protocol sites`).",
+    "other": "A network that reads it knows this much of the diagnosis: match the groups, report this number beside "
+    "the result, or remove it from the features (`probe --adjust`).",
+    "unknown": "Whether this is known depends on the diagnosis: find out why before you use this column.",
+    "names": "A network does not read names. But scans with other names were often acquired or processed in another "
+    "way, which a network does see: find out why.",
 }
 
 
@@ -70,8 +70,8 @@ def name_findings(table: pd.DataFrame, folder: Path) -> list[Finding]:
     found, tried = telltales(paths, known["participant_id"].tolist(), known["label"].tolist(), NOTABLE_P)
     notable = [t for t in found if t.association.auc >= NOTABLE_AUC]
     if not notable:
-        return [Finding("note", "file names", f"Of {tried} features of names and ids none tells the label.")]
-    fact = "Names tell the label: {0} has a cross-validated ROC-AUC of {1:.2f}, {2} after correction for {3} features."
+        return [Finding("note", "file names", f"Of {tried} features of names and ids none predicts the label.")]
+    fact = "Names predict the label: {0} has a cross-validated ROC-AUC of {1:.2f}, {2} corrected for {3} features."
     return [
         Finding(
             "warning",
@@ -123,7 +123,7 @@ def _worded(told: _Told, p: float) -> Finding:
     notable = told.association.auc >= NOTABLE_AUC and p < NOTABLE_P
     detail = f"; {told.detail}" if told.detail else ""
     auc = told.association.auc
-    fact = f"{told.where} tells the label with a ROC-AUC of {auc:.2f} ({_p(p)}{detail})."
+    fact = f"{told.where} predicts the label with a ROC-AUC of {auc:.2f} ({_p(p)}{detail})."
     sentence = f"{fact} {told.advice}" if notable else fact
     return Finding("warning" if notable else "note", told.check, sentence, round(auc, 4), p)
 

@@ -102,7 +102,7 @@ def overlap_findings(table: pd.DataFrame, other: pd.DataFrame, name: str) -> lis
         both = left.merge(right, on=key, suffixes=("", "_other"))
         apart = both["section"] != both["section_other"]
         for severity, rows, advice in (
-            ("error", both[apart], f"What one trains on the other must not test on: leave them out.{_if_others(key)}"),
+            ("error", both[apart], f"One trains on them, the other tests on them: leave them out.{_if_others(key)}"),
             ("warning", both[~apart], f"Harmless unless results of the two are called independent.{_if_others(key)}"),
         ):
             pairs = [

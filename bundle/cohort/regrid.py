@@ -155,7 +155,7 @@ def grid_findings(sections: Mapping[str, Sequence[Mapping[str, Any]]], workers: 
     groups = grouped(grids_of(records, workers))
     if len(groups) < 2:
         return
-    what = f"Images lie on {len(groups)} grids, and a network sees which: {told(groups, records)}."
+    what = f"Images lie on {len(groups)} grids, and a network can recognise the grid: {told(groups, records)}."
     advice = "Bring all onto one grid (`cohort --regrid FOLDER`, or `cache`), or preprocess them in one way."
     rows = [(number, row) for number, members in enumerate(groups.values()) for row in members]
     known = [(number, int(records[row]["label"])) for number, row in rows if records[row]["label"] in (0, 1)]

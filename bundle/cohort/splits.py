@@ -136,7 +136,7 @@ def hold_out_people(records: Sequence[dict], tested: Sequence[Mapping[str, Any]]
     rest = [record for record in records if _person(record) not in people]
     met = {_person(record) for record in records} & people
     logger.info(
-        "%d scans of %d participants left out: they are among the %d whom %s tests on",
+        "%d scans of %d participants were left out: these are among the %d participants that %s tests on",
         len(records) - len(rest),
         len(met),
         len(people),

@@ -140,7 +140,7 @@ def unknown_sentences(records: Sequence[Mapping[str, Any]]) -> list[str]:
         records: of `read_cohort`.
     """
     uses = {
-        "age": ("y-Aware pretraining compares ages, and takes a scan of unknown age for like nobody", "an age"),
+        "age": ("y-Aware pretraining compares ages; a scan of unknown age is similar to no other", "an age"),
         "label": ("Probes, fine-tuning and evaluation need diagnoses; pretraining does not", "a diagnosis"),
     }
     said = []

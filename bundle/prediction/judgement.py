@@ -22,7 +22,7 @@ REASONS = {
     "far": "the embedding is further from the training subjects than theirs from each other: the model cannot answer",
     "demonstration": "the model is a demonstration that knows only a phantom, and this scan is none of that phantom: "
     "the model cannot answer",
-    "phantom": "the scan is a phantom's, and the model is of people: the model cannot answer",
+    "phantom": "the scan is of a phantom, and the model was trained on people: the model cannot answer",
     "chance": "the model told its own validation subjects apart no better than chance: it cannot answer",
     "image": "this very image was in the model's training: the answer says nothing of new people",
     "participant": "a participant of this id was in the model's training: if this is the same person, the answer says "

@@ -77,7 +77,7 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
-            return None, CRASHES.get(code, f"Its process ended without a word (exit status {code}); prepare it again.")
+            return None, CRASHES.get(code, f"Its process ended silently (exit status {code}); prepare it again.")
 
     def stop(self) -> None:
         """End the process, whatever it does."""

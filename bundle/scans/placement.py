@@ -136,7 +136,7 @@ def require_one_grid(records: Sequence[Mapping[str, Any]], what: str, workers: i
     if len(groups) < 2:
         return
     raise ValueError(
-        f"The images of {what} lie on {len(groups)} grids, and a network would see which: {told(groups, records)}. "
+        f"The images of {what} lie on {len(groups)} grids, and a network can recognise them: {told(groups, records)}. "
         f"{_advice(groups)}"
     )
 

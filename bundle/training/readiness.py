@@ -98,9 +98,9 @@ def _require_spread(name: str, known: np.ndarray, people: int, datalist: str | P
         return
     same = f"the same wherever it is known, {known[0]:g} in {len(known)} of {people} images" if len(known) else ""
     raise ValueError(
-        f"In 'training' of {datalist} the metadata column `{name}` is {same or 'known of nobody'}. The loss would "
-        "compare nobody by it, and train another method than it says. Fill the column in, leave it out of "
-        "`metadata_columns`, or take a method without metadata (--config configs/pretext_simclr.yaml)."
+        f"In 'training' of {datalist} the metadata column `{name}` is {same or 'known of nobody'}. The loss could "
+        "not compare anybody by it, and would train another method than its name says. Fill the column in, leave it "
+        "out of `metadata_columns`, or take a method without metadata (--config configs/pretext_simclr.yaml)."
     )
 
 

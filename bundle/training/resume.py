@@ -238,7 +238,9 @@ class Resume:
         if self._asked is not None:
             raise KeyboardInterrupt
         self._asked = number
-        logger.warning(f"{signal.Signals(number).name}: finishing this step, then saving. Once more ends at once.")
+        logger.warning(
+            f"{signal.Signals(number).name}: finishing this step, then saving. A second signal ends at once."
+        )
 
     def _stop_within_the_epoch(self) -> None:
         if self._steps():  # after the last step an epoch is ended first, with validation and all

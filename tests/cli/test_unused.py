@@ -17,7 +17,7 @@ PRETRAIN = ["pretrain.yaml"]
 )
 def test_an_option_that_nothing_reads_is_refused(files, option, said):
     config = merged_config([FOLDER / name for name in files], {})
-    with pytest.raises(OptionError, match=f"--{option} was given, but nothing of this run reads it.*{said[-20:]}"):
+    with pytest.raises(OptionError, match=f"--{option} was given, but nothing in this run uses it.*{said[-20:]}"):
         refuse_unused(config, {option: 1})
 
 

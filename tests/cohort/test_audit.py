@@ -186,7 +186,7 @@ def test_a_folder_for_each_diagnosis_is_a_warning(write, folder):
 
     sentence = only(write(every=moved), "file names", "warning")
     assert "'hc'" in sentence
-    assert "ROC-AUC of 1.00, p < .001 after correction for" in sentence
+    assert "ROC-AUC of 1.00, p < .001 corrected for" in sentence
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,7 @@ def test_a_model_of_people_does_not_answer_for_a_phantom(scans, trained, tmp_pat
     assert predict(next(scans.glob("*turned*")), tmp_path / "answers", trained, *more) == 0
     (row,) = pd.read_csv(tmp_path / "answers" / "predictions.csv").to_dict("records")
     assert (row["answer"], row["verdict"]) == ("cannot answer", "warn")
-    assert "the scan is a phantom's, and the model is of people" in row["reasons"]
+    assert "the scan is of a phantom, and the model was trained on people" in row["reasons"]
 
 
 @pytest.fixture
