@@ -39,7 +39,7 @@ train: $(VENV)/run  ## Install, make the phantom cohort, pretrain, probe: the ma
 	$(BIN)/python -m bundle phantom --output $(DATA)
 	$(RUN) training --config_file "['configs/pretrain.yaml','$(OVERLAY)']"
 	$(RUN) evaluating --config_file "['configs/probe.yaml','$(OVERLAY)']"
-	@echo "Next: read docs/README.md on your own cohort, or  tensorboard --logdir eval/pretrain"
+	@echo "Next: read docs/README.md on your own cohort, and look at eval/pretrain/curves.png and eval/probe"
 
 compare: $(VENV)/run  ## Install and compare pretexts on the phantom: hours on two cores, goes on where it was stopped
 	$(BIN)/python -W ignore -m bundle compare --config configs/compare.yaml

@@ -9,9 +9,11 @@ import shlex
 import shutil
 import subprocess
 
+import matplotlib
 import pytest
 import torch
 
+import bundle
 from bundle.cli.main import _parser, main
 from bundle.cohort.datalist import load_section
 from bundle.extras import is_there
@@ -148,3 +150,24 @@ def test_every_overlay_is_mentioned():
     text = "".join(path.read_text() for path in WRITTEN)
     names = {p.name for p in (ROOT / "configs").iterdir() if p.suffix in (".yaml", ".json")} - {"metadata.json"}
     assert [name for name in names if name not in text and not name.startswith("task_")] == []
+
+
+SMALLER = {"init_features": 8, "growth_rate": 4, "block_config": [1, 1, 1, 1], "epochs": 2, "batch_size": 16}
+
+
+@pytest.mark.long
+def test_the_examples_of_python_run(tiny_phantom, trained, tmp_path, monkeypatch):
+    """All blocks of docs/python.md, in their order, on a cohort and with a network that take seconds."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/phantom").symlink_to(tiny_phantom)
+    (tmp_path / "models").symlink_to(trained)
+    monkeypatch.chdir(tmp_path)
+    pretrain = bundle.pretrain
+    monkeypatch.setattr(bundle, "pretrain", lambda *given, **options: pretrain(*given, **{**options, **SMALLER}))
+    found = {}
+    with matplotlib.rc_context():
+        for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL):
+            exec(block, found)
+    assert len(found["answers"]) == 40
+    assert set(found["result"].table()["method"]) == {"embedding", "age, sex, TIV", "site"}
+    assert found["embeddings"].shape == (40, 8 * found["encoder"].embedding_size)

@@ -92,6 +92,7 @@ def compare_runs(straight, killed, last, weights):
     for part in first:
         assert same(first[part], second[part]), part
     assert (straight / weights).read_bytes() == (killed / weights).read_bytes()
+    assert (straight / "history.csv").read_text() == (killed / "history.csv").read_text()
     logs = shown(straight)
     assert logs == shown(killed)
     assert all([step for step, _ in values] == list(range(1, len(values) + 1)) for values in logs.values())

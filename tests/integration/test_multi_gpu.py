@@ -87,4 +87,6 @@ def test_two_processes_pretrain_as_one_does(tiny_phantom, tmp_path, options):
     for name, tensor in together.items():
         torch.testing.assert_close(tensor, alone[name], rtol=1e-4, atol=1e-4, msg=name)
     assert len(list((tmp_path / "two").glob("events.out.tfevents.*"))) == 1  # of the first process
+    histories = [pd.read_csv(tmp_path / folder / "history.csv") for folder in ("one", "two")]
+    pd.testing.assert_frame_equal(*histories, rtol=1e-3, atol=1e-5)
     assert sorted(p.name for p in (tmp_path / "two").glob("checkpoint_*")) == ["checkpoint_1.pt", "checkpoint_2.pt"]

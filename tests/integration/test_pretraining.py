@@ -48,6 +48,10 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tiny_phantom, strai
     expected = straight[1]
     for part in ("network", "optimizer", "trainer", "evaluator"):
         assert same(expected[part], resumed[part]), part
+    history = (tmp_path / "history.csv").read_text()
+    assert history == (straight[0] / "history.csv").read_text()
+    assert history.count("\n") == 1 + 3
+    assert (tmp_path / "curves.png").is_file()
 
 
 def test_resuming_a_finished_run_leaves_its_weights(tiny_phantom, straight):

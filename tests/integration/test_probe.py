@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+import bundle
 from bundle.cli.main import main
 from bundle.cohort.datalist import load_section
 from bundle.cohort.overlap import fingerprints
@@ -77,6 +78,33 @@ def test_the_table_says_it_is_a_phantom_and_gives_the_ceiling(probed, tiny_phant
     assert all(method in text for method in METHODS)
     assert "age MAE" in text
     assert (probed / "learning_curves.png").stat().st_size > 10_000
+
+
+def in_hand(probed, tiny_phantom, task):
+    """Embeddings of a task that the command wrote, and the table of whose they are."""
+    arrays = np.load(probed / "embeddings_y_aware.npz", allow_pickle=False)
+    own = arrays["task"] == task
+    names = ("participant_id", "session_id", "site", "age", "label", "section")
+    table = pd.DataFrame({name: arrays[name][own] for name in names})
+    content = json.loads((tiny_phantom / f"{task}.json").read_text())
+    more = pd.DataFrame([r for section in ("training", "validation", "test") for r in content[section]])
+    return arrays["embedding"][own], table.merge(more[["participant_id", "sex", "tiv"]], on="participant_id")
+
+
+def test_python_gives_the_numbers_of_the_command(probed, tiny_phantom):
+    embeddings, table = in_hand(probed, tiny_phantom, "alzheimer")
+    found = bundle.probe(embeddings, table, sizes=[10, 20], draws=3, method="y-Aware").table()
+    expected = pd.read_csv(probed / "summary.csv").query("task == 'alzheimer'")
+    for method in ("y-Aware", "age, sex, TIV"):
+        own, other = (each[each["method"] == method][["n", "auc", "low", "high"]] for each in (found, expected))
+        np.testing.assert_allclose(own, other, atol=1e-12)
+
+
+def test_predicted_ages_are_those_of_the_table(probed):
+    predicted, ages = pd.read_csv(probed / "age_predictions.csv"), pd.read_csv(probed / "age.csv").set_index("method")
+    errors = (predicted["predicted"] - predicted["age"]).abs().groupby(predicted["method"]).mean()
+    np.testing.assert_allclose(errors, ages.loc[errors.index, "mae"], atol=1e-4)
+    assert (probed / "age.png").stat().st_size > 10_000
 
 
 def test_provenance_names_command_seed_versions_and_weights(probed):

@@ -58,7 +58,26 @@ def test_the_metrics_are_those_of_the_predictions(evaluated, trained):
     expected = decisions(table["label"], table[PATIENT], found["threshold"])
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert found["threshold"] == json.loads((trained / "model.json").read_text())["validation"]["val_threshold"]
-    assert (evaluated / "calibration.png").stat().st_size > 5_000
+    for name in ("calibration.png", "roc.png", "confusion_matrix.png"):
+        assert (evaluated / name).stat().st_size > 5_000
+
+
+def test_training_leaves_a_history_and_its_curves(trained):
+    history, card = pd.read_csv(trained / "history.csv"), json.loads((trained / "model.json").read_text())
+    assert history["epoch"].tolist() == [1, 2]
+    assert history[["train_loss", "train_auc", "val_auc"]].notna().all(axis=None)
+    best = history.set_index("epoch").loc[card["epoch"]]
+    assert best["val_auc"] == pytest.approx(card["validation"]["val_auc"], abs=1e-6)
+    assert (trained / "curves.png").stat().st_size > 5_000
+
+
+def test_one_class_in_the_test_section_is_a_sentence(trained, tiny_phantom, tmp_path, capsys):
+    datalist = with_full_paths(tiny_phantom / "alzheimer.json")
+    datalist["test"] = [record for record in datalist["test"] if record["label"] == 0]
+    (tmp_path / "controls.json").write_text(json.dumps(datalist))
+    test = ["--model", str(trained / "model.pt"), "--datalist", str(tmp_path / "controls.json")]
+    assert run("evaluate", tiny_phantom, tmp_path, *test) == 1
+    assert "'test' of alzheimer has one class" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("files", [["train.json"], ["train.json", "evaluate.json"]])
