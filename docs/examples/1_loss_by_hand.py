@@ -88,7 +88,7 @@ figure.suptitle("The same 20 brains, moved by six losses")
 #
 # - *SimCLR* and *σ = 0.5*: every brain keeps away from every other one. Neighbours on the circle have any age.
 # - *σ = 2*: neighbours have similar ages in most places. A few points are caught on the wrong side, because they cannot pass the others.
-# - *σ = 5*: the points lie in the order of their ages, and they use the whole circle.
+# - *σ = 5*: the points lie in the order of their ages, and they use most of the circle.
 # - *σ = 15* and *σ = 50*: the order is kept, but the points move together. At σ = 50 all brains look nearly the same.
 #
 # The two views of a brain have become one dot everywhere: all six losses pull them together.
@@ -125,7 +125,7 @@ axes.set(xlabel="difference in age, years", ylabel="mean cosine similarity", yli
 figure.legend(loc="outside right center")
 
 # %%
-# With SimCLR the similarity does not depend on age. With σ = 5 years it falls steadily, and brains some 30 years apart lie opposite each
+# With SimCLR the similarity does not depend on age. With σ = 5 years it falls steadily, and brains some 40 years apart lie opposite each
 # other. (They come nearer again beyond that, because a circle closes. A sphere of many dimensions has room, and does not have this limit.)
 #
 # What not to conclude
