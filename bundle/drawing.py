@@ -47,10 +47,10 @@ class End(NamedTuple):
     """Where a line ends, and what is written there.
 
     Attributes:
-        x: of the end, in the unit of the axis.
-        y: the same.
-        text: name of the line.
-        colour: of the line.
+        x: X of the end, in the unit of the axis.
+        y: The same.
+        text: Name of the line.
+        colour: Colour of the line.
     """
 
     x: float
@@ -63,8 +63,8 @@ def label_ends(axes: Axes, ends: Sequence[End]) -> None:
     """Write the name of each line at its right end, one above the other where lines end side by side.
 
     Args:
-        axes: whose limits are final; the names stand to the right of the lines.
-        ends: of the lines.
+        axes: Axes whose limits are final; the names stand to the right of the lines.
+        ends: Ends of the lines.
     """
     low, high = axes.get_ylim()
     last = -1.0
@@ -80,9 +80,9 @@ def save(figure: Figure, path: Path | None, **options: Any) -> Figure:
     """Write a figure atomically.
 
     Args:
-        figure: the figure.
-        path: the PNG; None: it is only handed on.
-        options: of matplotlib's `savefig`.
+        figure: The figure.
+        path: The PNG; None: it is only handed on.
+        options: Options of matplotlib's `savefig`.
 
     Returns:
         The same figure.

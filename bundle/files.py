@@ -28,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary name keeps the ending, so that writers that go by it (.nii.gz, .npz, .png) work.
 
     Args:
-        path: the file to write; its folder is made when missing.
+        path: The file to write; its folder is made when missing.
 
     Raises:
         OSError: says in a sentence that the disk is full, or the folder closed; what was there before is intact.
@@ -104,8 +104,8 @@ def read_json(path: Path, what: str = "") -> Any:
     """Read a JSON file.
 
     Args:
-        path: the file.
-        what: it is, for the message, such as "The card ".
+        path: The file.
+        what: It is, for the message, such as "The card ".
 
     Raises:
         ValueError: when it cannot be opened or is no JSON; the message names the file.
@@ -120,9 +120,9 @@ def check_format(found: Any, newest: int, path: Path) -> None:
     """Refuse a file of a format that is not known here.
 
     Args:
-        found: what the file says.
-        newest: format that this version writes; it reads all from 1 on.
-        path: of the file, for the message.
+        found: What the file says.
+        newest: Format that this version writes; it reads all from 1 on.
+        path: Path of the file, for the message.
 
     Raises:
         ValueError: for a newer format, or none that ever was.
@@ -149,7 +149,7 @@ def relative_to(path: str | Path, folder: Path) -> str:
     """A path as seen from a folder, with forward slashes, for a file that lies there.
 
     Args:
-        path: absolute, or relative to the working folder.
-        folder: that the result is relative to.
+        path: Absolute, or relative to the working folder.
+        folder: Folder that the result is relative to.
     """
     return Path(os.path.relpath(Path(path).absolute(), folder.absolute())).as_posix()

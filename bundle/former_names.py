@@ -30,7 +30,7 @@ def renewed(content: Any) -> Any:
     """The content of a config with today's names, in every text at any depth; what has today's stays as it is.
 
     Args:
-        content: plain values, as of JSON.
+        content: Plain values, as of JSON.
 
     Example:
         >>> renewed({"_target_": "bundle.views.TwoViews", "seed": 0})

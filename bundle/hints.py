@@ -10,8 +10,8 @@ def nearest(name: object, known: Iterable[str]) -> str:
     """End a sentence about an unknown name with the names it may have meant, or with all there are.
 
     Args:
-        name: what was asked for; case is ignored.
-        known: what there is.
+        name: What was asked for; case is ignored.
+        known: What there is.
 
     Example:
         >>> nearest("gendr", ["age", "gender"])
@@ -28,7 +28,7 @@ def quoted(names: Iterable[object]) -> str:
     """Write names as a list in quotes, for a sentence; beyond 20 only their number.
 
     Args:
-        names: what to list.
+        names: What to list.
     """
     listed = list(names)
     more = f", … ({len(listed)} in all)" if len(listed) > 20 else ""

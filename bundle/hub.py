@@ -35,7 +35,7 @@ def located(weights: str | Path) -> Path:
     """The file of weights that lie in a file, in a published folder, or on the Hugging Face Hub.
 
     Args:
-        weights: a path; a folder made by `publish`, or that of a MONAI bundle; or `hf://OWNER/NAME@REVISION`, where the
+        weights: A path; a folder made by `publish`, or that of a MONAI bundle; or `hf://OWNER/NAME@REVISION`, where the
             revision is a commit of 40 hexadecimal digits or a tag; `/FILE` may follow, and `#sha256=…` of the file.
 
     Returns:
@@ -60,7 +60,7 @@ def as_address(text: str) -> str:
     """The address of a file in the cache of huggingface_hub, by its commit; any other text stays as it is.
 
     Args:
-        text: such as the path of weights, for a record that others read.
+        text: Such as the path of weights, for a record that others read.
     """
     found = _CACHED.search(_text(text))
     return "hf://{owner}/{name}@{commit}/{file}".format(**found.groupdict()) if found else text

@@ -20,7 +20,7 @@ PLACES = {
 }
 ROOMS = (
     *("cli", "cohort", "dicom", "evaluation", "metrics", "networks", "notebook", "pages", "phantom", "prediction"),
-    *("preparation", "pretext", "scans", "training"),
+    *("preparation", "pretext", "publishing", "scans", "training"),
 )
 
 
@@ -28,8 +28,8 @@ def attribute_of(module: str, name: str) -> Any:
     """What a module hands on of another one, imported now.
 
     Args:
-        module: as Python names it.
-        name: of the attribute.
+        module: Module, as Python names it.
+        name: Name of the attribute.
 
     Raises:
         AttributeError: when there is none of this name.

@@ -19,8 +19,8 @@ def without_prefix(name: str, value: str) -> str:
     """Return an id without its BIDS prefix (`sub-`, `ses-`).
 
     Args:
-        name: the field, `participant_id` or `session_id`; other fields have no prefix.
-        value: the id as written.
+        name: The field, `participant_id` or `session_id`; other fields have no prefix.
+        value: The id as written.
 
     Example:
         >>> without_prefix("session_id", "ses-02")
@@ -35,7 +35,7 @@ def person_of(participant_id: object) -> str:
     Whatever is split, folded, averaged, held out or compared with the digests of a card goes by this.
 
     Args:
-        participant_id: as a table, a datalist or a result states it; None is nobody.
+        participant_id: Id, as a table, a datalist or a result states it; None is nobody.
 
     Example:
         >>> {person_of(name) for name in ("sub-1", "1", 1)}
@@ -77,8 +77,8 @@ def mean_of_each(values: NDArray[np.float64], people: NDArray[np.intp]) -> NDArr
     """The mean of each person's scans.
 
     Args:
-        values: of the scans.
-        people: of `person_codes`.
+        values: Values of the scans.
+        people: People of `person_codes`.
 
     Shape:
         values (scans, …), people (scans,), output (persons, …).

@@ -13,7 +13,7 @@ def found(path: str | Path) -> Path:
     """A path from where the user stands, or the file of that name that comes with the package.
 
     Args:
-        path: such as `configs/phantom.yaml`; an absolute one, and one at which something lies, stays as it is.
+        path: Such as `configs/phantom.yaml`; an absolute one, and one at which something lies, stays as it is.
     """
     path = Path(path)
     beside = HOME / path

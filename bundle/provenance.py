@@ -35,7 +35,7 @@ def code_digest(*rooms: str) -> str:
     """Sixteen hexadecimal digits that change when the code of some rooms does; comments and docstrings do not count.
 
     Args:
-        rooms: folders of the package, such as `pretext`.
+        rooms: Folders of the package, such as `pretext`.
 
     Example:
         >>> len(code_digest("metrics"))

@@ -83,7 +83,7 @@ def test_the_oldest_versions_are_the_lower_bounds():
 
 
 def test_the_versions_of_the_results_lie_in_the_ranges():
-    ranges, pins = listed("requirements.txt", *PREPARE), pinned("constraints.txt")
+    ranges, pins = listed("requirements.txt", *PREPARE, "requirements-hub.txt"), pinned("constraints.txt")
     assert set(ranges) == set(pins)
     for name, version in pins.items():
         assert version in ranges[name], f"{name} {version} is not within {ranges[name]}"

@@ -17,10 +17,10 @@ def accepted(
     """The options of a run, once they were looked at.
 
     Args:
-        command: see `options.command_of`.
-        files: the config and its overlays.
-        given: options by their ids.
-        paths: files and folders that are read besides those that options name.
+        command: Command; see `options.command_of`.
+        files: The config and its overlays.
+        given: Options by their ids.
+        paths: Files and folders that are read besides those that options name.
 
     Raises:
         ValueError: an option, a value or a file is not right; says which and what is expected.
@@ -36,10 +36,10 @@ def with_what_is_there(
     """The options with those that the files to be read imply: weights that come with the package, and what they say.
 
     Args:
-        command: see `options.command_of`.
-        files: the config and its overlays.
-        given: options by their ids.
-        paths: files and folders that are read besides those that options name.
+        command: Command; see `options.command_of`.
+        files: The config and its overlays.
+        given: Options by their ids.
+        paths: Files and folders that are read besides those that options name.
     """
     shipped = inputs.shipped_files(command, merged_config(files, given), given)
     given = {**shipped, **given}

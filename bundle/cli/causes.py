@@ -21,7 +21,7 @@ def sentence_of(error: BaseException) -> str | None:
     """The cause of an error in a sentence; None where nothing is known but the error itself.
 
     Args:
-        error: as it came up, wrapped by whoever handed it on.
+        error: Exception as it was raised, possibly wrapped by MONAI.
     """
     chain = _chain(error)
     if any(_FULL.search(str(cause)) for cause in chain):

@@ -21,7 +21,7 @@ def check_components(config: Mapping[str, Any]) -> None:
     MONAI says so only when it comes to make the component, which may be after an epoch.
 
     Args:
-        config: everything together, as written.
+        config: Everything together, as written.
 
     Raises:
         ValueError: names component and argument, with the nearest names.

@@ -75,8 +75,8 @@ def refuse_code(name: str, value: Any) -> None:
     torch, MONAI and this bundle that only compute.
 
     Args:
-        name: of the option.
-        value: as parsed.
+        name: Name of the option.
+        value: Value, as parsed.
 
     Raises:
         ExpressionError: says what was found.

@@ -17,10 +17,10 @@ def stated_by_weights(command: str, files: Sequence[Path], read: Mapping[str, Pa
     """Options that the weights of a command set: a card, or the weights themselves, say how they were trained.
 
     Args:
-        command: probe, train, evaluate or inference; other commands start from no weights.
-        files: the config and its overlays.
-        read: the files that the command reads, by the names of their options; without `weights`: from scratch.
-        given: options of the command line, which stay as they are.
+        command: `probe`, `train`, evaluate or inference; other commands start from no weights.
+        files: The config and its overlays.
+        read: The files that the command reads, by the names of their options; without `weights`: from scratch.
+        given: Options of the command line, which stay as they are.
 
     Returns:
         option → value.
@@ -80,7 +80,7 @@ def preprocessing_of_card(model: str) -> Any:
     Under `python -m monai.bundle run`, what its command line says is compared with the card first.
 
     Args:
-        model: the file of weights.
+        model: The file of weights.
 
     Raises:
         ValueError: see `stated_by_weights`.

@@ -24,9 +24,9 @@ class Option:
     """One option of a config.
 
     Attributes:
-        name: its id.
-        default: its value, as a person writes it on the command line.
-        words: what it is, with its unit.
+        name: Id of the option.
+        default: Default, as a person writes it on the command line.
+        words: What it is, with its unit.
     """
 
     name: str
@@ -41,8 +41,8 @@ class OptionsHelp(argparse.Action):
     """`--help` of a command that runs configs: their options are read only now.
 
     Args:
-        files: the runnable config, and what is laid over it.
-        hidden: options that the command sets in another way.
+        files: The runnable config, and what is laid over it.
+        hidden: Options that the command sets in another way.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ def options_of(files: Sequence[Path]) -> Groups:
     """The options of configs that are laid over each other, by heading; each stands once, with its last default.
 
     Args:
-        files: the runnable config first.
+        files: The runnable config first.
     """
     config: dict[str, Any] = {}
     for path in files:

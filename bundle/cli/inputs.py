@@ -89,8 +89,8 @@ def located_weights(command: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Options that name weights in a folder or on the Hub, with the file in their place.
 
     Args:
-        command: whose files they are.
-        config: configs and options together, as written.
+        command: Command that the files belong to.
+        config: Configs and options together, as written.
     """
     texts = {name: text_of(config, config.get(name)) for name in INPUTS.get(command, ()) if name in WEIGHTS}
     found = {name: (text, located(text)) for name, text in texts.items() if text and text != "scratch"}
@@ -101,8 +101,8 @@ def locate_weights(command: str, options: dict[str, Any]) -> None:
     """Put files in the place of weights in a folder or on the Hub, among the options of a command line.
 
     Args:
-        command: of the command line.
-        options: as parsed; changed in place.
+        command: Name of the command.
+        options: Options, as parsed; changed in place.
     """
     for name in {*INPUTS.get(command, ()), *LISTED.get(command, ())} & set(WEIGHTS):
         value = options.get(name)
@@ -116,9 +116,9 @@ def shipped_files(command: str, config: Mapping[str, Any], given: Mapping[str, A
     """Files that a command reads by default, and that come with the package: weights, where the user has none.
 
     Args:
-        command: whose files they are.
-        config: configs and options together, as written.
-        given: options that the user gave, which stay as they are.
+        command: Command that the files belong to.
+        config: Configs and options together, as written.
+        given: Options that the user gave, which stay as they are.
     """
     read = {name: (path, found(path)) for name, path in input_files(command, config).items() if name not in given}
     return {name: str(beside) for name, (path, beside) in read.items() if beside != path}
@@ -128,8 +128,8 @@ def given_files(command: str, options: Mapping[str, Any]) -> dict[str, Path]:
     """Files that the options of a command line name, by the options' names.
 
     Args:
-        command: of the command line.
-        options: as parsed.
+        command: Name of the command.
+        options: Options, as parsed.
     """
     single = {name: options.get(name) for name in INPUTS.get(command, ())}
     several = {f"{name} {n}": p for name in LISTED.get(command, ()) for n, p in enumerate(options.get(name) or (), 1)}
@@ -140,8 +140,8 @@ def given_paths(command: str, options: Mapping[str, Any]) -> list[Path]:
     """Files or folders that a command line names.
 
     Args:
-        command: of the command line.
-        options: as parsed.
+        command: Name of the command.
+        options: Options, as parsed.
     """
     values = [options.get(name) for name in PLACES.get(command, ())]
     return [Path(path) for value in values if value for path in (value if isinstance(value, list) else [value])]

@@ -104,7 +104,7 @@ def start(program: Callable[[], int]) -> None:
     """Run a program and exit with its status; a console that lacks a letter shows ? in its place.
 
     Args:
-        program: reads the command line.
+        program: Reads the command line.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

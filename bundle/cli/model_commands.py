@@ -166,7 +166,7 @@ def model_of(path: Path) -> Model:
     """A classifier, as `predict` loads it.
 
     Args:
-        path: of its weights.
+        path: Path of its weights.
     """
     from bundle.cli.run import value_of
 

@@ -77,10 +77,10 @@ def check_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any], known: Se
     """Refuse an overlay that sets something no config has, or gives an option a value of another type.
 
     Args:
-        base: the runnable config and the overlays before this one.
-        overlay: what is laid over it.
-        known: top-level keys of all runnable configs (an overlay may serve several).
-        name: of the overlay, for the message.
+        base: The runnable config and the overlays before this one.
+        overlay: What is laid over it.
+        known: Top-level keys of all runnable configs (an overlay may serve several).
+        name: Name of the overlay, for the message.
 
     Raises:
         OptionError: with the nearest known names, or with the type found and the type expected.
@@ -188,9 +188,9 @@ def resolve(files: Sequence[Path], overrides: Mapping[str, Any], runnable: Seque
     """Check a runnable config's overlays and overrides against it, and all values against the rules.
 
     Args:
-        files: the runnable config, then its overlays.
-        overrides: from the command line.
-        runnable: all runnable configs, whose keys an overlay may set.
+        files: The runnable config, then its overlays.
+        overrides: Options, from the command line.
+        runnable: All runnable configs, whose keys an overlay may set.
 
     Returns:
         The overrides, unchanged.
@@ -215,9 +215,9 @@ def check_values(command: str, values: Mapping[str, Any], source: str) -> None:
     """Refuse values that a rule forbids.
 
     Args:
-        command: see `command_of`.
-        values: option → value.
-        source: beginning of the message, such as "--".
+        command: Command; see `command_of`.
+        values: Option → value.
+        source: Beginning of the message, such as "--".
 
     Raises:
         OptionError: with what is expected.

@@ -39,9 +39,9 @@ def preview(command: str, files: Sequence[Path], overrides: Mapping[str, Any]) -
     """What a command of a config would do, as text.
 
     Args:
-        command: pretrain, probe, train, evaluate or inference.
-        files: the config and its overlays, or a record.
-        overrides: id → value, already checked.
+        command: Pretrain, probe, train, evaluate or inference.
+        files: The config and its overlays, or a record.
+        overrides: Id → value, already checked.
 
     Raises:
         ValueError: for what would be refused once the command runs, as far as it can be seen now.
@@ -241,9 +241,9 @@ def activation_bytes(network: nn.Module, shape: Sequence[int], each: int = FLOAT
     With checkpointing, what is kept of all units, and the most that computing one of them again takes.
 
     Args:
-        network: on the meta device.
-        shape: of the volumes, (N, C, D, H, W).
-        each: bytes of a number.
+        network: Network on the meta device.
+        shape: Shape of the volumes, (N, C, D, H, W).
+        each: Bytes of a number.
     """
     volumes = torch.empty(shape, device="meta")
     kept = _saved(network, volumes)

@@ -19,9 +19,9 @@ class Rule:
     """What a value may be.
 
     Attributes:
-        expected: in words, to end the sentence "…, but … is expected".
-        holds: whether a value is so.
-        choices: the names among the values, for a hint.
+        expected: Words that end the sentence "…, but … is expected".
+        holds: Whether a value is so.
+        choices: The names among the values, for a hint.
     """
 
     expected: str
@@ -203,7 +203,7 @@ def rules_of(command: str) -> dict[str, Rule]:
     """The rules of a command, by the names of its options.
 
     Args:
-        command: such as `pretrain`; `inference` for `predict`.
+        command: Such as `pretrain`; `inference` for `predict`.
     """
     return {**OPTIONS, **OWN.get(command, {})}
 
@@ -212,8 +212,8 @@ def faults(command: str, values: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with some values, a sentence each; expressions can only be judged when they are evaluated.
 
     Args:
-        command: whose rules hold.
-        values: option → value, as written; `train#trainer#max_epochs` is an argument of a component.
+        command: Command whose rules hold.
+        values: Option → value, as written; `train#trainer#max_epochs` is an argument of a component.
 
     Example:
         >>> next(faults("pretrain", {"epochs": 0}))

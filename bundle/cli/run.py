@@ -26,9 +26,9 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
     is written after them: where a run fails, the earlier answers and their record stay.
 
     Args:
-        files: a runnable config and its overlays, or the record of a run.
-        overrides: id → value, already checked.
-        command: see `options.command_of`.
+        files: A runnable config and its overlays, or the record of a run.
+        overrides: Id → value, already checked.
+        command: Command; see `options.command_of`.
 
     Returns:
         The config with what came of it.
@@ -61,8 +61,8 @@ def stated_by_config(config: Mapping[str, Any], command: str) -> dict[str, Any]:
     """What a config asks of itself, as text: the preprocessing for the card, and the settings for checkpoints.
 
     Args:
-        config: everything together, as written.
-        command: see `options.command_of`.
+        config: Everything together, as written.
+        command: Command; see `options.command_of`.
     """
     stated: dict[str, Any] = {}
     if config.get("recipe") == RECIPE:

@@ -45,9 +45,9 @@ def write_record(folder: str | Path, kind: str, config: Mapping[str, Any]) -> Pa
     The file is itself a config, with one more entry, `made_by`.
 
     Args:
-        folder: of the results.
-        kind: the command, as of `command_of`.
-        config: all configs and overrides together, as written.
+        folder: Folder that receives the results.
+        kind: The command, as of `command_of`.
+        config: All configs and overrides together, as written.
 
     Returns:
         The file.
@@ -100,8 +100,8 @@ def read_record(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A record's config, and what it says of its making.
 
     Args:
-        path: a `run.json`.
-        kind: the command that is to run it.
+        path: A `run.json`.
+        kind: The command that is to run it.
 
     Raises:
         OptionError: when it is no record, or of another command.
@@ -121,10 +121,10 @@ def compare_record(made_by: Mapping[str, Any], kind: str, config: Mapping[str, A
     Other data give another result, whatever the numbers look like; other versions mostly differ in the last digits.
 
     Args:
-        made_by: of the record.
-        kind: the command.
-        config: the record's, with overrides.
-        given: options that were given again, whose files may be others.
+        made_by: Provenance of the record.
+        kind: The command.
+        config: The record's, with overrides.
+        given: Options that were given again, whose files may be others.
 
     Raises:
         ValueError: names the files that changed.
@@ -179,7 +179,7 @@ def record_command(folder: str | Path) -> None:
     """Write the record of `python -m monai.bundle run`; nothing where MONAI was not started from the command line.
 
     Args:
-        folder: of the results.
+        folder: Folder that receives the results.
     """
     if found := monai_command():
         files, overrides = found
@@ -218,7 +218,7 @@ def as_today(config: dict[str, Any]) -> dict[str, Any]:
     """A config with today's names; the study of an earlier probe, which had other arguments, is today's.
 
     Args:
-        config: as written, such as a record of an earlier version.
+        config: Config, as written, such as a record of an earlier version.
     """
     if config.get("study", {}).get("_target_") == "bundle.workflow.ProbeStudy":
         today = read_config(CONFIGS / "probe.yaml")

@@ -27,8 +27,8 @@ def settings_of(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Every setting of a run, by its id: a plain value, or the digest of a file that is read.
 
     Args:
-        command: pretrain or train.
-        config: all configs and options together, as written.
+        command: Pretrain or train.
+        config: All configs and options together, as written.
     """
     files = {name: path for name, path in input_files(command, config).items() if path.is_file()}
     settings: dict[str, Any] = {f"content of {name}": sha256(path) for name, path in files.items()}

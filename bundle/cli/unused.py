@@ -21,8 +21,8 @@ def refuse_unused(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Refuse options of a command line that nothing of the run reads, such as a sigma beside a loss without kernel.
 
     Args:
-        config: everything together, as written, with what was given.
-        given: the options by their ids.
+        config: Everything together, as written, with what was given.
+        given: The options by their ids.
 
     Raises:
         OptionError: names the option and what has taken its place.

@@ -33,11 +33,11 @@ def audit(
     """Everything that would make results on a datalist wrong, may do so, or should be reported with them.
 
     Args:
-        datalist: of images, or of cached volumes.
-        others: datalists that must not share participants with it.
-        weights: encoders or classifiers whose cards say on whom they were trained.
-        read_images: compare images by their voxels; a copy that was changed in any way is not recognised.
-        workers: threads that read images.
+        datalist: Datalist of images, or of cached volumes.
+        others: Datalists that must not share participants with it.
+        weights: Encoders or classifiers whose cards say on whom they were trained.
+        read_images: Compare images by their voxels; a copy that was changed in any way is not recognised.
+        workers: Threads that read images.
 
     Returns:
         Findings, errors first.
@@ -120,8 +120,8 @@ def write_findings(path: Path, findings: Sequence[Finding]) -> None:
     """Write a table of findings, with everybody concerned: JSON by its ending, else tab-separated.
 
     Args:
-        path: the file to write.
-        findings: of `audit`.
+        path: The file to write.
+        findings: Findings of `audit`.
     """
     rows = [asdict(finding) for finding in findings]
     if path.suffix == ".json":

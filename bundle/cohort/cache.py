@@ -53,12 +53,12 @@ def fill_cache(
     scans it was at. One command at a time may fill a folder.
 
     Args:
-        datalist: the JSON file; all its sections are cached.
-        output: the cache; it may hold several datalists of one recipe and storage.
-        preprocessing: record → record whose `image` is (C, D, H, W), without randomness.
-        recipe: the preprocessing as text, by which another one is told.
+        datalist: The JSON file; all its sections are cached.
+        output: The cache; it may hold several datalists of one recipe and storage.
+        preprocessing: Record → record whose `image` is (C, D, H, W), without randomness.
+        recipe: The preprocessing as text, by which another one is told.
         storage: `float16` or `uint8`; see `pack`.
-        workers: processes; None is one per core, 0 none beside this one.
+        workers: Processes; None is one per core, 0 none beside this one.
 
     Returns:
         The datalist of the cached volumes.
@@ -90,7 +90,7 @@ def recipe_of_cache(folder: str | Path) -> list[dict[str, Any]] | None:
     """The steps of the preprocessing that filled a cache, for a card; see `networks.steps_of`.
 
     Args:
-        folder: of the cache.
+        folder: Folder of the cache.
     """
     return steps_of(renewed(read_object(Path(folder) / SETTINGS)["preprocessing"]).get("preprocessing"))
 

@@ -26,10 +26,10 @@ def name_columns(
     """Find our columns in a table; those that are absent become empty.
 
     Args:
-        cells: the table as text.
-        columns: our names → the table's, or `none`; others are looked up among their usual names.
-        table: the file, for messages.
-        options: whether the command has options that name columns, for messages.
+        cells: The table as text.
+        columns: Our names → the table's, or `none`; others are looked up among their usual names.
+        table: The file, for messages.
+        options: Whether the command has options that name columns, for messages.
 
     Returns:
         Text under our names, and the mapping that was used.
@@ -61,11 +61,11 @@ def find_columns(
     """Our names → the table's, of those that are there.
 
     Args:
-        cells: the table as text.
-        columns: what the user maps.
-        names: which of `words.ALIASES` to look up.
-        table: the file, for messages.
-        options: whether the command has options that name columns, for messages.
+        cells: The table as text.
+        columns: What the user maps.
+        names: Keys of `words.ALIASES` to look up.
+        table: The file, for messages.
+        options: Whether the command has options that name columns, for messages.
 
     Raises:
         CohortError: a mapped column does not exist, or two columns could be meant.

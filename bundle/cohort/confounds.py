@@ -47,7 +47,7 @@ def confound_findings(table: pd.DataFrame) -> list[Finding]:
     were looked at; the other numbers are notes. A participant counts once, with the first scan of a section.
 
     Args:
-        table: of `duplicates.people`.
+        table: Table of `duplicates.people`.
     """
     known = _people(table)
     told = [t for section, rows in known.groupby("section", sort=False) for t in _section(f"In {section}", rows)]
@@ -60,8 +60,8 @@ def name_findings(table: pd.DataFrame, folder: Path) -> list[Finding]:
     """Whether file names or ids tell the label, over all sections.
 
     Args:
-        table: of `duplicates.people`.
-        folder: of the datalist; what lies above it is the same for all.
+        table: Table of `duplicates.people`.
+        folder: Folder of the datalist; what lies above it is the same for all.
     """
     known = _people(table).drop_duplicates("person")
     if not enough(known["label"]):

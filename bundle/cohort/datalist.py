@@ -31,10 +31,10 @@ def write_datalist(
     """Write MONAI's datalist: images relative to its folder, null = unknown.
 
     Args:
-        path: the JSON file to write.
-        sections: records of `training`, `validation` and `test`; one left out is written empty.
-        description: where the scans come from, for people.
-        extra: further entries at the top, such as `{"licence": "CC0"}`.
+        path: The JSON file to write.
+        sections: Records of `training`, `validation` and `test`; one left out is written empty.
+        description: Sentence that says where the scans come from.
+        extra: Further entries at the top, such as `{"licence": "CC0"}`.
 
     Raises:
         CohortError: a section is unknown, or a record has no image.
@@ -59,10 +59,10 @@ def load_section(
     datalist, NaN = unknown.
 
     Args:
-        datalist: the JSON file.
+        datalist: The JSON file.
         section: `training`, `validation` or `test`.
-        metadata_columns: which of `age`, `sex`, `site`, `tiv` to stack, in this order.
-        cached: whether the images are volumes of a cache, which other preprocessing cannot read; None: either.
+        metadata_columns: Columns among `age`, `sex`, `site`, `tiv` to stack, in this order.
+        cached: Whether the images are volumes of a cache, which other preprocessing cannot read; None: either.
 
     Shape:
         `metadata` of an item: (M,), float32.
@@ -99,8 +99,8 @@ def load_sections(datalist: Path, cached: bool | None = None) -> dict[str, list[
     """Read all sections that a datalist has, of images or of cached volumes, as `load_section` does.
 
     Args:
-        datalist: the JSON file.
-        cached: see `load_section`.
+        datalist: The JSON file.
+        cached: Whether volumes of a cache are read; see `load_section`.
 
     Raises:
         CohortError: as of `load_section`; and none of the sections is there.
@@ -119,7 +119,7 @@ def load_test_section(datalist: Path) -> list[dict]:
     sections, which are refused when it is missing.
 
     Args:
-        datalist: the JSON file.
+        datalist: The JSON file.
     """
     if not Path(datalist).exists():
         return []
@@ -142,7 +142,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a datalist, or another file that holds one JSON object.
 
     Args:
-        path: the file.
+        path: The file.
 
     Raises:
         CohortError: the file is missing, cannot be read, or holds something else.

@@ -20,8 +20,8 @@ def people(sections: Mapping[str, Sequence[Mapping]], workers: int | None) -> pd
     """One row per scan of a datalist, with what identifies it.
 
     Args:
-        sections: of `cohort.load_sections`.
-        workers: threads that read the images; None: they are not read, only a cache's digests are known.
+        sections: Sections of `cohort.load_sections`.
+        workers: Threads that read the images; None: they are not read, only a cache's digests are known.
 
     Returns:
         The records' columns, `section`, `person`, `folded`, `digest` and `fault` (empty where unknown, or none).
@@ -91,9 +91,9 @@ def overlap_findings(table: pd.DataFrame, other: pd.DataFrame, name: str) -> lis
     """Who is also in another datalist: an error where one tests on whom the other trains, else a warning.
 
     Args:
-        table: of `people`.
-        other: of `people`, of the other datalist.
-        name: of the other datalist, for the sentence.
+        table: Table of `people`.
+        other: Table of `people`, of the other datalist.
+        name: Name of the other datalist, for the sentence.
     """
     findings = []
     for key, by in (("person", "participant id"), ("digest", "image")):

@@ -11,11 +11,11 @@ class Finding:
 
     Args:
         severity: `error` (results would be wrong), `warning` (they may be) or `note` (a number to report).
-        check: short name of what was looked at.
-        sentence: what was found, and what to do.
+        check: Short name of what was looked at.
+        sentence: What was found, and what to do.
         auc: ROC-AUC with which something other than the image tells the label, where that was measured.
-        p: its p value, corrected for what else was tried.
-        participants: everybody concerned; the sentence names the first few.
+        p: p value, corrected for what else was tried.
+        participants: Everybody concerned; the sentence names the first few.
     """
 
     severity: str

@@ -19,10 +19,10 @@ class Trial(NamedTuple):
     """One fit and what it is tested on.
 
     Attributes:
-        n: training participants, as tables show them.
-        draw: trials of one draw together score every test subject once.
-        train: rows of a pool of records.
-        test: other rows of it.
+        n: Training participants, as tables show them.
+        draw: Trials of one draw together score every test subject once.
+        train: Rows of a pool of records.
+        test: Other rows of it.
     """
 
     n: int
@@ -35,8 +35,8 @@ def require_diagnoses(records: Sequence[Mapping[str, Any]], where: str) -> np.nd
     """The labels of records, each 0 (control) or 1 (patient), and both there.
 
     Args:
-        records: of a datalist.
-        where: name of the task and section, for the message.
+        records: Records of a datalist.
+        where: Name of the task and section, for the message.
 
     Raises:
         ValueError: labels are missing, or there are one, three or more classes; nobody is left out in silence.
@@ -73,12 +73,12 @@ def draw_trials(
     """Learning curves: nested draws of N training participants, all tested on the same subjects.
 
     Args:
-        train: records that are drawn from.
-        test: records of the test set; together the pool is `[*train, *test]`.
-        sizes: numbers N of training participants.
-        n_draws: draws of each.
-        seed: see `nested_draws`.
-        task: for messages.
+        train: Records that are drawn from.
+        test: Records of the test set; together the pool is `[*train, *test]`.
+        sizes: Numbers N of training participants.
+        n_draws: Draws of each.
+        seed: Seed; see `nested_draws`.
+        task: Name of the task, for messages.
 
     Raises:
         ValueError: see `require_diagnoses` and `nested_draws`.
@@ -96,11 +96,11 @@ def fold_trials(
     """Repeated k-fold cross-validation, stratified by label and grouped by participant; a repeat is a draw.
 
     Args:
-        records: the pool.
-        n_folds: at least 2.
-        repeats: how often the pool is divided anew.
-        seed: of the divisions.
-        task: for messages.
+        records: The pool.
+        n_folds: At least 2.
+        repeats: How often the pool is divided anew.
+        seed: Seed of the divisions.
+        task: Name of the task, for messages.
 
     Raises:
         ValueError: see `require_diagnoses` and `group_folds`.
@@ -116,8 +116,8 @@ def site_trials(records: Sequence[Mapping[str, Any]], task: str = "the task") ->
     """Leave one site out: every subject is scored by a model that saw nobody of the site, nor themselves elsewhere.
 
     Args:
-        records: the pool, each with a known site.
-        task: for messages.
+        records: The pool, each with a known site.
+        task: Name of the task, for messages.
 
     Raises:
         ValueError: a site is unknown, there is one site, or without one of them a class would be missing.
@@ -153,13 +153,13 @@ def with_validation(
     """Training and validation records of a task, the latter from the former where the datalist has none.
 
     Args:
-        training: the datalist's section.
-        validation: the datalist's section, which may be empty.
-        share: of the training participants that validate, where it is.
-        size: participants drawn from `training` first, those who validate included; None takes all.
-        draw: which draw of this size; the same as a probe's.
-        seed: of draws and division.
-        task: for messages.
+        training: The datalist's section.
+        validation: The datalist's section, which may be empty.
+        share: Share of the training participants that validate, where it is.
+        size: Participants drawn from `training` first, those who validate included; None takes all.
+        draw: Number of the draw of this size; the same as a probe's.
+        seed: Seed of draws and division.
+        task: Name of the task, for messages.
 
     Returns:
         `training` and `validation`, both with both labels.
@@ -204,11 +204,11 @@ def nested_draws(
     """Draw training sets of growing size, stratified by label; within a draw each holds the smaller.
 
     Args:
-        labels: label of every row, 0 or 1 (or more classes).
-        participants: participant of every row; drawn whole.
-        sizes: numbers of participants. With several scans a participant, rows are more.
-        n_draws: number of independent draws.
-        seed: seed; the order of the rows has no influence on who is drawn.
+        labels: Label of every row, 0 or 1 (or more classes).
+        participants: Participant of every row; drawn whole.
+        sizes: Numbers of participants. With several scans a participant, rows are more.
+        n_draws: Number of independent draws.
+        seed: Seed; the order of the rows has no influence on who is drawn.
 
     Returns:
         (size, draw) → ascending indices of rows.
@@ -244,10 +244,10 @@ def group_folds(
     """Make folds for cross-validation, stratified by label and grouped by participant.
 
     Args:
-        labels: label of every row, 0 or 1 (or more classes).
-        participants: participant of every row; never divided.
-        n_folds: number of folds, at least 2.
-        seed: one number or several; the order of the rows has no influence.
+        labels: Label of every row, 0 or 1 (or more classes).
+        participants: Participant of every row; never divided.
+        n_folds: Number of folds, at least 2.
+        seed: One number or several; the order of the rows has no influence.
 
     Returns:
         For every fold the ascending indices of its training and of its test rows.

@@ -31,9 +31,9 @@ def fingerprints(
     no secret, though, since anyone who guesses an id can check it.
 
     Args:
-        records: of a datalist (participant_id, image, and image_digest where it was cached).
-        workers: threads that read images; every image is read once.
-        inherited: weights that training starts from; who is known to their card is known to the new one.
+        records: Records of a datalist (participant_id, image, and image_digest where it was cached).
+        workers: Threads that read images; every image is read once.
+        inherited: Weights that training starts from; who is known to their card is known to the new one.
 
     Returns:
         `participants` and `images`, sorted and each once.
@@ -51,11 +51,11 @@ def refuse_overlap(
     """Refuse to test weights on participants they were trained on, in pretraining or since.
 
     Args:
-        weights: their card, the `.json` beside them, has the `fingerprints` of the training; `scratch`: of nobody.
-        records: to be tested on.
-        what: name of the test set, for the message.
-        allow: only warn.
-        workers: threads that read images.
+        weights: Their card, the `.json` beside them, has the `fingerprints` of the training; `scratch`: of nobody.
+        records: Records to be tested on.
+        what: Name of the test set, for the message.
+        allow: Only warn.
+        workers: Threads that read images.
 
     Raises:
         ValueError: lists the participants found in the training, unless `allow`.
@@ -83,8 +83,8 @@ def image_digests(records: Sequence[Mapping[str, Any]], workers: int = 4) -> tup
     """Digest of each image, with a progress bar; of one that cannot be used an empty string, and why.
 
     Args:
-        records: of a datalist; a cached one states the digest, and is not read.
-        workers: threads that read images.
+        records: Records of a datalist; a cached one states the digest, and is not read.
+        workers: Threads that read images.
 
     Returns:
         Digests, and sentences, empty where nothing is wrong.

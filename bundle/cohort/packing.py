@@ -25,7 +25,7 @@ class ReadStoredd(MapTransform):
     `intensity`. Pages come from the file while the batch is made, and the operating system keeps them.
 
     Args:
-        keys: of the records' images.
+        keys: Keys of the records' images.
 
     Raises:
         ValueError: the volume is missing or damaged.
@@ -62,7 +62,7 @@ def pack(volume: np.ndarray, storage: str) -> tuple[np.ndarray, list[float]]:
     hence an error of at most half a step.
 
     Args:
-        volume: finite real numbers.
+        volume: Finite real numbers.
         storage: `float16` or `uint8`.
 
     Returns:

@@ -50,11 +50,11 @@ class CohortError(ValueError):
     """Refusal of a table, of its scans or of a datalist.
 
     Args:
-        problems: a sentence, or the problems, which the message then lists by subject.
-        advice: what to do about the problems.
+        problems: A sentence, or the problems, which the message then lists by subject.
+        advice: What to do about the problems.
 
     Attributes:
-        problems: all of them, also those that the message leaves out.
+        problems: All of them, also those that the message leaves out.
     """
 
     def __init__(self, problems: str | Sequence[Problem], advice: str = _ADVICE) -> None:
@@ -66,8 +66,8 @@ def id_faults(participants: pd.Series, sessions: pd.Series) -> Faults:
     """Find ids that are missing, unsafe in a path, repeated, or written in two ways.
 
     Args:
-        participants: the column of participant ids.
-        sessions: the column of session ids, empty where there is none.
+        participants: The column of participant ids.
+        sessions: The column of session ids, empty where there is none.
     """
     named = participants != ""
     faults = [(i, f"row {i + 1} has no participant_id; give it one") for i in _where(~named)]
@@ -88,9 +88,9 @@ def refuse_ids_of_several_sites(participants: pd.Series, sessions: pd.Series, si
     """Refuse a table in which sites have numbered their participants alike: nobody can tell who is one person.
 
     Args:
-        participants: the column of participant ids.
-        sessions: the column of session ids, empty where there is none.
-        sites: the column of sites, empty where unknown.
+        participants: The column of participant ids.
+        sessions: The column of session ids, empty where there is none.
+        sites: The column of sites, empty where unknown.
 
     Raises:
         CohortError: once for the table, when rows of one participant and session have different sites.
@@ -121,10 +121,10 @@ def sexes(
     """Read a column of sexes as F and M; codes need a mapping, because 1 means both in practice.
 
     Args:
-        texts: the column.
-        sex_values: code → "F", "M" or None (unknown), beside the words of `SEX_WORDS`; BIDS's O is unknown.
-        column: its name in the table; in Spanish M alone may be mujer or masculino.
-        options: whether the command has an option `--sex-values`, for messages.
+        texts: The column.
+        sex_values: Code → "F", "M" or None (unknown), beside the words of `SEX_WORDS`; BIDS's O is unknown.
+        column: Name of the column; in Spanish M alone may be mujer or masculino.
+        options: Whether the command has an option `--sex-values`, for messages.
 
     Returns:
         Values (null = unknown or refused) and faults.
@@ -168,11 +168,11 @@ def labels(texts: pd.Series, label_values: Mapping[str, int | None] | None, colu
     """Read a column of diagnoses as 0 (control) and 1 (patient).
 
     Args:
-        texts: the column.
-        label_values: diagnosis → 0, 1 or None (unknown). Without it 0 and 1 are taken as they are, known words for
+        texts: The column.
+        label_values: Diagnosis → 0, 1 or None (unknown). Without it 0 and 1 are taken as they are, known words for
             controls are 0, and one other word beside them is 1; whatever else there is, is refused. What stands for
             unknown (n/a, -4, excluded, …) is unknown, with and without it.
-        column: its name in the table, for messages; empty when there is none.
+        column: Name of the column, for messages; empty when there is none.
 
     Returns:
         Values (null = unknown or refused) and faults.

@@ -18,7 +18,7 @@ def pattern_fields(pattern: str) -> list[str]:
     """Return the names in braces of an image pattern, in order.
 
     Args:
-        pattern: such as `"sub-{participant_id}/**/*gm*.npy"`.
+        pattern: Such as `"sub-{participant_id}/**/*gm*.npy"`.
 
     Example:
         >>> pattern_fields("sub-{participant_id}/ses-{session_id}/*.nii.gz")
@@ -31,8 +31,8 @@ def expand_pattern(pattern: str, row: Mapping[str, str]) -> str:
     """Write a row's values into the pattern, for people to read; no path is built from it.
 
     Args:
-        pattern: the image pattern.
-        row: value of every field of the pattern.
+        pattern: The image pattern.
+        row: Value of every field of the pattern.
 
     Example:
         >>> expand_pattern("sub-{participant_id}_*.nii", {"participant_id": "sub-02"})
@@ -58,10 +58,10 @@ def find_images(
     with `*{participant_id}*`, participant 1 does not get the scan of participant 11.
 
     Args:
-        pattern: relative to `root` or absolute, with at least one field in braces; `*`, `?`, `[…]` and `**`
+        pattern: Relative to `root` or absolute, with at least one field in braces; `*`, `?`, `[…]` and `**`
             are wildcards.
-        root: folder that a relative pattern starts from.
-        rows: per row the values of the fields, or None for a row that is not to be matched.
+        root: Folder that a relative pattern starts from.
+        rows: Per row the values of the fields, or None for a row that is not to be matched.
 
     Returns:
         The files of every row, and the files that belong to no row; sorted.

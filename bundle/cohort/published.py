@@ -45,8 +45,8 @@ class Rule:
         """The section of a participant.
 
         Args:
-            participant_id: in any spelling that keeps its number.
-            site: where the scan was made; needed for the unit `institution`.
+            participant_id: Id, in any spelling that keeps its number.
+            site: Site where the scan was made; needed for the unit `institution`.
 
         Raises:
             CohortError: the id has no number, or the site is not known.
@@ -70,7 +70,7 @@ def read_rule(path: Path) -> Rule:
     """Read the rule of a split.
 
     Args:
-        path: a JSON file with `rule`, such as `configs/splits/adni.json`.
+        path: A JSON file with `rule`, such as `configs/splits/adni.json`.
 
     Raises:
         CohortError: the file holds no rule of a known form.
@@ -95,8 +95,8 @@ def split_by_file(records: Sequence[dict], path: Path) -> dict[str, list[dict]]:
     """Divide scans as a published file says.
 
     Args:
-        records: scans.
-        path: a rule (.json), or a table with `participant_id` and `section` or `split` in the words of `SPLIT_WORDS`;
+        records: Scans.
+        path: A rule (.json), or a table with `participant_id` and `section` or `split` in the words of `SPLIT_WORDS`;
             ids are matched whatever their prefix, case and leading zeros.
 
     Returns:
@@ -128,10 +128,10 @@ def write_split(table: Path, rule: Path, output: Path, columns: Mapping[str, str
     """Write the list that a rule makes of a table: the same bytes from every table of the same participants.
 
     Args:
-        table: participants, and sites where the rule needs them; see `read_table`.
-        rule: see `read_rule`.
-        output: the table to write (.tsv): participant_id (its number), site where the table has one, section.
-        columns: our names → the table's, where it does not use the common ones.
+        table: Participants, and sites where the rule needs them; see `read_table`.
+        rule: Rule; see `read_rule`.
+        output: The table to write (.tsv): participant_id (its number), site where the table has one, section.
+        columns: Our names → the table's, where it does not use the common ones.
 
     Returns:
         Section → participants.

@@ -33,11 +33,11 @@ def numbers(
     """Read a column of numbers, with a point or a comma before the decimals; empty means unknown.
 
     Args:
-        name: what the numbers are, for messages.
-        texts: the column.
-        limits: lowest and highest plausible value.
-        unit: unit of the values and limits.
-        advice: what to do about a value that is refused.
+        name: What the numbers are, for messages.
+        texts: The column.
+        limits: Lowest and highest plausible value.
+        unit: Unit of the values and limits.
+        advice: What to do about a value that is refused.
 
     Returns:
         Values (NaN = unknown or refused) and faults.
@@ -50,7 +50,7 @@ def head_sizes(texts: pd.Series) -> tuple[pd.Series, Faults]:
     """Read a column of total intracranial volumes, mL.
 
     Args:
-        texts: the column.
+        texts: The column.
 
     Returns:
         Values (NaN = unknown or refused) and faults.
@@ -72,12 +72,12 @@ def ages(
     warning). Missing codes such as -4 and 999 are unknown.
 
     Args:
-        texts: the column.
-        limits: lowest and highest plausible age, years.
-        unit: of plain numbers, of `AGE_UNITS`; empty: years, and a column that speaks of others is refused.
-        column: its name in the table.
-        advice: what to do about an age that is refused.
-        other_unit: what to do about a column in another unit than years.
+        texts: The column.
+        limits: Lowest and highest plausible age, years.
+        unit: Unit of plain numbers, among `AGE_UNITS`; empty: years, and a column that speaks of others is refused.
+        column: Name of the column.
+        advice: What to do about an age that is refused.
+        other_unit: What to do about a column in another unit than years.
 
     Returns:
         Years (NaN = unknown or refused) and faults.

@@ -39,8 +39,8 @@ def usual_grid(grids: Sequence[Grid | None], shape: Sequence[int] | None = None)
     """The grid that a cohort is to lie on: of most images, or of most that have the expected shape.
 
     Args:
-        grids: of `grids_of`.
-        shape: expected voxels along each axis; a known grid of this shape is taken where no image has it.
+        grids: Grids of `grids_of`.
+        shape: Expected voxels along each axis; a known grid of this shape is taken where no image has it.
     """
     wanted = None if shape is None else tuple(shape)
     groups = [grid for grid in grouped(grids) if wanted is None or grid.shape == wanted]
@@ -53,10 +53,10 @@ def on_one_grid(
     """Images of a table on one grid: those elsewhere are refused, or moved into a folder.
 
     Args:
-        paths: row → image that can be read.
-        shape: expected voxels along each axis.
-        folder: receives images that were moved; None: images elsewhere are faults.
-        workers: threads.
+        paths: Row → image that can be read.
+        shape: Expected voxels along each axis.
+        folder: Receives images that were moved; None: images elsewhere are faults.
+        workers: Threads.
 
     Returns:
         Row → image on the grid, and what is wrong with the others.
@@ -105,9 +105,9 @@ def preprocessed(record: Mapping[str, Any], preprocessing: Callable[..., Any], t
     """A record's preprocessed image, from its own grid or moved onto another one after it was loaded.
 
     Args:
-        record: with the path `image`.
-        preprocessing: record → record.
-        target: the grid; None: the image stays where it lies.
+        record: Record with the path `image`.
+        preprocessing: Record → record.
+        target: The grid; None: the image stays where it lies.
 
     Raises:
         ValueError: the preprocessing does not load the image in a step of its own.
@@ -126,8 +126,8 @@ def targets_of(records: Sequence[Mapping[str, Any]], workers: int = 8) -> list[G
     """Onto which grid each image has to be brought, so that all lie on that of most; None for those that do.
 
     Args:
-        records: of a datalist.
-        workers: threads that read headers.
+        records: Records of a datalist.
+        workers: Threads that read headers.
 
     Raises:
         ValueError: an image has voxels of another size than most, or is turned.
@@ -149,8 +149,8 @@ def grid_findings(sections: Mapping[str, Sequence[Mapping[str, Any]]], workers: 
     """Images that lie on several grids; an error where patients and controls do not lie on the same.
 
     Args:
-        sections: of `cohort.load_sections`.
-        workers: threads that read headers.
+        sections: Sections of `cohort.load_sections`.
+        workers: Threads that read headers.
     """
     records = [record for found in sections.values() for record in found]
     groups = grouped(grids_of(records, workers))
@@ -177,7 +177,7 @@ def grid_of_cohort(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | Non
     """The grid of a cohort for a card; None where its images are arrays, or those of a cache.
 
     Args:
-        records: of a training, on one grid.
+        records: Records of a training, on one grid.
     """
     grids = grids_of(records[:1])
     return grids[0].card if grids and grids[0] is not None else None
@@ -189,9 +189,9 @@ def require_grid(records: Sequence[Mapping[str, Any]], what: str, weights: str |
     Headers alone are read.
 
     Args:
-        records: that are to be used together.
-        what: whose they are, for the message.
-        weights: whose card says the grid, if it does; `scratch`: of nobody.
+        records: Records that are to be used together.
+        what: Words that say whose they are, for the message.
+        weights: Weights whose card says the grid, if it does; `scratch`: of nobody.
 
     Raises:
         ValueError: describes the grids, and how to bring the images onto one.

@@ -43,7 +43,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a table as text: ids keep their zeros, missing values are empty strings.
 
     Args:
-        path: a tab-, comma- or semicolon-separated file with a header (UTF-8, UTF-16 or Windows-1252), or an Excel
+        path: A tab-, comma- or semicolon-separated file with a header (UTF-8, UTF-16 or Windows-1252), or an Excel
             file (.xlsx). Tabs know no quotation marks, as BIDS says; cells that are quoted as a whole lose them.
 
     Raises:

@@ -45,10 +45,10 @@ def split_by_participant(
     are binned by quantiles. Sections have the sizes asked for, counted in participants and rounded.
 
     Args:
-        records: scans; all of a participant's go to one section. Their order has no influence.
-        fractions: section → share of the participants; the shares add up to 1.
-        seed: seed of the order.
-        stratify: keys of the records, the most important first.
+        records: Scans; all of a participant's go to one section. Their order has no influence.
+        fractions: Section → share of the participants; the shares add up to 1.
+        seed: Seed of the order.
+        stratify: Keys of the records, the most important first.
 
     Returns:
         Section → records, in the order they came.
@@ -90,9 +90,9 @@ def hold_out_sites(
     share nobody; a warning counts them.
 
     Args:
-        records: scans.
-        sites: the values to set aside.
-        column: key of the records, such as `site` or `study`.
+        records: Scans.
+        sites: The values to set aside.
+        column: Key of the records, such as `site` or `study`.
 
     Returns:
         The rest, and the scans of the sites set aside.
@@ -123,9 +123,9 @@ def hold_out_people(records: Sequence[dict], tested: Sequence[Mapping[str, Any]]
     """Leave out everybody whom another datalist tests on, with all their scans, and say how many they were.
 
     Args:
-        records: scans.
-        tested: the test section of the other datalist.
-        source: its name, for messages.
+        records: Scans.
+        tested: The test section of the other datalist.
+        source: Name of the datalist, for messages.
 
     Raises:
         ValueError: nobody is tested there, somebody there has no id, or nobody would be left.
@@ -167,9 +167,9 @@ def split_by_column(
     """Use the split that a table brings along, such as OpenBHB's.
 
     Args:
-        records: scans with the key `column`.
-        column: key of the records that holds the split.
-        names: value → section, or None to leave these scans out. Default: `SPLIT_WORDS`.
+        records: Scans with the key `column`.
+        column: Key of the records that holds the split.
+        names: Value → section, or None to leave these scans out. Default: `SPLIT_WORDS`.
 
     Returns:
         Section → records, in the order they came.
@@ -197,8 +197,8 @@ def split_by_lists(records: Sequence[dict], lists: Mapping[str, Sequence[str]]) 
     """Put the participants on each list into its section.
 
     Args:
-        records: scans.
-        lists: section → participant ids, with or without `sub-`.
+        records: Scans.
+        lists: Section → participant ids, with or without `sub-`.
 
     Returns:
         Section → records, in the order they came.
@@ -222,7 +222,7 @@ def assert_disjoint(sections: Mapping[str, Sequence[dict]]) -> None:
     """Refuse sections that share a participant or an image.
 
     Args:
-        sections: section → records; ids count as the same with and without `sub-`.
+        sections: Section → records; ids count as the same with and without `sub-`.
 
     Raises:
         ValueError: two sections share somebody, or somebody has no id so that nobody can tell.

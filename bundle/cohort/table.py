@@ -71,20 +71,20 @@ def read_cohort(
     """Read a table of participants, find the image of every row and check both.
 
     Args:
-        table: see `read_table`; empty or `n/a` = unknown.
-        images: pattern of the image files, absolute or relative to the table's folder, with fields
+        table: Table; see `read_table`; empty or `n/a` = unknown.
+        images: Pattern of the image files, absolute or relative to the table's folder, with fields
             of the row: `"mwp1{participant_id}_T1w.nii.gz"`, `"{participant_id}/**/*gm*.npy"`.
-        columns: our names → the table's, such as `{"site": "siteXacq"}`, where it does not use
+        columns: Our names → the table's, such as `{"site": "siteXacq"}`, where it does not use
             the common ones; `split` and `study` are kept in the records only when named here.
-        label_values: see `labels`.
-        sex_values: see `sexes`.
-        expected_shape: voxels along each axis; None accepts every 3D shape.
-        age_range: lowest and highest plausible age, years.
-        age_unit: see `ages`.
-        regrid: folder that receives images which lie on another grid than most, moved onto it; None: they are problems.
-        prepare: makes maps of the images, by row and called after participant and session, and says head sizes, which
+        label_values: Values of the labels; see `labels`.
+        sex_values: Values of the sexes; see `sexes`.
+        expected_shape: Voxels along each axis; None accepts every 3D shape.
+        age_range: Lowest and highest plausible age, years.
+        age_unit: Unit of ages; see `ages`.
+        regrid: Folder that receives images which lie on another grid than most, moved onto it; None: they are problems.
+        prepare: Makes maps of the images, by row and called after participant and session, and says head sizes, which
             fill unknown ones; None: they are maps.
-        workers: threads that read the images.
+        workers: Threads that read the images.
 
     Returns:
         Records of the scans without a problem (absolute image path, age in years, tiv in mL, None =
@@ -119,9 +119,9 @@ def write_excluded(path: Path, problems: Sequence[Problem]) -> None:
     """Write problems as a tab-separated table; with none, only its header.
 
     Args:
-        path: the file to write, usually `excluded.tsv` beside the datalist; images are written
+        path: The file to write, usually `excluded.tsv` beside the datalist; images are written
             relative to its folder.
-        problems: what `read_cohort` found.
+        problems: What `read_cohort` found.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
@@ -137,7 +137,7 @@ def unknown_sentences(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """What must be said of records without ages or diagnoses, which the method needs.
 
     Args:
-        records: of `read_cohort`.
+        records: Records of `read_cohort`.
     """
     uses = {
         "age": ("y-Aware pretraining compares ages; a scan of unknown age is similar to no other", "an age"),
@@ -169,8 +169,8 @@ def pattern_rows(images: str, cells: pd.DataFrame) -> list[dict[str, str]]:
     """The values that a pattern of images needs, row by row.
 
     Args:
-        images: the pattern.
-        cells: the table as text, under its own names and ours.
+        images: The pattern.
+        cells: The table as text, under its own names and ours.
 
     Raises:
         CohortError: the pattern names no column, or one that is not there.
@@ -218,9 +218,9 @@ def match_images(pattern: str, table: Path, rows: Sequence[dict[str, str]]) -> t
     """The image of every row, unopened; a warning counts images that belong to no row.
 
     Args:
-        pattern: of the images, absolute or relative to the table's folder.
-        table: the file that the rows are from.
-        rows: of `pattern_rows`.
+        pattern: Pattern of the images, absolute or relative to the table's folder.
+        table: The file that the rows are from.
+        rows: Rows of `pattern_rows`.
 
     Returns:
         Paths (None where there is not exactly one), and faults.

@@ -37,12 +37,12 @@ def telltales(
     Of features that part people in the same way, the first counts.
 
     Args:
-        paths: of the images, relative, with `/`; one for each person.
-        ids: of the people.
+        paths: Paths of the images, relative, with `/`; one for each person.
+        ids: Ids of the people.
         labels: 0 control, 1 patient; `associations.enough` of each.
-        level: of the p value, after Bonferroni's correction for the number of features tried.
-        most: how many to return.
-        seed: of the folds.
+        level: Level of the p value, after Bonferroni's correction for the number of features tried.
+        most: How many to return.
+        seed: Seed of the folds.
 
     Returns:
         Those that tell most, by cross-validated ROC-AUC, and how many features were tried.

@@ -23,7 +23,7 @@ def read_workbook(path: Path) -> list[tuple[int, list[str]]]:
     """The rows of the only sheet that holds anything, as text, with their numbers; empty rows are left out.
 
     Args:
-        path: of an Excel file.
+        path: Path of an Excel file.
 
     Raises:
         CohortError: it is none or damaged, several sheets hold cells, or what a cell holds cannot be told: merged

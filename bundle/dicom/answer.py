@@ -22,9 +22,9 @@ class Network:
     """The model that answered.
 
     Attributes:
-        name: Of the model.
-        version: Of the weights, or "".
-        sha256: Of the weights, hexadecimal.
+        name: Name of the model.
+        version: Version of the weights, or "".
+        sha256: Sha256 of the weights, hexadecimal.
         intended_use: What the model is for.
         classes: Names of the control and of the patient class.
         warning: What a demonstration model says of itself, or "".
@@ -51,7 +51,7 @@ class OperatingPoint:
         prevalence: Share of patients among those who are scanned.
         ppv: Positive predictive value at that prevalence; None = unknown.
         npv: Negative predictive value at that prevalence; None = unknown.
-        people: In the validation.
+        people: People, in the validation.
     """
 
     probability: float | None
@@ -83,9 +83,9 @@ class Region:
     """The volume of a named region.
 
     Attributes:
-        name: Of the region, without its side.
+        name: Name of the region, without its side.
         side: One of `SIDES`; "" for a region of both sides, or none.
-        millilitres: Of grey matter in it.
+        millilitres: Millilitres of grey matter in it.
         z: Standard deviations from what is expected at that age, sex and head size; None = unknown.
     """
 
@@ -123,8 +123,8 @@ class Preparation:
     """How the map was made from the scan, and what its quality control found.
 
     Attributes:
-        name: Of the pipeline.
-        version: Of the pipeline.
+        name: Name of the pipeline.
+        version: Version of the pipeline.
         status: `ok`, `warn` or `fail`.
         reasons: Sentences behind `warn` and `fail`.
         software: Versions of what the pipeline uses, by name.
@@ -158,7 +158,7 @@ class Answer:
 
     Attributes:
         scan: Its name on the pages; no patient's name, id or date is in it.
-        model: That answered.
+        model: Model that answered.
         state: One of `STATES`.
         headline: The answer in a few words, as the page shows it first.
         verdict: `pass`, `warn` or `refuse`.
@@ -168,7 +168,7 @@ class Answer:
         uncertainty: Standard deviation of the probability over slightly changed copies of the scan; None = unknown.
         operating_point: None where the model cannot answer.
         brain_age: None where it is unknown or the model cannot answer.
-        distance_percentile: Of the distance from the training subjects, 0 to 100; None = unknown.
+        distance_percentile: Distance percentile of the distance from the training subjects, 0 to 100; None = unknown.
         volumes: mL of `tiv`, `gm`, `wm` and `csf`, as far as they are known.
         regions: Volumes of regions.
         preparation: None where the map was given and not prepared here.

@@ -37,7 +37,7 @@ def write_answers(table: PredictionTable, folder: str | Path, wanted: bool = Tru
 
     Args:
         table: After its pages are written.
-        folder: That receives a folder for each scan.
+        folder: Folder that receives a folder for each scan.
         wanted: Whether anything is written.
 
     Returns:

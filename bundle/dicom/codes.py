@@ -19,7 +19,7 @@ class Code(NamedTuple):
     Attributes:
         value: At most 16 characters.
         scheme: `SCT` is SNOMED CT, `DCM` DICOM's own, `UCUM` units, `LN` LOINC.
-        meaning: For people.
+        meaning: Meaning, for people.
     """
 
     value: str

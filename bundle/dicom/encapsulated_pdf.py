@@ -21,7 +21,7 @@ def encapsulated_pdf(answer: Answer, source: Source, place: int) -> Any:
     Args:
         answer: What the page says.
         source: The series that the scan came from.
-        place: Of our series in the study, from 0.
+        place: Place of our series in the study, from 0.
 
     Returns:
         A pydicom dataset in the study of the patient.

@@ -19,7 +19,7 @@ def equipment(model: Network) -> dict[str, Any]:
     """Who made an object, as arguments of highdicom; the serial number is the checksum of the weights.
 
     Args:
-        model: That answered.
+        model: Model that answered.
     """
     version = str(read_json(CONFIGS / "metadata.json")["version"])
     return {

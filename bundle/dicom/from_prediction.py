@@ -47,9 +47,9 @@ def answer_from(
     """The answer to one scan as plain values.
 
     Args:
-        row: Of the table, with `name`.
-        model: That answered.
-        scale: Of its probabilities.
+        row: Row of the table, with `name`.
+        model: Model that answered.
+        scale: Scale of its probabilities.
         page: What the page shows of a scan that was not refused: `answer` and `brain`.
         checks: What was checked, as the page lists it.
         volumes: mL of `tiv`, `gm`, `wm` and `csf`.

@@ -24,9 +24,9 @@ def write_objects(answer: Answer, series: Path, folder: Path) -> list[Path]:
     attribution. Files are named by a counter that goes on from what lies in the folder; nothing is replaced.
 
     Args:
-        answer: To the scan.
+        answer: Answer to the scan.
         series: Folder with the files of the DICOM series that the scan came from, and nothing else.
-        folder: That receives `0001_document.dcm`, `0001_report.dcm` and `0001_map.dcm`.
+        folder: Folder that receives `0001_document.dcm`, `0001_report.dcm` and `0001_map.dcm`.
 
     Returns:
         The files.

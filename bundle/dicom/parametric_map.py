@@ -21,9 +21,9 @@ def parametric_map(answer: Answer, source: Source, place: int) -> Any:
     MNI space it has a frame of reference of its own, so that no viewer lays it where it does not belong.
 
     Args:
-        answer: With an attribution.
+        answer: Answer with an attribution.
         source: The series that the scan came from.
-        place: Of our series in the study, from 0.
+        place: Place of our series in the study, from 0.
 
     Returns:
         A pydicom dataset in the study of the patient.

@@ -45,7 +45,7 @@ class Source:
     Attributes:
         identity: Values of `IDENTITY` that the series has, by keyword; names and texts decoded.
         images: Datasets of all images with what geometry and references need; nobody's name or id is in them.
-        series_number: Of the series; 0 where it has none.
+        series_number: Series number of the series; 0 where it has none.
         frame_of_reference: UID of the scanner's coordinates; "" where the series states none.
     """
 

@@ -21,7 +21,7 @@ def structured_report(answer: Answer, source: Source, place: int) -> Any:
     Args:
         answer: What is reported.
         source: The series that the scan came from.
-        place: Of our series in the study, from 0.
+        place: Place of our series in the study, from 0.
 
     Returns:
         A pydicom dataset in the study of the patient.

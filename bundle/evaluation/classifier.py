@@ -39,12 +39,12 @@ def report_evaluation(
     and which datalist it is, without which nothing is published.
 
     Args:
-        folder: of `predictions.csv`, which has a row per scan.
-        metrics: of the evaluator, per participant, too (see `training.OperatingPoint`).
-        model: file of the weights.
-        datalist: that was tested on.
-        seed: of the run.
-        overlap_allowed: whether participants of the training may be among those tested.
+        folder: Folder of `predictions.csv`, which has a row per scan.
+        metrics: Metrics of the evaluator, per participant, too (see `training.OperatingPoint`).
+        model: File of the weights.
+        datalist: Datalist that was tested on.
+        seed: Seed of the run.
+        overlap_allowed: Whether participants of the training may be among those tested.
     """
     table = pd.read_csv(Path(folder) / "predictions.csv", dtype={"participant_id": str}, keep_default_na=False)
     columns = [str(name) for name in table.filter(like=PREFIX)]

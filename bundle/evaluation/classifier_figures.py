@@ -22,10 +22,10 @@ class Roc(NamedTuple):
     """A ROC curve with intervals.
 
     Attributes:
-        band: of `metrics.roc_band`.
-        auc: the area under the curve.
-        low: of its 95 % interval over subjects and draws.
-        high: the same.
+        band: Band of `metrics.roc_band`.
+        auc: The area under the curve.
+        low: Low of its 95 % interval over subjects and draws.
+        high: The same.
     """
 
     band: pd.DataFrame
@@ -39,7 +39,7 @@ class Roc(NamedTuple):
 
         Args:
             labels: 0 control, 1 patient.
-            scores: of each subject, or of each draw and subject.
+            scores: Scores of each subject, or of each draw and subject.
 
         Shape:
             labels (N,), scores (N,) or (D, N).
@@ -56,8 +56,8 @@ class Point(NamedTuple):
 
     Attributes:
         false_positive_rate: 1 − specificity.
-        sensitivity: share of patients that are called so.
-        text: what it is.
+        sensitivity: Share of patients that are called so.
+        text: What it is.
     """
 
     false_positive_rate: float
@@ -70,10 +70,10 @@ def roc_curves(path: Path | None, curves: Mapping[str, Roc], note: str = "", poi
     """Draw sensitivity against the share of controls that are called patients; the diagonal is chance.
 
     Args:
-        path: the PNG to write; None: the figure is only returned.
-        curves: name → curve; the band is the 95 % interval of the first one.
-        note: a line above the figure.
-        point: where somebody is called a patient.
+        path: The PNG to write; None: the figure is only returned.
+        curves: Name → curve; the band is the 95 % interval of the first one.
+        note: A line above the figure.
+        point: Point where somebody is called a patient.
     """
     figure = Drawing(figsize=(4.8, 5.0 + 0.3 * len(curves)))
     axes = figure.subplots()
@@ -98,10 +98,10 @@ def confusion_matrix(path: Path | None, counts: NDArray, names: Sequence[str], n
     """Draw how many of each class were called what, with sensitivity and specificity and their 95 % intervals.
 
     Args:
-        path: the PNG to write; None: the figure is only returned.
-        counts: of participants: rows are the truth, columns what was called.
-        names: of class 0 and class 1.
-        note: a line above the figure.
+        path: The PNG to write; None: the figure is only returned.
+        counts: Counts of participants: rows are the truth, columns what was called.
+        names: Names of class 0 and class 1.
+        note: A line above the figure.
 
     Shape:
         counts (2, 2).
@@ -139,9 +139,9 @@ def predicted_ages(path: Path | None, panels: Mapping[str, pd.DataFrame], note: 
     """Draw predicted against true ages of subjects that no prediction was fitted to; on the diagonal they are equal.
 
     Args:
-        path: the PNG to write; None: the figure is only returned.
-        panels: method → table with the columns age and predicted, years.
-        note: a line above the figure.
+        path: The PNG to write; None: the figure is only returned.
+        panels: Method → table with the columns age and predicted, years.
+        note: A line above the figure.
     """
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)

@@ -36,8 +36,8 @@ class Comparison:
     """Runs what a plan asks for and is not yet done.
 
     Args:
-        plan: what to compare.
-        run: runs configs with options, as a command: (files, options, command).
+        plan: What to compare.
+        run: Runs configs with options, as a command: (files, options, command).
     """
 
     def __init__(self, plan: Plan, run: Run) -> None:

@@ -36,13 +36,13 @@ class Images:
     """How images become features.
 
     Args:
-        preprocessing: transform of a record, the one of pretraining.
-        pool: cells per side to which an encoder's last feature map is averaged; 2 gives the paper's 8,192 features of
+        preprocessing: Transform of a record, the one of pretraining.
+        pool: Cells per side to which an encoder's last feature map is averaged; 2 gives the paper's 8,192 features of
             DenseNet121. Of an encoder whose forward pass takes no `pool`, the features are its embedding.
-        precision: of the embedding; see `training.PrecisionInferer`.
-        batch_size: volumes per forward pass.
-        num_workers: of the data loader.
-        device: to compute on.
+        precision: Precision of the embedding; see `training.PrecisionInferer`.
+        batch_size: Volumes per forward pass.
+        num_workers: Worker processes of the data loader.
+        device: Device to compute on.
     """
 
     preprocessing: Callable
@@ -82,9 +82,9 @@ def features_of(
     """Features of volumes by each of several extractors; the next batches are read while one is computed.
 
     Args:
-        extractors: name → what computes features.
-        batches: a data loader; each batch has "image" (N, C, D, H, W).
-        device: to compute on.
+        extractors: Name → what computes features.
+        batches: A data loader; each batch has "image" (N, C, D, H, W).
+        device: Device to compute on.
 
     Shape:
         each output (subjects, p) float32.
@@ -145,9 +145,9 @@ def calibrate(encoder: nn.Module, batches: Iterable[Mapping], device: str | torc
     against the same network with working batch norm.
 
     Args:
-        encoder: changed in place.
-        batches: a data loader; each batch has "image" (N, C, D, H, W).
-        device: to compute on.
+        encoder: Changed in place.
+        batches: A data loader; each batch has "image" (N, C, D, H, W).
+        device: Device to compute on.
     """
     encoder = encoder.to(device).train()
     for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)):
@@ -175,9 +175,9 @@ def write_embedding(path: Path, ids: pd.DataFrame, embedding: NDArray[np.float32
     """Write an embedding as `.npz`: the array `embedding`, and one of each column of its ids.
 
     Args:
-        path: the file.
-        ids: a row of each subject.
-        embedding: of the subjects.
+        path: The file.
+        ids: A row of each subject.
+        embedding: Embedding of the subjects.
 
     Shape:
         ids N rows, embedding (N, p).

@@ -40,7 +40,7 @@ def diagnosis_table(summary: pd.DataFrame) -> str:
     """Markdown: a row per task and method, a column per N; ROC-AUC with its 95 % interval.
 
     Args:
-        summary: as `probing.summarize` returns it.
+        summary: Summary, as `probing.summarize` returns it.
     """
     return _by_size(summary, [f"{r.auc:.3f} ({r.low:.2f}–{r.high:.2f})" for r in summary.itertuples()])
 
@@ -70,8 +70,8 @@ def test_table(tests: pd.DataFrame, method: str) -> str:
     """Markdown: one method against each other, difference in ROC-AUC with interval and corrected p value.
 
     Args:
-        tests: as `probing.paired_tests` returns it.
-        method: that the others are compared with.
+        tests: Tests, as `probing.paired_tests` returns it.
+        method: Method that the others are compared with.
     """
     turned = tests.rename(columns={"method": "other", "other": "method"})
     turned[["difference", "low", "high"]] = -turned[["difference", "high", "low"]].to_numpy()
@@ -92,11 +92,11 @@ def learning_curves(
     """Draw ROC-AUC against the number of training subjects, a panel per task, as the paper's figure 3 does.
 
     Args:
-        path: the PNG to write; None: the figure is only returned.
-        summary: as `probing.summarize` returns it.
-        best_auc: task → best achievable ROC-AUC, drawn as a dashed line where it is known.
-        note: a line below the figure.
-        references: methods drawn as grey lines.
+        path: The PNG to write; None: the figure is only returned.
+        summary: Summary, as `probing.summarize` returns it.
+        best_auc: Task → best achievable ROC-AUC, drawn as a dashed line where it is known.
+        note: A line below the figure.
+        references: Methods drawn as grey lines.
     """
     tasks = list(dict.fromkeys(summary["task"]))
     looks = styles(list(dict.fromkeys(summary["method"])), references)
@@ -134,9 +134,9 @@ def intervals(path: Path | None, summary: pd.DataFrame, note: str = "") -> Figur
     """Draw the ROC-AUC of each method with its 95 % interval, one below the other.
 
     Args:
-        path: the PNG to write; None: the figure is only returned.
-        summary: as `probing.summarize` returns it, of one task and one N.
-        note: a line above the figure.
+        path: The PNG to write; None: the figure is only returned.
+        summary: Summary, as `probing.summarize` returns it, of one task and one N.
+        note: A line above the figure.
     """
     figure = Figure(figsize=(5.6, 1.4 + 0.45 * len(summary)))
     axes, rows = figure.subplots(), range(len(summary))
@@ -156,10 +156,10 @@ def calibration_curves(path: Path | None, panels: Mapping[str, Mapping[str, pd.D
     """Draw how often subjects of similar probability are patients; the diagonal is perfect.
 
     Args:
-        path: the PNG to write; None: the figure is only returned.
-        panels: title → method → table of `metrics.reliability`; points grow with the subjects in a bin, and a method
+        path: The PNG to write; None: the figure is only returned.
+        panels: Title → method → table of `metrics.reliability`; points grow with the subjects in a bin, and a method
             that is alone has the 95 % intervals of its shares.
-        note: a line above the figure.
+        note: A line above the figure.
     """
     looks = styles(list(dict.fromkeys(method for curves in panels.values() for method in curves)))
     figure = Figure(figsize=(4.2 * len(panels) + 0.4, 4.8))
@@ -190,10 +190,10 @@ def embedding_maps(path: Path | None, maps: Mapping[str, pd.DataFrame], note: st
     """Draw embeddings in a plane, a row per method, coloured by age, by site and by diagnosis.
 
     Args:
-        path: the PNG to write; None: the figure is only returned.
-        maps: title → table with the columns x and y, and of age (years), site and diagnosis those that are known, of
+        path: The PNG to write; None: the figure is only returned.
+        maps: Title → table with the columns x and y, and of age (years), site and diagnosis those that are known, of
             the same subjects.
-        note: a line above the figure.
+        note: A line above the figure.
     """
     columns = [name for name in ("age", "site", "diagnosis") if all(name in table for table in maps.values())]
     figure = Figure(figsize=(4.2 * len(columns), 3.4 * len(maps) + 0.6))

@@ -49,19 +49,19 @@ def probe(
 
     Args:
         embeddings: A row per scan. A table may have `participant_id`, which is compared with that of `table`.
-        table: Of the same scans in the same order: `participant_id`, `label` (0 control, 1 patient), and, where they
-            are known, `session_id`, `age` (years), `sex` (F, M), `tiv` (mL), `site`, and `section`.
+        table: Table of the same scans in the same order: `participant_id`, `label` (0 control, 1 patient), and, where
+            they are known, `session_id`, `age` (years), `sex` (F, M), `tiv` (mL), `site`, and `section`.
         protocol: `draws` (subjects of the section `training`, tested on `test`), `folds` (repeated k-fold
             cross-validation over everybody) or `sites` (each site left out). None: draws where there is a `section`,
             else folds.
         sizes: Numbers of training subjects N of `draws`; None: all of them, once.
         draws: Training sets of each N, or repeats of `folds`.
         n_folds: Folds of `folds`.
-        adjust: Of age, sex and tiv, whose effect is removed from the embeddings first.
+        adjust: Names of age, sex and tiv, whose effect is removed from the embeddings first.
         penalties: Candidates for C, chosen by inner cross-validation.
         method: Name of the embeddings in tables and figures.
         task: Name of the diagnosis there.
-        seed: Of draws, folds and intervals.
+        seed: Seed of draws, folds and intervals.
 
     Shape:
         embeddings (scans, p), table `scans` rows.
@@ -108,11 +108,11 @@ def probe_age(
     Scans of unknown age are left out.
 
     Args:
-        embeddings: See `probe`.
-        table: See `probe`; `label` is not needed, `age` (years) is.
+        embeddings: Embeddings; see `probe`.
+        table: Table; see `probe`; `label` is not needed, `age` (years) is.
         n_folds: Folds, where there is no section.
         method: Name of the embeddings in tables and figures.
-        seed: Of the folds.
+        seed: Seed of the folds.
 
     Shape:
         embeddings (scans, p), table `scans` rows.
@@ -142,8 +142,8 @@ def together(embeddings: ArrayLike | pd.DataFrame, table: pd.DataFrame) -> tuple
     """Features and records of the same scans, or a refusal.
 
     Args:
-        embeddings: See `probe`.
-        table: See `probe`.
+        embeddings: Embeddings; see `probe`.
+        table: Table; see `probe`.
 
     Raises:
         ValueError: says which rows do not belong together, or where a value is missing.
@@ -246,8 +246,8 @@ def references(records: Records, with_site: bool = True) -> dict[str, NDArray[np
     """What is known beside the image, by the name of the row that it gives: age, sex and TIV together, and the site.
 
     Args:
-        records: of the subjects.
-        with_site: whether the site is asked, too.
+        records: Records of the subjects.
+        with_site: Whether the site is asked, too.
 
     Shape:
         each (subjects, columns).

@@ -23,9 +23,9 @@ class ProbeResult:
 
     Attributes:
         scores: A row per method, N, draw and tested scan: log odds of being a patient.
-        summary: See `table`.
-        embeddings: Of everybody who took part.
-        people: Whose they are, a row each.
+        summary: Summary; see `table`.
+        embeddings: Embeddings of everybody who took part.
+        people: People whose they are, a row each.
         method: Name of the embeddings.
         reference: Name of the row that gains are over; empty where nothing is known beside the images.
     """
@@ -130,7 +130,7 @@ class AgeResult:
 
     Attributes:
         predictions: A row per method and tested scan: `age` and `predicted`, years.
-        summary: See `table`.
+        summary: Summary; see `table`.
         method: Name of the embeddings.
     """
 

@@ -23,9 +23,9 @@ class Probe:
     """How features are probed.
 
     Args:
-        penalties: candidates for C of the probes.
-        voxel_penalties: the same for voxels, whose squared norm is thousands of times larger.
-        adjust: what is known beside the image and removed from all features; see `probing.without_known`.
+        penalties: Candidates for C of the probes.
+        voxel_penalties: The same for voxels, whose squared norm is thousands of times larger.
+        adjust: What is known beside the image and removed from all features; see `probing.without_known`.
     """
 
     penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)
@@ -36,9 +36,9 @@ class Probe:
         """Scores of the tested subjects by the probe of each trial; see `probing.probe_diagnosis`.
 
         Args:
-            method: name of the features.
-            features: of the pool.
-            pool: who trains and who tests.
+            method: Name of the features.
+            features: Features of the pool.
+            pool: Who trains and who tests.
 
         Shape:
             features (subjects of the pool, p).
@@ -53,10 +53,10 @@ class Probed(NamedTuple):
     """What a method says of a task.
 
     Attributes:
-        method: name of the features.
+        method: Name of the features.
         features: (subjects, p).
-        ids: whose they are; see `features.ids_of`.
-        scores: of the tested subjects.
+        ids: Ids of the subjects; see `features.ids_of`.
+        scores: Scores of the tested subjects.
     """
 
     method: str
@@ -71,10 +71,10 @@ def probe_pools(
     """Probe every method on every task; an image is read once for all methods.
 
     Args:
-        images: how images become features.
-        probe: how features are probed.
-        extractors: method → what computes its features of images; None for what is known beside the image.
-        pools: the tasks.
+        images: How images become features.
+        probe: How features are probed.
+        extractors: Method → what computes its features of images; None for what is known beside the image.
+        pools: The tasks.
 
     Yields:
         Task after task, and of each one method after another.

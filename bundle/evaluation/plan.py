@@ -21,20 +21,20 @@ class Plan:
     """What is compared; the keys of `configs/compare.yaml`.
 
     Attributes:
-        dataset_dir: folder with `pretraining.json` and a datalist of each task (`training`, `test`).
-        output_dir: where runs and results go.
-        tasks: names of the datalists.
-        pretexts: name → overlays on pretrain.yaml.
-        networks: name → pretext that a classifier is fine-tuned from, or `scratch`.
-        sizes: numbers of training subjects N.
-        seeds: of pretraining, draw and initialisation together.
-        overlays: laid over every run.
+        dataset_dir: Folder with `pretraining.json` and a datalist of each task (`training`, `test`).
+        output_dir: Folder that receives runs and results.
+        tasks: Names of the datalists.
+        pretexts: Name → overlays on pretrain.yaml.
+        networks: Name → pretext that a classifier is fine-tuned from, or `scratch`.
+        sizes: Numbers of training subjects N.
+        seeds: Seeds of pretraining, draw and initialisation together.
+        overlays: Laid over every run.
         pretraining, probing, fine_tuning: options of the three configs.
-        device: that computes everything; see `networks.chosen_device`.
-        document: a Markdown file that shows the results between `<!-- comparison -->` and `<!-- /comparison -->`; or
+        device: Device that computes everything; see `networks.chosen_device`.
+        document: A Markdown file that shows the results between `<!-- comparison -->` and `<!-- /comparison -->`; or
             None.
-        configs: the runnable configs by command: pretrain, probe, train and evaluate.
-        digests: of what each overlay says, by its path; another content is another setting.
+        configs: The runnable configs by command: pretrain, probe, train and evaluate.
+        digests: Digests of what each overlay says, by its path; another content is another setting.
     """
 
     dataset_dir: Path

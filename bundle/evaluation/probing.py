@@ -46,10 +46,10 @@ def without_known(train: Array, known: Array, test: Array, test_known: Array) ->
     The effect is estimated on the training subjects alone, patients and controls together.
 
     Args:
-        train: features of the training subjects.
-        known: their covariates, such as columns of `covariates`; NaN = unknown, taken as the mean.
-        test: features of the test subjects.
-        test_known: their covariates.
+        train: Features of the training subjects.
+        known: Their covariates, such as columns of `covariates`; NaN = unknown, taken as the mean.
+        test: Features of the test subjects.
+        test_known: Covariates of the test subjects.
 
     Shape:
         train (n, p), known (n, q), test (m, p), test_known (m, q), outputs (n, p) and (m, p).
@@ -90,11 +90,11 @@ def fit_predict(
     """Scores of test subjects by the paper's probe: liblinear, C by inner 5-fold cross-validation of ROC-AUC.
 
     Args:
-        train: features of the training subjects; NaN = unknown, taken as the mean.
+        train: Features of the training subjects; NaN = unknown, taken as the mean.
         labels: 0 control, 1 patient.
-        groups: participant of each training row; folds never separate a participant's sessions.
-        test: features of the test subjects.
-        penalties: candidates for C.
+        groups: Participant of each training row; folds never separate a participant's sessions.
+        test: Features of the test subjects.
+        penalties: Candidates for C.
         scaling: `overall` (features divided by one number), `each` (unit variance for every feature: for features of
             different units) or `none`.
 
@@ -115,9 +115,9 @@ def prepared(train: ArrayLike, test: ArrayLike, scaling: str) -> tuple[Array, Ar
     """Features for a linear model: what is unknown filled in, scaled, and rotated onto the span of the training ones.
 
     Args:
-        train: features of the training subjects.
-        test: features of the test subjects.
-        scaling: see `fit_predict`.
+        train: Features of the training subjects.
+        test: Features of the test subjects.
+        scaling: Scaling; see `fit_predict`.
 
     Shape:
         train (n, p), test (m, p), outputs (n, r) and (m, r) with r ≤ p.
@@ -168,13 +168,13 @@ def probe_diagnosis(
     """Scores of test subjects by the probe of each trial.
 
     Args:
-        method: name of the features, for the table.
-        features: of the pool.
-        records: the pool's (participant_id, session_id, label).
-        trials: which rows of the pool train and which test.
-        penalties: candidates for C.
-        scaling: see `fit_predict`.
-        adjust: of `COVARIATES`, whose effect is removed from the features first (see `without_known`).
+        method: Name of the features, for the table.
+        features: Features of the pool.
+        records: The pool's (participant_id, session_id, label).
+        trials: Rows of the pool that train, and those that test.
+        penalties: Candidates for C.
+        scaling: Scaling; see `fit_predict`.
+        adjust: Names of `COVARIATES` whose effect is removed from the features first (see `without_known`).
 
     Yields:
         For each trial a table with the columns method, n, draw, participant_id, session_id, label, score.
@@ -241,9 +241,9 @@ def summarize(scores: pd.DataFrame, reference: str, seed: int = 0) -> pd.DataFra
     """Mean ROC-AUC with a 95 % interval, and the paired difference from the reference method with its interval.
 
     Args:
-        scores: rows of `probe_diagnosis` with a column task.
-        reference: method that the others are compared with.
-        seed: of the bootstrap, which resamples test subjects and draws (see `metrics.bootstrap_auc`).
+        scores: Rows of `probe_diagnosis` with a column task.
+        reference: Method that the others are compared with.
+        seed: Seed of the bootstrap, which resamples test subjects and draws (see `metrics.bootstrap_auc`).
 
     Returns:
         Columns task, n, method, auc, low, high, gain, gain_low, gain_high (gain over the reference).
@@ -268,8 +268,8 @@ def paired_tests(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     by Holm's method over all pairs and sizes of a task.
 
     Args:
-        scores: rows of `probe_diagnosis` with a column task.
-        seed: of the bootstrap.
+        scores: Rows of `probe_diagnosis` with a column task.
+        seed: Seed of the bootstrap.
 
     Returns:
         Columns task, n, method, other, difference, low, high (95 %), draws_won, p, p_holm.
@@ -299,8 +299,8 @@ class Aged(NamedTuple):
 
     Attributes:
         features: (scans, p).
-        ages: years, (scans,).
-        people: persons from 0, (scans,).
+        ages: Years, (scans,).
+        people: Persons from 0, (scans,).
     """
 
     features: NDArray
@@ -313,7 +313,7 @@ class Aged(NamedTuple):
 
         Args:
             features: (records, p).
-            records: with participant_id and age (years; NaN = unknown).
+            records: Records with participant_id and age (years; NaN = unknown).
         """
         ages = np.array([r["age"] for r in records], dtype=np.float64)
         known = ~np.isnan(ages)
@@ -327,9 +327,9 @@ def probe_age(method: str, train: Aged, test: Aged) -> dict[str, float | str]:
     People count once each: fitted with the mean of their scans, tested with the mean error over them.
 
     Args:
-        method: name of the features, for the table.
-        train: who is fitted.
-        test: who is tested.
+        method: Name of the features, for the table.
+        train: Who is fitted.
+        test: Who is tested.
 
     Returns:
         See `age_errors_of`.
@@ -351,10 +351,10 @@ def age_errors_of(method: str, predicted: Array, ages: Array, people: NDArray[np
     """Mean absolute error (years) of predicted ages, each person counting once.
 
     Args:
-        method: name of the features, for the table.
-        predicted: ages of scans, years.
-        ages: true ones.
-        people: persons from 0.
+        method: Name of the features, for the table.
+        predicted: Ages of scans, years.
+        ages: True ones.
+        people: Persons from 0.
 
     Shape:
         predicted, ages, people (scans,).
@@ -371,10 +371,10 @@ def probe_site(train: NDArray, records: Sequence[Mapping], test: NDArray, test_r
     """Balanced accuracy with which a linear model reads the site of other people of the same sites.
 
     Args:
-        train: features that are fitted.
-        records: their participant_id and site.
-        test: features of others, each person of whom counts once.
-        test_records: theirs.
+        train: Features that are fitted.
+        records: Records with participant_id and site.
+        test: Features of others, each person of whom counts once.
+        test_records: Theirs.
 
     Shape:
         train (n, p), test (m, p).

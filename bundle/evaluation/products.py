@@ -61,7 +61,7 @@ class PoolProducts:
     """Inner products of a pool of subjects, of whom any may train and any be tested: features are looked at once.
 
     Args:
-        features: of the pool; known everywhere.
+        features: Features of the pool; known everywhere.
 
     Shape:
         features (N, p).
@@ -74,9 +74,9 @@ class PoolProducts:
         """Features of training and test subjects, rotated onto the span of the former.
 
         Args:
-            train: rows of the pool.
-            test: rows of the pool.
-            explained: what is taken away from the features of each of both, as weights of those of the training
+            train: Rows of the pool.
+            test: Rows of the pool.
+            explained: What is taken away from the features of each of both, as weights of those of the training
                 subjects; see `probing.explained_by_known`.
 
         Shape:

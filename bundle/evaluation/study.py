@@ -37,12 +37,12 @@ class Pretrained:
     """The encoder that is probed.
 
     Args:
-        encoder: as pretrained; filled from `weights`.
-        random_encoder: the same architecture as initialised, for reference; a copy with batch norm calibrated on the
+        encoder: Encoder, as pretrained; filled from `weights`.
+        random_encoder: The same architecture as initialised, for reference; a copy with batch norm calibrated on the
             pretraining volumes is the second reference (see `features.calibrate`).
-        weights: file written by pretraining.
-        method: name of the pretrained encoder in tables and figures.
-        allow_overlap: go on, with a warning, when test subjects were in the pretraining.
+        weights: File written by pretraining.
+        method: Name of the pretrained encoder in tables and figures.
+        allow_overlap: Go on, with a warning, when test subjects were in the pretraining.
     """
 
     encoder: nn.Module
@@ -60,12 +60,12 @@ class ProbeStudy:
     `embeddings_<method>.npz` and `.tsv` (with participant ids), and `provenance.json`.
 
     Args:
-        pretrained: what is probed.
-        subjects: whom it is probed on.
-        images: how images become features.
-        probe: how features are probed.
-        output_dir: where results go.
-        note: a line that tables and figures carry; a phantom's datalist adds that it is one.
+        pretrained: What is probed.
+        subjects: Whom it is probed on.
+        images: How images become features.
+        probe: How features are probed.
+        output_dir: Folder that receives tables and figures.
+        note: A line that tables and figures carry; a phantom's datalist adds that it is one.
     """
 
     def __init__(

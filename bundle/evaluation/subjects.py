@@ -23,9 +23,9 @@ class Pool(NamedTuple):
     """The subjects of a task.
 
     Attributes:
-        task: its name.
-        records: of everybody.
-        trials: which rows of the records train and which test.
+        task: Name of the task.
+        records: Records of everybody.
+        trials: Records that train, and those that test.
     """
 
     task: str
@@ -47,15 +47,15 @@ class Subjects:
     """Whom a probe is trained and tested on.
 
     Args:
-        tasks: task → datalist; or task → {"training": datalist, "test": datalist}, whole datalists: one study trains,
+        tasks: Task → datalist; or task → {"training": datalist, "test": datalist}, whole datalists: one study trains,
             another tests.
-        age_datalist: datalist whose `training` fits the age probe and whose `validation` tests it; None skips it.
+        age_datalist: Datalist whose `training` fits the age probe and whose `validation` tests it; None skips it.
         protocol: `draws` (N subjects of `training`, nested draws, tested on `test`), `folds` (repeated k-fold
             cross-validation over everybody) or `sites` (each site left out).
-        sizes: numbers of training subjects N of `draws`.
-        draws: training sets per N, or repeats of `folds`.
-        n_folds: folds of `folds`.
-        seed: of the draws.
+        sizes: Numbers of training subjects N of `draws`.
+        draws: Training sets per N, or repeats of `folds`.
+        n_folds: Folds of `folds`.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: for another protocol.
@@ -109,11 +109,11 @@ def draw_pool(task: str, sections: Mapping[str, list[dict]], sizes: Sequence[int
     """A task whose `training` is drawn from and whose `test` tests every draw.
 
     Args:
-        task: its name.
-        sections: its records.
-        sizes: numbers of training subjects N.
-        draws: training sets per N.
-        seed: of the draws.
+        task: Name of the task.
+        sections: Records of each section.
+        sizes: Numbers of training subjects N.
+        draws: Training sets per N.
+        seed: Seed of the draws.
     """
     assert_disjoint(sections)
     train, test = sections["training"], sections["test"]
@@ -129,8 +129,8 @@ def sections_of(source: Source, task: str) -> dict[str, list[dict]]:
     """Sections of a datalist, or whole datalists as sections; every record says where it is from.
 
     Args:
-        source: see `Subjects`.
-        task: for the message.
+        source: Source; see `Subjects`.
+        task: Name of the task, for the message.
 
     Raises:
         ValueError: for another source.

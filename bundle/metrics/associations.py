@@ -25,10 +25,10 @@ class Association:
 
     Args:
         auc: ROC-AUC of predicting the label from the column alone; 0.5 is chance.
-        balanced_accuracy: of the same prediction; levels only.
+        balanced_accuracy: Balanced accuracy of the same prediction; levels only.
         v: Cramér's V, 0 independent, 1 determined; levels only.
-        p: of independence, two-sided.
-        people: how many were looked at.
+        p: p value of independence, two-sided.
+        people: How many were looked at.
     """
 
     auc: float
@@ -52,9 +52,9 @@ def by_level(levels: Sequence[Any], labels: ArrayLike, seed: int = 0) -> Associa
     is one that the others lack, which says nothing of the level.
 
     Args:
-        levels: such as sites, one for each person.
+        levels: Such as sites, one for each person.
         labels: 0 control, 1 patient; `FOLDS` of each at least.
-        seed: of the folds.
+        seed: Seed of the folds.
     """
     codes, labels = pd.factorize(pd.Series(list(levels), dtype=object), use_na_sentinel=False)[0], np.asarray(labels)
     folds = _folds(labels, seed)
@@ -75,7 +75,7 @@ def by_number(values: ArrayLike, labels: ArrayLike) -> Association:
     that of Mann and Whitney.
 
     Args:
-        values: such as ages, one for each person.
+        values: Such as ages, one for each person.
         labels: 0 control, 1 patient.
 
     Source:
@@ -104,10 +104,10 @@ def transferred(
     """How well the levels of some people tell the label of others; unseen levels have no say.
 
     Args:
-        levels: of the people learned from.
-        labels: theirs, 0 control, 1 patient.
-        new_levels: of the people told.
-        new_labels: theirs; both classes.
+        levels: Levels of the people learned from.
+        labels: Theirs, 0 control, 1 patient.
+        new_levels: Levels of the people told.
+        new_labels: Theirs; both classes.
     """
     both = pd.factorize(pd.Series([*levels, *new_levels], dtype=object), use_na_sentinel=False)[0]
     old, new = both[: len(levels)], both[len(levels) :]
@@ -121,7 +121,7 @@ def cramers_v(codes: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
     correction, forty sites of ten people each would seem to know the diagnosis by chance.
 
     Args:
-        codes: level of each person, integers from 0.
+        codes: Level of each person, integers from 0.
         labels: 0 control, 1 patient.
 
     Source:
@@ -148,10 +148,10 @@ def presence_p(patients: Array, people: Array, n_patients: int, n: int) -> Array
     """P values of many features that a person has or has not: Pearson's χ² (with N − 1) of each two-by-two table.
 
     Args:
-        patients: how many patients have each feature.
-        people: how many people have it.
-        n_patients: of all.
-        n: all people.
+        patients: How many patients have each feature.
+        people: How many people have it.
+        n_patients: Number of patients among all.
+        n: All people.
 
     Shape:
         patients, people (F,), output (F,); 1 where everybody or nobody has it.

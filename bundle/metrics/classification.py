@@ -39,8 +39,8 @@ def require_both(controls: int, patients: int) -> None:
     """Refuse a ROC-AUC of one class.
 
     Args:
-        controls: how many there are.
-        patients: how many there are.
+        controls: How many there are.
+        patients: How many there are.
 
     Raises:
         ValueError: when a class is missing.
@@ -57,7 +57,7 @@ def operating_point(labels: ArrayLike, probabilities: ArrayLike, rule: str = "yo
 
     Args:
         labels: 0 control, 1 patient; both there.
-        probabilities: of being a patient.
+        probabilities: Probabilities of being a patient.
         rule: `youden` (largest sensitivity + specificity), `sensitivity=0.9` (most specific with at least this
             sensitivity), `specificity=0.9` (the reverse), or `probability=0.5` (this one).
 
@@ -155,7 +155,7 @@ def platt(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, float]:
 
     Args:
         labels: 0 control, 1 patient; both there.
-        probabilities: of being a patient.
+        probabilities: Probabilities of being a patient.
 
     Shape:
         labels (N,), probabilities (N,).

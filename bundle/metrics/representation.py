@@ -98,10 +98,10 @@ def age_errors(
     A person is in one fold with all scans, is fitted with their mean, and counts once, with their scans' mean error.
 
     Args:
-        embedding: of scans.
-        ages: years, NaN = unknown.
-        people: of `people.person_codes`; None: a scan each.
-        seed: of the folds.
+        embedding: Embedding of scans.
+        ages: Years, NaN = unknown.
+        people: People of `people.person_codes`; None: a scan each.
+        seed: Seed of the folds.
 
     Shape:
         embedding (N, E), ages (N,), people (N,), output (number of people of known age,).
@@ -126,10 +126,10 @@ def site_balanced_accuracy(
     Sites with fewer than 5 people are left out. A person is in one fold with all scans, also those of other sites.
 
     Args:
-        embedding: of scans.
-        sites: their names.
-        people: of `people.person_codes`; None: a scan each.
-        seed: of the folds.
+        embedding: Embedding of scans.
+        sites: Name of each scan's site.
+        people: People of `people.person_codes`; None: a scan each.
+        seed: Seed of the folds.
 
     Shape:
         embedding (N, E), sites (N,), people (N,).
@@ -155,8 +155,8 @@ def large_sites(sites: ArrayLike, people: NDArray[np.intp] | None = None) -> lis
     """Sites with at least `LEAST_OF_A_SITE` people.
 
     Args:
-        sites: of scans.
-        people: of `people.person_codes`; None: a scan each.
+        sites: Sites of scans.
+        people: People of `people.person_codes`; None: a scan each.
     """
     names = np.asarray(sites)
     people = np.arange(len(names)) if people is None else people
@@ -173,8 +173,8 @@ def openbhb_score(site_accuracy: float, age_error: float) -> float:
     """Score of the OpenBHB challenge for an embedding that should know age and not the site; lower is better.
 
     Args:
-        site_accuracy: balanced accuracy with which the site is read, in [0, 1].
-        age_error: mean absolute error of age at unseen sites, years.
+        site_accuracy: Balanced accuracy with which the site is read, in [0, 1].
+        age_error: Mean absolute error of age at unseen sites, years.
 
     Source:
         Dufumier et al., NeuroImage 263 (2022): accuracy^0.3 · error.

@@ -48,9 +48,9 @@ class Resamples:
     of freedom.
 
     Attributes:
-        subjects: mean over all draws in resamples of the test subjects.
-        draws: what resampling the draws adds, multiplied by √(D/(D − 1)); 0 where there is one draw.
-        tails: the factor of Student's t, drawn for each resample; 1 where there is one draw.
+        subjects: Mean over all draws in resamples of the test subjects.
+        draws: What resampling the draws adds, multiplied by √(D/(D − 1)); 0 where there is one draw.
+        tails: The factor of Student's t, drawn for each resample; 1 where there is one draw.
         freedom: D − 1.
 
     Shape:
@@ -78,7 +78,7 @@ class Resamples:
         """Two-sided p value of a mean that would be 0, by Student's t with Welch's degrees of freedom.
 
         Args:
-            mean: over all draws, of all subjects.
+            mean: Over all draws, of all subjects.
         """
         between, within = float(self.subjects.var(ddof=1)), float(self.draws.var(ddof=1))
         if between + within == 0:
@@ -96,9 +96,9 @@ def bootstrap_auc(labels: ArrayLike, scores: ArrayLike, resamples: int = 1000, s
 
     Args:
         labels: 0 control, 1 patient.
-        scores: of each test subject by the classifier of each draw.
-        resamples: number of resamples R.
-        seed: of the resampling.
+        scores: Scores of each test subject by the classifier of each draw.
+        resamples: Number of resamples R.
+        seed: Seed of the resampling.
 
     Shape:
         labels (N,), scores (D, N).
@@ -145,9 +145,9 @@ def roc_band(labels: ArrayLike, scores: ArrayLike, resamples: int = 500, seed: i
 
     Args:
         labels: 0 control, 1 patient.
-        scores: of each test subject by the classifier of each draw.
-        resamples: number of resamples.
-        seed: of the resampling.
+        scores: Scores of each test subject by the classifier of each draw.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
 
     Shape:
         labels (N,), scores (D, N); columns false_positive_rate (0, 0.01, …, 1), sensitivity, low, high.
@@ -174,9 +174,9 @@ def interval(samples: ArrayLike, level: float = 0.95, limits: tuple[float, float
     """Percentile interval of bootstrap samples.
 
     Args:
-        samples: such as `Resamples.samples`.
-        level: of confidence.
-        limits: lowest and highest possible value; None: there is none.
+        samples: Such as `Resamples.samples`.
+        level: Level of confidence.
+        limits: Lowest and highest possible value; None: there is none.
     """
     low, high = np.quantile(np.asarray(samples), [(1 - level) / 2, (1 + level) / 2])
     least, most = limits or (-np.inf, np.inf)
@@ -187,8 +187,8 @@ def share_interval(count: int, of: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share, such as of patients among those of similar probability.
 
     Args:
-        count: of those who are counted.
-        of: how many there are, at least 1.
+        count: Count of those who are counted.
+        of: How many there are, at least 1.
 
     Source:
         Wilson, Journal of the American Statistical Association 22 (1927), 209–212.
@@ -207,12 +207,12 @@ def decision_intervals(
     """95 % intervals of what decisions are worth: Wilson's of the two shares, a bootstrap's of their mean.
 
     Args:
-        sensitivity: share of patients called patients.
-        specificity: share of controls called controls.
-        patients: people.
-        controls: people.
-        resamples: of the bootstrap, in which each class is resampled for itself.
-        seed: of the resampling.
+        sensitivity: Share of patients called patients.
+        specificity: Share of controls called controls.
+        patients: People.
+        controls: People.
+        resamples: Resamples of the bootstrap, in which each class is resampled for itself.
+        seed: Seed of the resampling.
 
     Example:
         >>> [round(limit, 2) for limit in decision_intervals(0.9, 0.8, 10, 10)["sensitivity"]]

@@ -27,7 +27,7 @@ def described(network: nn.Module) -> dict[str, Any]:
     """The entry `network` of a card, from which `as_options` or `made_encoder` make the same network again.
 
     Args:
-        network: an encoder, a classifier on top of one, or MONAI's DenseNet.
+        network: An encoder, a classifier on top of one, or MONAI's DenseNet.
 
     Returns:
         The options of a MONAI DenseNet; or `encoder`, the name of the encoder's class, and of our own `arguments`.
@@ -51,8 +51,8 @@ def made_encoder(path: Path, stated: Mapping[str, Any]) -> Encoder:
     """A new encoder as a card states it.
 
     Args:
-        path: of the weights, for the message.
-        stated: the card's entry `network`, checked.
+        path: Path of the weights, for the message.
+        stated: The card's entry `network`, checked.
 
     Raises:
         ValueError: for an encoder that is not ours, or arguments that do not fit it.
@@ -68,8 +68,8 @@ def made_classifier(path: Path, stated: Mapping[str, Any]) -> nn.Module:
     """A new classifier as a card states it.
 
     Args:
-        path: of the weights, for the message.
-        stated: see `as_options`.
+        path: Path of the weights, for the message.
+        stated: Architecture; see `as_options`.
 
     Raises:
         ValueError: see `made_encoder`.
@@ -83,9 +83,9 @@ def stated_network(path: Path, stated: Mapping[str, Any], network: nn.Module) ->
     """The classifier whose architecture a card states: the given one, or a new one on its device.
 
     Args:
-        path: of the weights, for the message.
-        stated: the card's entry `network`, checked; of a DenseNet it may lack options, which are those of `network`.
-        network: of a config. Where the card states an encoder that is not ours, it is this one.
+        path: Path of the weights, for the message.
+        stated: The card's entry `network`, checked; of a DenseNet it may lack options, which are those of `network`.
+        network: Network of a config. Where the card states an encoder that is not ours, it is this one.
     """
     own = described(network)
     if "encoder" not in stated and "encoder" not in own:
@@ -105,8 +105,8 @@ def as_options(path: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
     """A classifier of a stated architecture, as options of `train.json` and `inference.json`.
 
     Args:
-        path: of the weights, for the message.
-        stated: see `made_encoder`, or options of MONAI's DenseNet.
+        path: Path of the weights, for the message.
+        stated: Architecture; see `made_encoder`, or options of MONAI's DenseNet.
 
     Raises:
         ValueError: for an encoder that is not ours.

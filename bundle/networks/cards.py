@@ -24,8 +24,8 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
     """Refuse a card that is damaged or of an unknown format; what it says beyond the known entries is left alone.
 
     Args:
-        card: content of the JSON file.
-        path: of the card, for the message.
+        card: Content of the JSON file.
+        path: Path of the card, for the message.
 
     Raises:
         ValueError: names the entry, what was found and what was expected.

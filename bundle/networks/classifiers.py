@@ -15,8 +15,8 @@ class EncoderClassifier(nn.Module):
     Names of its tensors: `encoder.…` as the encoder has them, and `class_layers.…` as MONAI's DenseNet calls its head.
 
     Args:
-        encoder: any module with `embedding_size`; see `networks.encoders.check_encoder`.
-        classes: outputs.
+        encoder: Any module with `embedding_size`; see `networks.encoders.check_encoder`.
+        classes: Outputs.
 
     Shape:
         volumes (N, C, D, H, W), output (N, classes).
@@ -87,8 +87,8 @@ def freeze(network: nn.Module, trained: Sequence[str]) -> None:
     mode whatever mode the network is put in.
 
     Args:
-        network: changed in place.
-        trained: beginnings of the names of the parts that go on learning.
+        network: Changed in place.
+        trained: Beginnings of the names of the parts that go on learning.
     """
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith(tuple(trained)))

@@ -37,13 +37,13 @@ class Conversion:
     """What a conversion did.
 
     Attributes:
-        kind: what the file holds.
-        layout: whose names the tensors have.
-        prefix: what stands before the names of the encoder's tensors.
-        parallel: whether names carry the `module.` of a parallel wrapper.
-        loaded: number of the encoder's tensors, all of which were found.
-        left_out: names of tensors that belong to no encoder.
-        weights: the file that was written.
+        kind: What the file holds.
+        layout: Software that has given the tensors their names.
+        prefix: What stands before the names of the encoder's tensors.
+        parallel: Whether names carry the `module.` of a parallel wrapper.
+        loaded: Number of the encoder's tensors, all of which were found.
+        left_out: Names of tensors that belong to no encoder.
+        weights: The file that was written.
     """
 
     kind: str
@@ -68,8 +68,8 @@ def change_format(path: Path, output: Path, ending: str | None = None) -> Path:
     """Write weights that have a card in another format: every tensor and every entry of the card as it is.
 
     Args:
-        path: of a network's weights.
-        output: folder that gets the file, under the same name.
+        path: Path of a network's weights.
+        output: Folder that gets the file, under the same name.
         ending: `.pt` or `.safetensors`; None: the one that `path` has not.
 
     Returns:
@@ -101,10 +101,10 @@ def convert_weights(path: Path, output: Path, ending: str = ".pt") -> Conversion
     """Write an encoder of ours, with a card, from weights in a released layout or in MONAI's.
 
     Args:
-        path: of the paper's DenseNet121, AnatCL's ResNet-18 or a network of MONAI: a state dict, or a dict that holds
-            one under `model`; of an encoder, a contrastive network or a classifier; with or without the `module.` of a
-            parallel wrapper.
-        output: folder that gets `NAME.pt` and its card `NAME.json`, or `NAME.safetensors` with the card inside.
+        path: Path of the paper's DenseNet121, AnatCL's ResNet-18 or a network of MONAI: a state dict, or a dict that
+            holds one under `model`; of an encoder, a contrastive network or a classifier; with or without the `module.`
+            of a parallel wrapper.
+        output: Folder that gets `NAME.pt` and its card `NAME.json`, or `NAME.safetensors` with the card inside.
         ending: `.pt` or `.safetensors`.
 
     Raises:

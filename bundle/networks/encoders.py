@@ -26,10 +26,10 @@ class Encoder(nn.Module):
     (N, C, D, H, W) to embeddings (N, embedding_size); see `check_encoder`.
 
     Attributes:
-        features: volumes (N, C, D, H, W) to the last feature map (N, E, d, h, w), of convolutional encoders.
+        features: Volumes (N, C, D, H, W) to the last feature map (N, E, d, h, w), of convolutional encoders.
         embedding_size: E.
-        arguments: what the encoder was made with, for its card: plain values by name.
-        checkpointing: compute activations again in the backward pass rather than keep them.
+        arguments: What the encoder was made with, for its card: plain values by name.
+        checkpointing: Compute activations again in the backward pass rather than keep them.
     """
 
     features: nn.Sequential
@@ -45,8 +45,8 @@ class Encoder(nn.Module):
         """Embed volumes.
 
         Args:
-            volumes: preprocessed volumes.
-            pool: average the feature map to pool³ cells: 1 for the embedding, 2 for the paper's probe features.
+            volumes: Preprocessed volumes.
+            pool: Average the feature map to pool³ cells: 1 for the embedding, 2 for the paper's probe features.
 
         Shape:
             volumes (N, C, D, H, W), output (N, E · pool³).
@@ -69,7 +69,7 @@ def check_encoder(encoder: object) -> nn.Module:
     """Refuse what can be no encoder, before anything is trained on top of it.
 
     Args:
-        encoder: a module with `embedding_size`.
+        encoder: A module with `embedding_size`.
 
     Raises:
         ValueError: says what is missing, and how to add it.
@@ -88,8 +88,8 @@ def embed(encoder: nn.Module, volumes: Tensor) -> Tensor:
     """An encoder's embedding of volumes, refused where it has another shape than the encoder says.
 
     Args:
-        encoder: see `check_encoder`.
-        volumes: preprocessed volumes.
+        encoder: Encoder; see `check_encoder`.
+        volumes: Preprocessed volumes.
 
     Shape:
         volumes (N, C, D, H, W), output (N, E) with E = `embedding_size`.
@@ -112,8 +112,8 @@ def set_checkpointing(encoder: nn.Module, on: bool) -> None:
     """Have an encoder compute its activations again in the backward pass, in place of keeping them.
 
     Args:
-        encoder: a DenseNet, ResNet or Swin encoder; changed in place.
-        on: false leaves any encoder as it is.
+        encoder: A DenseNet, ResNet or Swin encoder; changed in place.
+        on: False leaves any encoder as it is.
 
     Raises:
         ValueError: for an encoder that cannot.
@@ -194,10 +194,10 @@ class DenseNetEncoder(Encoder):
     `monai.networks.nets.DenseNet121`, so that weights move between the two by name.
 
     Args:
-        in_channels: channels of a volume.
-        init_features: filters of the stem convolution.
-        growth_rate: filters that each dense layer adds.
-        block_config: dense layers per block.
+        in_channels: Channels of a volume.
+        init_features: Filters of the stem convolution.
+        growth_rate: Filters that each dense layer adds.
+        block_config: Dense layers per block.
         norm: `batch`, or `group` (8 groups): a volume's embedding and gradient do not depend on its batch.
 
     Shape:
@@ -259,8 +259,8 @@ class ResNetEncoder(Encoder):
     `monai.networks.nets.resnet18`, under `features`.
 
     Args:
-        in_channels: channels of a volume.
-        width: filters of the stem and the first stage; each of the later three doubles them.
+        in_channels: Channels of a volume.
+        width: Filters of the stem and the first stage; each of the later three doubles them.
 
     Shape:
         volumes (N, C, D, H, W), output (N, E) with E = `embedding_size` = 8 · width.
@@ -289,7 +289,7 @@ def encoder_of(state_dict: Mapping[str, Tensor]) -> Encoder:
     """A new encoder of the architecture that an encoder's weights show.
 
     Args:
-        state_dict: of a `DenseNetEncoder` or a `ResNetEncoder`.
+        state_dict: State dict of a `DenseNetEncoder` or a `ResNetEncoder`.
 
     Raises:
         ValueError: when the names are of neither.
@@ -309,7 +309,7 @@ def densenet_options(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of `DenseNetEncoder` that weights show; empty when they are of no DenseNet.
 
     Args:
-        state_dict: of an encoder.
+        state_dict: State dict of an encoder.
     """
     stem = _kernels(state_dict, "features.conv0.weight")
     first = _kernels(state_dict, "features.denseblock1.denselayer1.layers.conv2.weight")
@@ -346,9 +346,9 @@ class Projector(nn.Module):
     """Two linear layers with a ReLU between; contrastive losses see its output, downstream tasks never do.
 
     Args:
-        embedding_size: input features E.
-        hidden_size: features between the layers.
-        projection_size: output features.
+        embedding_size: Input features E.
+        hidden_size: Features between the layers.
+        projection_size: Output features.
 
     Shape:
         embedding (N, E), output (N, projection_size).
@@ -371,9 +371,9 @@ class ContrastiveNetwork(nn.Module):
     """An encoder and the projector on top of it.
 
     Args:
-        encoder: any module with `embedding_size`; see `check_encoder`.
-        hidden_size: of the projector.
-        projection_size: of the projector.
+        encoder: Any module with `embedding_size`; see `check_encoder`.
+        hidden_size: Hidden size of the projector.
+        projection_size: Output size of the projector.
 
     Shape:
         volumes (N, C, D, H, W), output (N, projection_size).

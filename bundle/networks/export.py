@@ -42,7 +42,7 @@ class OnnxClassifier(nn.Module):
     """A classifier that onnxruntime computes on the CPU; see `networks.Classifier`.
 
     Args:
-        path: the `.onnx` file.
+        path: The `.onnx` file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,9 +89,9 @@ def export(network: nn.Module, model: Path, formats: list[str], shape: tuple[int
 
     Args:
         network: MONAI's DenseNet, or an `EncoderClassifier`, with its weights.
-        model: the file of weights whose name the others get.
-        formats: of `FORMATS`.
-        shape: voxels of a volume, (D, H, W).
+        model: The file of weights whose name the others get.
+        formats: Names among `FORMATS`.
+        shape: Voxels of a volume, (D, H, W).
 
     Returns:
         Format → largest relative difference from eager torch, on random volumes and another batch size.

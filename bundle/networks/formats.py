@@ -61,9 +61,9 @@ def write_weights(path: Path, content: Mapping[str, Tensor], card: Mapping[str, 
     """Write a state dict with its card, which goes into the header of a `.safetensors` file, or beside another one.
 
     Args:
-        path: of the file; one that ends in `.safetensors` is of that format, any other of torch.
-        content: name → tensor, on the CPU, all finite.
-        card: what a user needs to know of the weights, with its `format`; the `sha256` is of what is written.
+        path: Path of the file; one that ends in `.safetensors` is of that format, any other of torch.
+        content: Name → tensor, on the CPU, all finite.
+        card: What a user needs to know of the weights, with its `format`; the `sha256` is of what is written.
     """
     card = without_nan(card)
     if is_safetensors(path):
@@ -98,7 +98,7 @@ def refuse_twin(path: Path) -> None:
     """Refuse to write new weights beside others of the same name: both would share a card or a record.
 
     Args:
-        path: that is to be written.
+        path: Path that is to be written.
 
     Raises:
         ValueError: names the other file.
@@ -115,9 +115,9 @@ def refuse_not_finite(path: Path, content: Mapping[str, Tensor], where: str) -> 
     """Refuse weights with a NaN or an infinity: whatever is computed from them would be none, or no answer.
 
     Args:
-        path: of the file.
-        content: name → tensor.
-        where: they are, to end the sentence "3 values are not finite that …".
+        path: Path of the file.
+        content: Name → tensor.
+        where: They are, to end the sentence "3 values are not finite that …".
 
     Raises:
         ValueError: names the tensors and the number of values.

@@ -26,7 +26,7 @@ def to_released(network_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A contrastive network's state dict in the layout of the paper's released file, to be stored under "model".
 
     Args:
-        network_state: of `networks.encoders.ContrastiveNetwork` with a DenseNet encoder.
+        network_state: State dict of `networks.encoders.ContrastiveNetwork` with a DenseNet encoder.
 
     Source:
         Key names of DenseNet121_BHB-10K_yAwareContrastive.pth, whose authors publish no licence: it is not shipped.
@@ -38,7 +38,7 @@ def from_released(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of `to_released`: a state dict for `networks.encoders.ContrastiveNetwork`.
 
     Args:
-        released: what the released file has under "model".
+        released: What the released file has under "model".
     """
     ours = (_our_name(name.removeprefix("module.")) for name in released)
     return {
@@ -66,9 +66,9 @@ def split(
     """The tensors of an encoder by its names, and the others of a file.
 
     Args:
-        path: of the file, for the message.
-        content: of the file.
-        expected: names of the encoder's tensors; without, a DenseNet or a ResNet is looked for.
+        path: Path of the file, for the message.
+        content: Content of the file.
+        expected: Names of the encoder's tensors; without, a DenseNet or a ResNet is looked for.
 
     Raises:
         ValueError: when the file holds several such encoders.
@@ -87,9 +87,9 @@ def prefix_of(path: Path, content: Iterable[str], expected: Collection[str] = ()
     """What stands before the names of an encoder's tensors, such as `encoder.` or `backbone.`; nothing: an empty text.
 
     Args:
-        path: of the file, for the message.
-        content: names of a file's tensors.
-        expected: see `split`.
+        path: Path of the file, for the message.
+        content: Names of a file's tensors.
+        expected: Tensors; see `split`.
 
     Raises:
         ValueError: when several encoders are in the file, each with a beginning of its own.
@@ -140,9 +140,9 @@ def refuse_mismatch(path: Path, expected: Mapping[str, Tensor], found: Mapping[s
     """Refuse tensors that are not those of a network: missing, unknown, or of another shape.
 
     Args:
-        path: of the file, for the message.
-        expected: state dict of the network.
-        found: in the file.
+        path: Path of the file, for the message.
+        expected: State dict of the network.
+        found: Tensors of the file.
 
     Raises:
         ValueError: names the tensors.

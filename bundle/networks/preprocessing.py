@@ -34,7 +34,7 @@ def are_steps(value: Any) -> bool:
     """Whether a value is a list of steps that may become part of a config.
 
     Args:
-        value: of a card.
+        value: Value of a card.
     """
     return isinstance(value, list) and 0 < len(value) <= 50 and all(_is_step(step) for step in value)
 
@@ -43,7 +43,7 @@ def steps_of(preprocessing: Any) -> Steps | None:
     """The steps of a config's `preprocessing`, or None where it does more than a card can state, which is logged.
 
     Args:
-        preprocessing: as written in a config: MONAI's `Compose` of transforms.
+        preprocessing: Preprocessing, as written in a config: MONAI's `Compose` of transforms.
     """
     steps = preprocessing.get("transforms") if isinstance(preprocessing, Mapping) else None
     if isinstance(steps, list) and are_steps(steps) and set(preprocessing) == {"_target_", "transforms"}:
@@ -64,9 +64,9 @@ def require_preprocessing(stated: Steps | None, recipe: Steps | None, weights: s
     """Refuse to use weights on volumes that are preprocessed in another way than those they were trained on.
 
     Args:
-        stated: steps that the card of the weights states; None: it states none, and nothing is refused.
-        recipe: steps of this run; None where they cannot be known.
-        weights: for the message.
+        stated: Steps that the card of the weights states; None: it states none, and nothing is refused.
+        recipe: Steps of this run; None where they cannot be known.
+        weights: Path of the weights, for the message.
 
     Raises:
         ValueError: names the first step that differs.

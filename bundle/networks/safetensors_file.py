@@ -63,9 +63,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, 
     """Write tensors with a card in the header.
 
     Args:
-        path: a temporary one; see `files.replacing`.
-        tensors: on the CPU, by name.
-        card: plain values, all finite.
+        path: A temporary one; see `files.replacing`.
+        tensors: Tensors on the CPU, by name.
+        card: Plain values, all finite.
     """
     import safetensors.torch
 
@@ -80,7 +80,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     A file cannot hold its own digest. This one stays the same whatever else the file says.
 
     Args:
-        tensors: dense, by name.
+        tensors: Dense, by name.
 
     Returns:
         Hexadecimal.

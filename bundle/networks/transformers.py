@@ -27,11 +27,11 @@ class SwinEncoder(Encoder):
     40×48×40 voxels 2×2×2 cells are left.
 
     Args:
-        in_channels: channels of a volume.
-        feature_size: features of the first stage; each of the four stages doubles them.
-        depths: attention layers of each stage.
-        num_heads: attention heads of each stage.
-        window_size: cells along each side of a window.
+        in_channels: Channels of a volume.
+        feature_size: Features of the first stage; each of the four stages doubles them.
+        depths: Attention layers of each stage.
+        num_heads: Attention heads of each stage.
+        window_size: Cells along each side of a window.
 
     Shape:
         volumes (N, C, D, H, W), output (N, E) with E = `embedding_size` = 16 · feature_size.
@@ -74,13 +74,13 @@ class ViTEncoder(Encoder):
     `monai.networks.nets.ViT`, under `vit`.
 
     Args:
-        in_channels: channels of a volume.
-        image_size: voxels of a volume, (D, H, W); others are refused, as a place has its own parameters.
-        patch_size: voxels along each side of a patch.
-        hidden_size: features of a token.
-        mlp_dim: features inside a layer.
-        num_layers: attention layers.
-        num_heads: attention heads; must divide hidden_size.
+        in_channels: Channels of a volume.
+        image_size: Voxels of a volume, (D, H, W); others are refused, as a place has its own parameters.
+        patch_size: Voxels along each side of a patch.
+        hidden_size: Features of a token.
+        mlp_dim: Features inside a layer.
+        num_layers: Attention layers.
+        num_heads: Attention heads; must divide hidden_size.
 
     Shape:
         volumes (N, C, D, H, W), output (N, E) with E = `embedding_size` = hidden_size.

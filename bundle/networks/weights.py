@@ -31,11 +31,11 @@ class LoadReport:
     """What a load did.
 
     Attributes:
-        encoder: that now has the weights.
-        path: of the file.
-        loaded: names of the encoder's tensors, all of which were loaded.
-        ignored: names of tensors in the file that belong to no encoder, such as a projector's.
-        prefix: what stands before the encoder's names in the file, such as `encoder.`.
+        encoder: Encoder that now has the weights.
+        path: Path of the file.
+        loaded: Names of the encoder's tensors, all of which were loaded.
+        ignored: Names of tensors in the file that belong to no encoder, such as a projector's.
+        prefix: What stands before the encoder's names in the file, such as `encoder.`.
     """
 
     encoder: nn.Module
@@ -56,10 +56,10 @@ def save_weights(path: Path, module: nn.Module, card: Mapping[str, Any], storage
     """Write a module's state dict with a card that has its sha256 (see `formats.weights_digest`).
 
     Args:
-        path: the `.pt` file, whose card gets the same name with `.json`; or a `.safetensors` file, whose header has it.
-        module: on any device; a DataParallel wrapper is unwrapped.
-        card: what a user needs to know of the weights; `format` and `sha256` are added.
-        storage: of floating-point tensors, `float32` or `float16`; networks load either.
+        path: The `.pt` file, whose card gets the same name with `.json`; or a `.safetensors` file, whose header has it.
+        module: Module on any device; a DataParallel wrapper is unwrapped.
+        card: What a user needs to know of the weights; `format` and `sha256` are added.
+        storage: Storage type of floating-point tensors, `float32` or `float16`; networks load either.
 
     Raises:
         ValueError: for another storage, or values that are not finite, of which nothing is written.
@@ -82,9 +82,9 @@ def load_encoder(path: str | Path, encoder: nn.Module | None = None) -> LoadRepo
     another name (`backbone.features.…`, `model.…`), which is said.
 
     Args:
-        path: file written by pretraining, or released by the paper's authors; a published folder, or an address on the
+        path: File written by pretraining, or released by the paper's authors; a published folder, or an address on the
             Hugging Face Hub (see `hub.located`).
-        encoder: any module, filled in place; None makes one of the architecture that the weights, or else their card,
+        encoder: Any module, filled in place; None makes one of the architecture that the weights, or else their card,
             show.
 
     Returns:
@@ -114,7 +114,7 @@ def encoder_like(weights: str | Path) -> Encoder:
     """An encoder as initialised, of the architecture that a file of weights shows; nothing is loaded into it.
 
     Args:
-        weights: see `load_encoder`.
+        weights: Weights; see `load_encoder`.
 
     Raises:
         ValueError: when they are of no known encoder.
@@ -127,7 +127,7 @@ def architecture_of(weights: str | Path) -> dict[str, Any]:
     """The architecture that a file of weights shows, as options of `train.json`.
 
     Args:
-        weights: see `load_encoder`.
+        weights: Weights; see `load_encoder`.
 
     Returns:
         Options of MONAI's DenseNet where that has the encoder's layers; else `network_def`, a classifier on an encoder.
@@ -148,8 +148,8 @@ def method_of(weights: str | Path, name: str | None = None) -> str:
     """How tables and figures call an encoder.
 
     Args:
-        weights: whose card says so.
-        name: to be used in its place.
+        weights: Weights whose card says so.
+        name: Name that is used instead; None: what the card says.
     """
     return name or str(read_card(weights).get("method") or "y-Aware")
 
@@ -158,8 +158,8 @@ def refuse_other_preprocessing(weights: str | Path, recipe: Steps | None) -> Non
     """Refuse to use weights on volumes that are preprocessed in another way than the card of the weights states.
 
     Args:
-        weights: an encoder or a classifier, or `scratch`.
-        recipe: steps of this run, as of `steps_of`.
+        weights: An encoder or a classifier, or `scratch`.
+        recipe: Steps of this run, as of `steps_of`.
 
     Raises:
         ValueError: see `preprocessing.require_preprocessing`.
@@ -196,8 +196,8 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
 
     Args:
         network: MONAI's DenseNet, or an `EncoderClassifier`; final norm and classifier stay as initialised.
-        weights: of an encoder (see `load_encoder`), or `scratch`: the whole network stays as initialised.
-        freeze_trunk: train the head alone; see `networks.encoders.freeze`.
+        weights: Weights of an encoder (see `load_encoder`), or `scratch`: the whole network stays as initialised.
+        freeze_trunk: Train the head alone; see `networks.encoders.freeze`.
 
     Raises:
         ValueError: when the weights match the trunk in part or not at all, random weights are to be frozen, or the

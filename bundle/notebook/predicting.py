@@ -49,8 +49,8 @@ def predict(
             `mri/mwp1{participant_id}.nii`.
         config: Overlays on `configs/inference.json`.
         verbose: Also log what is no warning.
-        options: Of `configs/inference.json`: `augmentations`, `prevalence`, `device`, `batch_size`, `num_workers`,
-            `explain`, `existing`, ….
+        options: Options of `configs/inference.json`: `augmentations`, `prevalence`, `device`, `batch_size`,
+            `num_workers`, `explain`, `existing`, ….
 
     Raises:
         ValueError: when the model or an option is not right, there is no scan, or not one of them could be read.

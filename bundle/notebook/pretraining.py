@@ -26,7 +26,7 @@ class Pretraining:
 
     Attributes:
         weights: File of the best encoder; its card lies beside it.
-        folder: Of checkpoints, `history.csv`, `curves.png` and `run.json`.
+        folder: Folder of checkpoints, `history.csv`, `curves.png` and `run.json`.
         history: A row per epoch: `epoch`, `train_loss`, and what the validation measured (`val_…`).
         card: What is said of the weights.
         levels: Name of a loss → its value by chance, log(2N − 1), where the loss has one.
@@ -78,7 +78,7 @@ def pretrain(
         output: Folder that receives checkpoints, history and curves, and the weights as `pretrained.pt`.
         config: Overlays on `configs/pretrain.yaml`, such as `configs/pretext_simclr.yaml`.
         verbose: Log what happens; False: warnings alone.
-        options: Of `configs/pretrain.yaml`: `epochs`, `batch_size`, `sigma` (years), `learning_rate`, `seed`,
+        options: Options of `configs/pretrain.yaml`: `epochs`, `batch_size`, `sigma` (years), `learning_rate`, `seed`,
             `device`, `resume`, `weights`, …. Parts of components, too: `**{"train#trainer#max_epochs": 3}`.
 
     Raises:

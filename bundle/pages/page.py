@@ -21,7 +21,7 @@ def filled(templates: Path, name: str, script: str, content: Mapping[str, Any]) 
 
     Args:
         templates: Folder of the templates of a room; those of this room are found, too.
-        name: Of the template.
+        name: Name of the template.
         script: File among the templates that runs in the page; "" = none.
         content: What the template shows.
 

@@ -42,7 +42,7 @@ def data_uri(content: bytes, kind: str) -> str:
     """A file as part of a page.
 
     Args:
-        content: Of the file.
+        content: Content of the file.
         kind: Its media type, such as `image/png`.
     """
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -121,8 +121,8 @@ def draw_factors(cohort: str, n: int, seed: int = 0) -> pd.DataFrame:
 
     Args:
         cohort: "pretraining" or one of `TASKS`.
-        n: number of subjects.
-        seed: of the whole phantom.
+        n: Number of subjects.
+        seed: Seed of the whole phantom.
 
     Raises:
         ValueError: if there is no such cohort.
@@ -152,8 +152,8 @@ def best_achievable_auc(task: str, draws: int = 100_000) -> float:
     size are known and removed. Estimated on random draws, tested on as many others.
 
     Args:
-        task: one of `TASKS`.
-        draws: synthetic subjects per half.
+        task: One of `TASKS`.
+        draws: Synthetic subjects per half.
     """
     rng = np.random.default_rng(0)
     (features, label), (unseen, truth) = (_true_causes(task, draws, rng) for _ in range(2))
@@ -193,13 +193,13 @@ def make_phantom(
     reused; `phantom.json` is written last, so that an interrupted run is done again.
 
     Args:
-        output: folder to write to.
-        resolution: voxel size in mm.
-        n_pretraining: number of pretraining subjects.
-        n_per_task: number of subjects in each of `TASKS`.
-        seed: decides everything random.
-        workers: threads that render; the images are the same for any number.
-        progress: whether to show a progress bar.
+        output: Folder to write to.
+        resolution: Voxel size in mm.
+        n_pretraining: Number of pretraining subjects.
+        n_per_task: Number of subjects in each of `TASKS`.
+        seed: Decides everything random.
+        workers: Threads that render; the images are the same for any number.
+        progress: Whether to show a progress bar.
 
     Returns:
         The summary that `phantom.json` holds.

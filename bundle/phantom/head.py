@@ -92,7 +92,7 @@ def make_head(resolution: float = 1.0, seed: int = 0) -> tuple[nib.Nifti1Image, 
 
     Args:
         resolution: Edge of a voxel, mm.
-        seed: Of warp, affine, uneven brightness and noise.
+        seed: Seed of warp, affine, uneven brightness and noise.
 
     Returns:
         The image, whose header says that it is a phantom, and what is known of it.

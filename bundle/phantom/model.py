@@ -44,7 +44,7 @@ def reference_grid(resolution: float) -> tuple[tuple[int, int, int], Array]:
     """Shape and affine of the grid over SPM/CAT12's box; x decreases with the first index.
 
     Args:
-        resolution: voxel size in mm; 1.5 gives 121 x 145 x 121.
+        resolution: Voxel size in mm; 1.5 gives 121 x 145 x 121.
 
     Raises:
         ValueError: if the resolution is not between 1 and 12 mm.
@@ -85,7 +85,7 @@ def template(resolution: float) -> Array:
     """Grey-matter share of every voxel in the MNI152 2009 template that nilearn carries.
 
     Args:
-        resolution: voxel size in mm.
+        resolution: Voxel size in mm.
 
     Shape: (X, Y, Z) of `reference_grid`.
 
@@ -99,7 +99,7 @@ def region_weights(resolution: float) -> Array:
     """Soft membership of every voxel in the regions `VOLUMES`; they add up to one everywhere.
 
     Args:
-        resolution: voxel size in mm.
+        resolution: Voxel size in mm.
 
     Shape: (35, X, Y, Z): left hemisphere, right hemisphere, the rest.
     """
@@ -110,8 +110,8 @@ def regional_volumes(volume: Array, resolution: float) -> Array:
     """Grey matter in each of `VOLUMES`, relative to the template.
 
     Args:
-        volume: grey-matter map on `reference_grid(resolution)`.
-        resolution: voxel size in mm.
+        volume: Grey-matter map on `reference_grid(resolution)`.
+        resolution: Voxel size in mm.
 
     Shape: (X, Y, Z) to (35,).
     """
@@ -216,7 +216,7 @@ def disease_shift(task: str) -> Array:
     A Cohen's d counts the pooled scatter of controls and of patients, whose severity varies.
 
     Args:
-        task: one of `TASKS`.
+        task: One of `TASKS`.
 
     Source: effects of `phantom_tables`.
     """
@@ -232,8 +232,8 @@ def relative_volumes(known: Mapping[str, Array], normal: Array, cohort: str) -> 
     """Latent factors and the volumes they cause, relative to the template, head size removed.
 
     Args:
-        known: age (years), male (0 or 1) and patient (0 or 1), each of shape (n,).
-        normal: standard normal numbers, shape (n, NORMALS).
+        known: Age (years), male (0 or 1) and patient (0 or 1), each of shape (n,).
+        normal: Standard normal numbers, shape (n, NORMALS).
         cohort: "pretraining" or one of `TASKS`.
 
     Returns:
@@ -280,8 +280,8 @@ def site_effect(site: str, seed: int = 0) -> SiteEffect:
     """The effect of a site, which depends on the seed and the name of the site alone.
 
     Args:
-        site: such as "schizophrenia-03".
-        seed: of the whole phantom.
+        site: Such as "schizophrenia-03".
+        seed: Seed of the whole phantom.
     """
     rng = generator(seed, site)
     gain = 1 + tables.GAIN_SD * rng.standard_normal()
@@ -364,10 +364,10 @@ def render(
     """The modulated grey-matter map of one synthetic subject.
 
     Args:
-        person: a row of `draw_factors`.
-        resolution: voxel size in mm.
-        seed: of the whole phantom; it decides what the sites do.
-        with_site: whether the site leaves its mark.
+        person: A row of `draw_factors`.
+        resolution: Voxel size in mm.
+        seed: Seed of the whole phantom; it decides what the sites do.
+        with_site: Whether the site leaves its mark.
 
     Shape: (X, Y, Z) of `reference_grid(resolution)`, float32.
     """

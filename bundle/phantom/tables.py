@@ -20,10 +20,10 @@ class Region:
     """What happens to one of the regions of `scans.regions`, in both hemispheres.
 
     Attributes:
-        rate: ordinary-least-squares slope of its volume on age at 40 to 86, percent per year.
+        rate: Ordinary-least-squares slope of its volume on age at 40 to 86, percent per year.
         scatter: SD of its volume after age, sex, head size and site, percent.
         effects: Cohen's d in schizophrenia, bipolar disorder, Alzheimer's disease.
-        youth: maturation loss relative to the cortex.
+        youth: Maturation loss relative to the cortex.
     """
 
     rate: float
@@ -160,7 +160,7 @@ def age_curve(age: NDArray) -> NDArray:
     """Relative volume change with age, about 0 at 40 years.
 
     Args:
-        age: years.
+        age: Years.
 
     Shape: (n,) to (n, 18), one column for each of `BILATERAL`.
 

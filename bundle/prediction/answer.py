@@ -38,8 +38,8 @@ def headline(row: Mapping[str, Any], scale: Scale) -> str:
     """The answer to one scan in a few words, as page and index show it first; empty where it was refused.
 
     Args:
-        row: of the table.
-        scale: of its probabilities.
+        row: Row of the table.
+        scale: Scale of its probabilities.
     """
     if row["answer"] == GIVEN:
         return shown(float(row["calibrated_probability"]), scale.operating_point)
@@ -50,10 +50,10 @@ def answer_of(row: Mapping[str, Any], record: Mapping[str, Any], model: Model, s
     """What a page says of a scan that was not refused.
 
     Args:
-        row: of the table.
-        record: of `list_scans`.
-        model: that answered.
-        scale: of its probabilities.
+        row: Row of the table.
+        record: Record, as `list_scans` makes it.
+        model: Model that answered.
+        scale: Scale of its probabilities.
     """
     name, embeddings = list(model.card["class_names"])[1], model.record.embeddings
     raw = float(row[f"probability_{name}"])
@@ -119,8 +119,8 @@ def age_in_words(age: float, embeddings: TrainingEmbeddings) -> str:
     """An age that a brain looks like; beyond the ages of the training only that it is.
 
     Args:
-        age: years; NaN = unknown.
-        embeddings: of the training.
+        age: Years; NaN = unknown.
+        embeddings: Embeddings of the training.
     """
     if not np.isfinite(age) or embeddings.covers(age):
         return decimals(age, 0)

@@ -30,10 +30,10 @@ class BidsScan:
     """A T1w scan of a dataset, or the map that was made of it.
 
     Attributes:
-        path: Of the scan, or of the map.
+        path: Path of the scan, or of the map.
         name: BIDS entities without the suffix, such as `sub-01_ses-1_run-2`.
-        participant_id: With `sub-`.
-        session_id: With `ses-`, or "".
+        participant_id: Id with `sub-`.
+        session_id: Session id with `ses-`, or "".
     """
 
     path: Path
@@ -143,8 +143,8 @@ def table_of(scans: Sequence[BidsScan], dataset: Path) -> pd.DataFrame:
     """A table for `predict`: a row per scan, with age, sex and head size as the dataset's participants.tsv writes them.
 
     Args:
-        scans: Of `scans_of`.
-        dataset: Whose they are.
+        scans: Scans of `scans_of`.
+        dataset: Dataset whose they are.
     """
     rows = pd.DataFrame(
         {"file": [str(scan.path.absolute()) for scan in scans], "participant_id": [scan.name for scan in scans]}

@@ -42,8 +42,8 @@ def describe(output: Path, version: str) -> None:
     """Write what BIDS asks of a folder of derivatives.
 
     Args:
-        output: Of the derivatives.
-        version: Of this program.
+        output: Output of the derivatives.
+        version: Version of this program.
     """
     made = {"DatasetType": "derivative", "GeneratedBy": [{"Name": "brain-mri-yaware", "Version": version}]}
     write_json(output / DESCRIPTION, {"Name": _NAME, "BIDSVersion": BIDS_VERSION, **made})
@@ -55,10 +55,10 @@ def write_scans(scans: Sequence[BidsScan], dataset: Path, answers: Path, output:
     """Bring the answers of `predict` into the folders of participants; files of other participants stay as they are.
 
     Args:
-        scans: In the order of the table that was predicted.
-        dataset: That they are from; the tables name files from there.
+        scans: Scans, in the order of the table that was predicted.
+        dataset: Dataset that they are from; the tables name files from there.
         answers: Folder that `predict` wrote.
-        output: Of the derivatives.
+        output: Output of the derivatives.
     """
     rows = pd.read_csv(answers / TABLE, dtype=str, keep_default_na=False)
     regions = pd.read_csv(answers / REGIONS, sep="\t", dtype=str, keep_default_na=False)
@@ -110,8 +110,8 @@ def write_group(output: Path, model: Model) -> int:
     """Write the table, the regions and the index of all participants who have answers.
 
     Args:
-        output: Of the derivatives.
-        model: That gave the answers.
+        output: Output of the derivatives.
+        model: Model that gave the answers.
 
     Returns:
         How many scans there are.

@@ -39,10 +39,10 @@ class CheckedDataset(Dataset):
     A refused scan becomes an empty volume, so that it keeps its place in a batch; its verdict says so.
 
     Args:
-        data: records of `list_scans`.
-        contract: examines each scan and brings it onto the model's grid.
-        transform: preprocessing of the model; its first two steps load a file and place it, which the contract does.
-        stated: what the card says is done to a volume on the grid, in place of `transform`; None: nothing.
+        data: Records of `list_scans`.
+        contract: Examines each scan and brings it onto the model's grid.
+        transform: Preprocessing of the model; its first two steps load a file and place it, which the contract does.
+        stated: What the card says is done to a volume on the grid, in place of `transform`; None: nothing.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ def check_scans(
     """Examine scans and say what was found of each.
 
     Args:
-        records: of `list_scans`.
-        contract: what they are compared with.
-        output: a table (.tsv) of every check; None writes none.
-        model: also say how far a scan is from its training subjects, as `predict` does; needs `dataset`.
-        dataset: preprocesses the scans for the model.
+        records: Records, as `list_scans` makes them.
+        contract: What they are compared with.
+        output: A table (.tsv) of every check; None writes none.
+        model: Also say how far a scan is from its training subjects, as `predict` does; needs `dataset`.
+        dataset: Preprocesses the scans for the model.
 
     Returns:
         How many were refused.

@@ -46,7 +46,7 @@ def needs_preparation(path: str | Path) -> bool:
     What cannot be read is no such file: the contract says what is wrong with it.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
     """
     file = Path(path)
     if file.suffix == ".npy" or not file.is_file():
@@ -74,10 +74,10 @@ class Incoming:
     """How scans that are no maps become maps before they are predicted.
 
     Attributes:
-        folder: That keeps the maps, and from which they are taken the next time.
+        folder: Folder that keeps the maps, and from which they are taken the next time.
         pipeline: `ants` or `deepmriprep`.
         series: Number of the DICOM series to take where there are several; None: by the rules.
-        work: For what is unpacked and converted; it is gone when the program ends.
+        work: Work, for what is unpacked and converted; it is gone when the program ends.
     """
 
     folder: Path
@@ -90,7 +90,7 @@ class Incoming:
 
         Args:
             known: What is known of the person, as of `list_scans`.
-            made: Of the preparation.
+            made: Made of the preparation.
             head: The scan; None where there was none.
         """
         place = self.folder / (made.map["file"] if made.is_usable else f"{SCANS}/{made.name}.html")
@@ -118,8 +118,8 @@ def incoming_scans(
     """Which scans to predict, as maps: what is none is prepared first.
 
     Args:
-        source: See `list_scans`; also a DICOM file, a `.zip` or `.tar` archive, or a folder that holds such.
-        images: See `list_scans`.
+        source: Source; see `list_scans`; also a DICOM file, a `.zip` or `.tar` archive, or a folder that holds such.
+        images: Images; see `list_scans`.
         prepared: Folder that keeps the maps.
         prepared_only: Refuse scans that are no maps.
         pipeline: `ants` or `deepmriprep`.
@@ -146,7 +146,7 @@ def described(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record of a map with what files beside it say: `tiv`, where nothing else does, and `made`, for its check.
 
     Args:
-        record: Of `list_scans`, or of a scan that was prepared, which is left as it is.
+        record: Training record of `list_scans`, or of a scan that was prepared, which is left as it is.
     """
     path = Path(record["image"])
     if record.get("prepared") or not record["image"] or not scan_of(path):
@@ -161,7 +161,7 @@ def may_name_a_patient(source: str | Path) -> bool:
     """Whether a file or a folder holds DICOM files or archives, whose paths often are a patient's name.
 
     Args:
-        source: See `incoming_scans`.
+        source: Source; see `incoming_scans`.
     """
     place = Path(source)
     files = place.rglob("*") if place.is_dir() else [place]
@@ -173,8 +173,8 @@ def counted(source: str | Path, images: str | None = None) -> str:
     """How many scans there are, in words; nothing is unpacked, converted or prepared.
 
     Args:
-        source: See `incoming_scans`.
-        images: See `list_scans`.
+        source: Source; see `incoming_scans`.
+        images: Images; see `list_scans`.
     """
     place = Path(source)
     listed = list_scans(place, images) if not place.is_dir() or any(find_scans(place)) else []
@@ -256,7 +256,7 @@ def preparation_check(record: Mapping[str, Any]) -> Check | None:
     """What the preparation of a scan found, as one of its checks; None where nothing is known of it.
 
     Args:
-        record: Of `incoming_scans`.
+        record: Training record of `incoming_scans`.
     """
     made = record.get("prepared")
     if not made:
@@ -282,7 +282,7 @@ def preparations(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Columns of a table: the `pipeline` that made each map, and what its quality control here found, if it did.
 
     Args:
-        records: Of `list_scans` or `incoming_scans`.
+        records: Records of `list_scans` or `incoming_scans`.
     """
     return {
         "pipeline": [_pipeline(record) for record in records],

@@ -38,13 +38,13 @@ class Scale:
     """The one scale on which a model's probabilities, calls and operating point are shown.
 
     Attributes:
-        people: of the validation, who calibrate.
-        slope: by which log odds are stretched; 0 where the validation was no better than chance.
-        intercept: by which they are shifted, to the prevalence.
-        threshold: the operating point, of the network's own probability.
-        prevalence: share of patients among those who are scanned.
-        sensitivity: at the operating point, on the validation; None = unknown.
-        specificity: the same.
+        people: Number of validation subjects.
+        slope: Factor of the log odds; 0 where the validation was no better than chance.
+        intercept: Number that is added to the log odds, for the prevalence.
+        threshold: The operating point, of the network's own probability.
+        prevalence: Share of patients among those who are scanned.
+        sensitivity: At the operating point, on the validation; None = unknown.
+        specificity: The same.
     """
 
     people: int
@@ -60,9 +60,9 @@ class Scale:
         """The scale of a model.
 
         Args:
-            record: of its training.
-            validation: the metrics of its card.
-            prevalence: share of patients in the clinic, in (0, 1); None: as among the validation subjects.
+            record: Training record of the model.
+            validation: The metrics of its card.
+            prevalence: Share of patients in the clinic, in (0, 1); None: as among the validation subjects.
 
         Raises:
             ValueError: for another prevalence.
@@ -125,8 +125,8 @@ def shown(value: float, limit: float) -> str:
     """A probability as text, with as many digits as it takes to tell it from the operating point; never certainty.
 
     Args:
-        value: the probability.
-        limit: the operating point.
+        value: The probability.
+        limit: The operating point.
 
     Example:
         >>> shown(0.204, 0.196), shown(0.5, 0.2), shown(0.9999, 0.5), shown(0.004, 0.008)
@@ -161,7 +161,7 @@ def distance_check(percentile: float) -> Check:
     """How far the embedding of a scan is from those of the training, as one of its checks.
 
     Args:
-        percentile: of the distance.
+        percentile: Percentile of the distance.
     """
     far = percentile > FAR
     measured = f"percentile {percentile_text(percentile)} of the training subjects"

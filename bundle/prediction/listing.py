@@ -31,10 +31,10 @@ def list_scans(source: str | Path, images: str | None = None) -> list[dict[str, 
     """Which scans to predict.
 
     Args:
-        source: a scan; a folder, searched to any depth; a datalist (.json), all its sections; or a table (.tsv, .csv,
+        source: A scan; a folder, searched to any depth; a datalist (.json), all its sections; or a table (.tsv, .csv,
             .xlsx) with a column `file`, relative to the table, and optionally `participant_id`, `age`, `sex` and `tiv`.
             The head sizes of scans may also stand in a table `tiv.tsv` beside them, such as `prepare` writes.
-        images: pattern of the images from the table's folder, such as `mri/mwp1{participant_id}.nii`, for a table of
+        images: Pattern of the images from the table's folder, such as `mri/mwp1{participant_id}.nii`, for a table of
             participants that names no files; None for any other source.
 
     Returns:
@@ -101,10 +101,10 @@ def _certain(
     """Records of rows, or a refusal that names all rows that are not certain.
 
     Args:
-        paths: of the images.
-        texts: what is said of each person, as text; columns that are not there are unknown.
-        faults: of the rows, found before.
-        used: our names → the table's.
+        paths: Paths of the images.
+        texts: What is said of each person, as text; columns that are not there are unknown.
+        faults: Faults of the rows, found before.
+        used: Our names → the table's.
     """
     texts = texts.assign(**{name: "" for name in _ASKED if name not in texts})
     years, wrong = ages(texts["age"], column=used.get("age", "age"), other_unit=_IN_YEARS)
@@ -184,7 +184,7 @@ def file_of(record: Mapping[str, Any]) -> str:
     """What tables say of where a scan lies: its full path; of a prepared one, the path of what was prepared.
 
     Args:
-        record: Of `list_scans` or `incoming_scans`.
+        record: Training record of `list_scans` or `incoming_scans`.
     """
     return str(Path(record.get("file") or record["image"]).absolute())
 
@@ -193,7 +193,7 @@ def named(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Give each record a file name of safe characters, different from all others.
 
     Args:
-        records: With `participant_id` and `image`.
+        records: Records with `participant_id` and `image`.
     """
     names = safe_names([r["participant_id"] for r in records], [r["image"] for r in records])
     return [{**record, "name": name} for record, name in zip(records, names, strict=True)]

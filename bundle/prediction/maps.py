@@ -50,9 +50,9 @@ class Similarity(nn.Module):
     """How much more like one group's mean embedding than like all training subjects' a brain is.
 
     Args:
-        classifier: gives the embedding.
-        group: mean embedding of the group.
-        everybody: mean embedding of all training subjects.
+        classifier: Gives the embedding.
+        group: Mean embedding of the group.
+        everybody: Mean embedding of all training subjects.
 
     Shape:
         volumes (N, C, D, H, W), group (E,), everybody (E,); output (N, 2): minus the similarity, and the similarity,
@@ -78,10 +78,10 @@ class Question:
     """What a map is asked.
 
     Attributes:
-        method: one of `METHODS`.
-        network: gives (N, 2) scores.
-        index: of the score that is explained.
-        probability: whether scores are logits whose probability is explained; otherwise they are explained as they are.
+        method: One of `METHODS`.
+        network: Gives (N, 2) scores.
+        index: Index of the score that is explained.
+        probability: Whether scores are logits whose probability is explained; otherwise they are explained as they are.
         reference: (1, C, D, H, W) that occlusion and regions show in place of what they hide, and where integrated
             gradients begin, such as the mean of healthy training subjects; None is 0. In a disease that takes tissue
             away, hiding tissue is no absence of disease: with 0, the places that matter would speak against it.
@@ -111,8 +111,8 @@ class Meaning:
 
     Attributes:
         sentence: What high and low values are.
-        unit: Of the values that are shown, in words.
-        factor: From the values of a map to the unit; None where the strongest value is 100.
+        unit: Unit of the values that are shown, in words.
+        factor: Factor, from the values of a map to the unit; None where the strongest value is 100.
     """
 
     sentence: str
@@ -126,7 +126,7 @@ def meaning(method: str, target: str, name: str, extent: float) -> Meaning:
     Args:
         method: One of `METHODS`.
         target: One of `TARGETS`.
-        name: Of the class that is explained.
+        name: Name of the class that is explained.
         extent: Longest side of the network's input, mm.
     """
     what = ASKED[target].format(name=name)
@@ -147,10 +147,10 @@ def explain(question: Question, volume: Tensor, batch_size: int = 8, seed: int =
     GradCAM++ and SmoothGrad have no sign.
 
     Args:
-        question: method, network and score.
-        volume: preprocessed.
-        batch_size: occluded copies at a time.
-        seed: of SmoothGrad's noise.
+        question: Method, network and score.
+        volume: Preprocessed.
+        batch_size: Occluded copies at a time.
+        seed: Seed of SmoothGrad's noise.
 
     Shape:
         volume (1, C, D, H, W), output (D, H, W).
@@ -183,9 +183,9 @@ def regional_changes(question: Question, volume: Tensor, batch_size: int = 1) ->
     """By how much a score falls when each region is shown as in the reference; negative where it rises.
 
     Args:
-        question: network, score, reference and weights.
-        volume: preprocessed.
-        batch_size: volumes at a time; one is quickest on a CPU.
+        question: Network, score, reference and weights.
+        volume: Preprocessed.
+        batch_size: Volumes at a time; one is quickest on a CPU.
 
     Shape:
         volume (1, C, D, H, W), output (35,).
@@ -207,9 +207,9 @@ def in_regions(changes: NDArray[np.float64], weights: csr_array, shape: Sequence
     Each voxel has its regions' changes over their sizes: a large region changes more because there is more of it.
 
     Args:
-        changes: of each of `scans.regions.REGIONS`.
-        weights: memberships.
-        shape: of the map.
+        changes: Changes of each of `scans.regions.REGIONS`.
+        weights: Memberships.
+        shape: Shape of the map.
 
     Shape:
         changes (35,), weights (35, voxels), output (D, H, W).
@@ -286,7 +286,7 @@ def last_map(network: nn.Module) -> str:
     """The name of the module whose output is the last feature map of a network.
 
     Args:
-        network: a classifier of MONAI's DenseNet or on top of an encoder.
+        network: A classifier of MONAI's DenseNet or on top of an encoder.
 
     Raises:
         ValueError: when nothing is known of the network's feature maps.

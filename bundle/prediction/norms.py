@@ -34,7 +34,7 @@ class Compared:
         expected: mL.
         z: Distance from it in standard deviations of one more healthy person.
         percentile: Share of healthy people with less, percent.
-        sentence: With whom the person was compared, or why with nobody.
+        sentence: Sentence with whom the person was compared, or why with nobody.
         is_known: Whether there are norms.
 
     Shape:
@@ -182,8 +182,8 @@ def measured(records: Sequence[Mapping[str, Any]], grid: Grid) -> dict[str, NDAr
     The first scan of each healthy person is read from its file once more, since a network sees normalised volumes.
 
     Args:
-        records: of a datalist.
-        grid: on which volumes are measured.
+        records: Records of a datalist.
+        grid: Grid on which volumes are measured.
 
     Returns:
         `regional_volumes` (N, 35), mL, NaN for other scans; `sexes` (N,), 0 female, 1 male, NaN = unknown; `tivs` (N,).

@@ -41,9 +41,9 @@ def map_name(name: str, method: str, target: str) -> str:
     """File name of the map of a scan.
 
     Args:
-        name: of the scan's page.
-        method: one of `maps.METHODS`.
-        target: one of `maps.TARGETS`.
+        name: Name of the scan's page.
+        method: One of `maps.METHODS`.
+        target: One of `maps.TARGETS`.
     """
     return f"{name}_{method.replace('+', 'p')}{'' if target == 'class' else f'_{target}'}.nii.gz"
 
@@ -55,8 +55,8 @@ class AnswerFolder:
     such as scans that lie in a folder `scans`, are left alone.
 
     Args:
-        path: of the folder.
-        existing: what becomes of answers that lie there: `refuse` to write, `append` the new ones (a scan that is
+        path: Path of the folder.
+        existing: What becomes of answers that lie there: `refuse` to write, `append` the new ones (a scan that is
             predicted again replaces its row), or `overwrite` all of them.
     """
 
@@ -87,8 +87,8 @@ class AnswerFolder:
         """Whether new answers may come into the folder.
 
         Args:
-            sha256: of the weights of the model that gives them.
-            prevalence: that they are scaled to, of which a folder has one; None: not looked at.
+            sha256: Sha256 of the weights of the model that gives them.
+            prevalence: Prevalence that the probabilities are scaled to, one for a folder; None: not looked at.
 
         Returns:
             What would become of the answers that lie there, in words.
@@ -145,7 +145,7 @@ class AnswerFolder:
         each other.
 
         Args:
-            records: of `list_scans`.
+            records: Records, as `list_scans` makes them.
         """
         if self.existing != "append":
             return [dict(record) for record in records]
@@ -182,11 +182,11 @@ class AnswerFolder:
         """Bring the new answers, and all that is staged, into the folder: everything or nothing.
 
         Args:
-            table: a row per scan, with `file`, `name` and `model_sha256`.
-            embeddings: a row per scan that was not refused, with `file`.
-            index: makes the index of the rows of all scans, each with `page`: the path of its page, or nothing.
+            table: A row per scan, with `file`, `name` and `model_sha256`.
+            embeddings: A row per scan that was not refused, with `file`.
+            index: Makes the index of the rows of all scans, each with `page`: the path of its page, or nothing.
             wanted: `embeddings.tsv`, `index.html`: written where wanted, and where they lie already.
-            regions: rows of the regions of every scan that was not refused, with `file`; None: not written.
+            regions: Rows of the regions of every scan that was not refused, with `file`; None: not written.
 
         Raises:
             ValueError: when the folder may not take them.

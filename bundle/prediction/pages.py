@@ -60,12 +60,12 @@ def write_pages(
     """Write maps and pages of the scans that were predicted, and bring all answers into their folder.
 
     Args:
-        table: after the evaluator has run; its folder gets `maps/NAME_METHOD.nii.gz` on each scan's own grid,
+        table: After the evaluator has run; its folder gets `maps/NAME_METHOD.nii.gz` on each scan's own grid,
             `scans/NAME.html` and `index.html`, with a line for every scan of the folder.
-        dataset: that it ran on.
-        method: one of `maps.METHODS`, or `none`.
-        target: what is explained, one of `maps.TARGETS`.
-        pages: write pages, not maps alone.
+        dataset: Dataset that it ran on.
+        method: One of `maps.METHODS`, or `none`.
+        target: What is explained, one of `maps.TARGETS`.
+        pages: Write pages, not maps alone.
 
     """
     facts = model_facts(table.model)
@@ -232,10 +232,10 @@ def index_page(
     """The page that lists all scans of a folder.
 
     Args:
-        rows: of the table, each with `page`, its page or nothing.
-        facts: of the model.
-        table: whose model and scale they are.
-        file: beside the page that holds the rows.
+        rows: Rows of the table, each with `page`, its page or nothing.
+        facts: Facts of the model.
+        table: Table whose model and scale they are.
+        file: Beside the page that holds the rows.
     """
     verdicts = pd.Series([row["verdict"] for row in rows]).value_counts()
     counts = f"{len(rows)} scans: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())

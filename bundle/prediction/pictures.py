@@ -32,10 +32,10 @@ def ages(known: ArrayLike, estimate: float, error: float, own: float) -> str:
     """The age a brain looks like, among those of the healthy training subjects; a PNG as a data URI.
 
     Args:
-        known: ages of healthy training subjects, years.
-        estimate: age the brain looks like.
-        error: mean absolute error of such estimates.
-        own: true age; NaN = unknown.
+        known: Ages of healthy training subjects, years.
+        estimate: Age the brain looks like.
+        error: Mean absolute error of such estimates.
+        own: True age; NaN = unknown.
     """
     figure, axes = chart()
     axes.hist(np.asarray(known), bins=25, color=GREY, label="healthy training subjects")
@@ -52,9 +52,9 @@ def reliability(table: pd.DataFrame, own: float, name: str) -> str:
     """How often validation subjects of similar probability were patients; a PNG as a data URI.
 
     Args:
-        table: of `metrics.reliability`.
-        own: probability of this scan.
-        name: of the class.
+        table: Table of `metrics.reliability`.
+        own: Probability of this scan.
+        name: Name of the class.
     """
     figure, axes = chart()
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":")
@@ -72,9 +72,9 @@ def regional(names: Sequence[str], left: NDArray[np.float64], right: NDArray[np.
     """How far the volume of each region is from what is expected; a PNG as a data URI.
 
     Args:
-        names: of the regions, from the top.
+        names: Names of the regions, from the top.
         left: z on the left side; NaN = unknown.
-        right: the same on the right.
+        right: The same on the right.
 
     Shape:
         left (regions,), right (regions,).

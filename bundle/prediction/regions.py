@@ -30,10 +30,10 @@ def regions_table(
     """The regions of all scans that were not refused, a row each; `attribution` is empty until it is computed.
 
     Args:
-        records: of `list_scans`.
-        table: of the predictions, a row for each record.
+        records: Records, as `list_scans` makes them.
+        table: Table of the predictions, a row for each record.
         volumes: mL of each region.
-        record: of the model's training.
+        record: Training record of the model.
 
     Shape:
         volumes (N, 35).
@@ -66,7 +66,7 @@ def section(found: pd.DataFrame) -> dict[str, Any]:
     """What a page says of the regions of a scan.
 
     Args:
-        found: the rows of the scan, in the order of `scans.regions.REGIONS`.
+        found: The rows of the scan, in the order of `scans.regions.REGIONS`.
     """
     one_side = len(REGIONS) // len(SIDES)
     cells = [_cells(row) for row in found.to_dict("records")]

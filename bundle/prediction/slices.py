@@ -31,7 +31,7 @@ class Overlay:
     """A map as it is drawn.
 
     Attributes:
-        values: On `GRID`, in `unit`; 0 outside the brain.
+        values: Values on `GRID`, in `unit`; 0 outside the brain.
         unit: What the values are, in words.
         threshold: Absolute values from it on are coloured.
         strongest: The largest absolute value, at which the colours end.
@@ -48,9 +48,9 @@ class Overlay:
 
         Args:
             found: The map.
-            grid: On which it lies.
+            grid: Grid on which it lies.
             unit: What the drawn values are, in words.
-            factor: From the values of the map to `unit`; None makes the strongest value 100.
+            factor: Factor, from the values of the map to `unit`; None makes the strongest value 100.
 
         Shape:
             found `grid.shape`.

@@ -49,10 +49,10 @@ class Model:
     """A classifier and everything that is known of it.
 
     Attributes:
-        classifier: gives logits, and by `both` logits and embedding.
-        card: see `networks.classifier_card`.
-        record: what training showed.
-        path: of the weights.
+        classifier: Gives logits, and by `both` logits and embedding.
+        card: Card; see `networks.classifier_card`.
+        record: What training showed.
+        path: Path of the weights.
     """
 
     classifier: nn.Module
@@ -80,7 +80,7 @@ def load_model(path: str | Path, network: nn.Module, backend: str = "torch") -> 
     """Load a classifier with its card and its record.
 
     Args:
-        path: the file of weights.
+        path: The file of weights.
         network: MONAI's DenseNet, filled in place; where the card says another architecture, a new one takes its place.
         backend: `torch`, or `onnx`: computed by onnxruntime from the `.onnx` file beside the weights.
 
@@ -102,7 +102,7 @@ def predict_and_embed(engine: Any, batch: Any) -> dict[str, Any]:
 
     Args:
         engine: MONAI's evaluator, whose network is a `Classifier`.
-        batch: of the data loader.
+        batch: Batch of the data loader.
 
     Returns:
         What MONAI's own step returns, and `embedding` (N, E).
@@ -125,14 +125,14 @@ class PredictionTable:
     """Writes `predictions.csv`, a row per scan in the order they were given; attach to the evaluator.
 
     Args:
-        records: of the dataset.
-        model: whose predictions they are.
-        folder: of the table.
-        augmentations: slightly moved and noisy copies of each scan; `uncertainty` is the standard deviation of the
+        records: Records of the dataset.
+        model: Model whose predictions they are.
+        folder: Folder that receives the table.
+        augmentations: Slightly moved and noisy copies of each scan; `uncertainty` is the standard deviation of the
             calibrated probability (of the network's own, where that is not calibrated) over them and the scan itself.
-        embeddings: also write `embeddings.tsv`.
-        prevalence: share of patients in the clinic; None: as among the validation subjects.
-        existing: what becomes of answers that lie in the folder, see `output.AnswerFolder`.
+        embeddings: Also write `embeddings.tsv`.
+        prevalence: Share of patients in the clinic; None: as among the validation subjects.
+        existing: What becomes of answers that lie in the folder, see `output.AnswerFolder`.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ def require_shape(model: Model, found: tuple[int, ...]) -> None:
     """Refuse volumes of another shape than those of the training; says which overlay is missing, or too many.
 
     Args:
-        model: that is to see them.
+        model: Model that is to see them.
         found: (C, D, H, W) after preprocessing.
 
     Raises:
@@ -252,11 +252,11 @@ def prediction_table(
     Where the model cannot answer, there is neither a call nor a calibrated probability.
 
     Args:
-        records: of `list_scans`.
+        records: Records, as `list_scans` makes them.
         rows: `verdict`, `reasons`, `digest`, `probability` (of class 1) and `uncertainty` of each.
-        embedding: of each.
-        model: whose they are.
-        scale: of its probabilities.
+        embedding: Embedding of each.
+        model: Model whose they are.
+        scale: Scale of its probabilities.
 
     Shape:
         rows N, embedding (N, E).
@@ -294,11 +294,11 @@ def own_reasons(
     """What the model itself has against an answer, by names of `judgement.REASONS`, of each scan that is not refused.
 
     Args:
-        records: of `list_scans`.
+        records: Records, as `list_scans` makes them.
         rows: `verdict` and `digest` of each.
-        percentile: of the distance of each embedding.
-        model: that would answer.
-        scale: of its probabilities.
+        percentile: Percentile of the distance of each embedding.
+        model: Model that would answer.
+        scale: Scale of its probabilities.
     """
     known = {kind: set(model.card.get("fingerprints", {}).get(kind, ())) for kind in ("participants", "images")}
     demonstration = bool(model.card.get("warning"))
@@ -322,7 +322,7 @@ def with_reasons(rows: pd.DataFrame, reasons: Sequence[Sequence[str]]) -> dict[s
 
     Args:
         rows: `verdict` and `reasons` of each scan.
-        reasons: of `own_reasons`.
+        reasons: Reasons of `own_reasons`.
     """
     said = [[REASONS[name] for name in found] for found in reasons]
     verdicts = [
@@ -336,9 +336,9 @@ def perturbed_probabilities(network: Callable[[Tensor], Tensor], volumes: Tensor
     """Probability of class 1 for slightly moved and noisy copies; a copy's change depends on its number alone.
 
     Args:
-        network: gives logits.
-        volumes: preprocessed.
-        copies: how many of each.
+        network: Gives logits.
+        volumes: Preprocessed.
+        copies: How many of each.
 
     Shape:
         volumes (N, C, D, H, W), output (copies, N), float64 on the CPU.

@@ -57,10 +57,10 @@ class TrainingEmbeddings:
     ages of the training.
 
     Args:
-        embedding: of the training scans.
-        ages: years, NaN = unknown.
+        embedding: Embedding of the training scans.
+        ages: Years, NaN = unknown.
         labels: 0 control, 1 patient.
-        people: a number for each person (see `people.person_codes`); None: a scan each.
+        people: A number for each person (see `people.person_codes`); None: a scan each.
 
     Shape:
         embedding (N, E), ages (N,), labels (N,), people (N,).
@@ -104,8 +104,8 @@ class TrainingEmbeddings:
         """Compare new subjects with the training subjects.
 
         Args:
-            embedding: of the new subjects.
-            ages: years, NaN = unknown.
+            embedding: Embedding of the new subjects.
+            ages: Years, NaN = unknown.
 
         Shape:
             embedding (M, E), ages (M,); output M rows: `distance`, `distance_percentile`, and, where the ages of 25
@@ -151,12 +151,12 @@ class TrainingRecord:
     """What a classifier showed at the end of its training; kept beside its weights, without anybody's id.
 
     Attributes:
-        embeddings: of the training subjects.
-        labels: of the validation scans, 0 control, 1 patient.
-        probabilities: of the validation scans, of being a patient.
+        embeddings: Embeddings of the training subjects.
+        labels: Labels of the validation scans, 0 control, 1 patient.
+        probabilities: Probabilities of the validation scans, of being a patient.
         healthy: (C, D, H, W), mean of the preprocessed volumes of healthy training subjects, one scan each.
-        people: a number for each person of the validation; several scans of one count once, by their mean.
-        volumes: of the regions of healthy training people; None in a record of an older format.
+        people: A number for each person of the validation; several scans of one count once, by their mean.
+        volumes: Volumes of the regions of healthy training people; None in a record of an older format.
     """
 
     embeddings: TrainingEmbeddings
@@ -195,8 +195,8 @@ def copy_record(model: Path, other: Path) -> None:
     """Put the record of a model beside the same model elsewhere; nothing where it has none, or it is there already.
 
     Args:
-        model: the file of weights.
-        other: the same weights, in another format or folder.
+        model: The file of weights.
+        other: The same weights, in another format or folder.
     """
     source, target = record_path(model), record_path(other)
     if not source.is_file() or (target.exists() and target.samefile(source)):
@@ -217,11 +217,11 @@ def write_record(
 
     Args:
         network: MONAI's DenseNet; the best weights are read from `model`.
-        model: the file of weights; nothing is done when no validation wrote it.
-        training: preprocessed subjects of the training; a dataset of MONAI, whose `data` names their images.
-        validation: preprocessed subjects of the validation.
-        batch_size: subjects.
-        device: that computes.
+        model: The file of weights; nothing is done when no validation wrote it.
+        training: Preprocessed subjects of the training; a dataset of MONAI, whose `data` names their images.
+        validation: Preprocessed subjects of the validation.
+        batch_size: Subjects.
+        device: Device that computes.
     """
     if not Path(model).is_file() or idist.get_rank() > 0:
         return
@@ -258,7 +258,7 @@ def load_record(model: str | Path) -> TrainingRecord:
     """Read the record beside a model.
 
     Args:
-        model: the file of weights.
+        model: The file of weights.
 
     Raises:
         ValueError: when the record is missing or damaged.
@@ -356,9 +356,9 @@ class _Fold:
     """Some people, as far as they are from all others.
 
     Attributes:
-        others: embeddings of the people of other folds, as a mean and a covariance.
-        distances: of the scans of its own people from them, ascending.
-        shares: what each of these scans counts among all people: one person's scans 1 / number of people together.
+        others: Embeddings of the people of other folds, as a mean and a covariance.
+        distances: Distances of the scans of its own people from them, ascending.
+        shares: What each of these scans counts among all people: one person's scans 1 / number of people together.
     """
 
     others: LedoitWolf

@@ -60,7 +60,7 @@ def align(template: Volume, brain: Volume, settings: Settings) -> Array:
     Args:
         template: The average brain.
         brain: The head's.
-        settings: Of the preparation; `affine_mm` from coarse to fine.
+        settings: Settings of the preparation; `affine_mm` from coarse to fine.
 
     Shape:
         Output 4 × 4.

@@ -24,7 +24,7 @@ class Templates:
 
     Attributes:
         brain: T1w without skull.
-        mask: Where the brain is.
+        mask: Mask where the brain is.
         gm: Probability of grey matter.
         wm: Probability of white matter.
 

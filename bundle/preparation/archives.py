@@ -37,7 +37,7 @@ class Item:
     """One file that was found.
 
     Attributes:
-        path: Where it lies.
+        path: Path where it lies.
         inside: Its name with its folders, as the source or the archive has it; nothing is written under it.
     """
 
@@ -56,7 +56,7 @@ def unpacked(archive: Path, inside: PurePosixPath, folder: Path) -> list[Item]:
     Args:
         archive: A zip file, or a tar file that is plain or compressed by gzip.
         inside: What the names of its files are put under.
-        folder: That receives the files; they are called `000001.nii.gz` and so on, whatever they were called.
+        folder: Folder that receives the files; they are called `000001.nii.gz` and so on, whatever they were called.
 
     Raises:
         ArchiveError: The archive is damaged or encrypted, holds links, devices or names that lead out of it, or

@@ -24,7 +24,7 @@ def correct_bias(
         values: (X, Y, Z) of the head.
         affine: 4 × 4, index → mm.
         mask: (X, Y, Z) of the brain.
-        settings: Of the preparation.
+        settings: Settings of the preparation.
 
     Source:
         Tustison et al., N4ITK: improved N3 bias correction, 2010, as in ANTs.

@@ -26,9 +26,9 @@ def convert(slices: Sequence[Slice], folder: Path, number: int | None) -> tuple[
     """Convert a series to NIfTI.
 
     Args:
-        slices: Of one faultless stack.
-        folder: That receives the NIfTI file, and a folder `dicom` that holds exactly the files of the series.
-        number: Of the series, for the file's name.
+        slices: Slices of one faultless stack.
+        folder: Folder that receives the NIfTI file, and a folder `dicom` that holds exactly the files of the series.
+        number: Number of the series, for the file's name.
 
     Returns:
         The NIfTI file, and the folder with the files of the series.

@@ -26,7 +26,7 @@ def stack_fault(slices: Sequence[Slice]) -> str:
     """What is wrong with the stack that slices form; empty where it is one gapless volume.
 
     Args:
-        slices: Of one series, in any order.
+        slices: Slices of one series, in any order.
     """
     if len(slices) == 1:
         return "it holds a single slice; give the folder with all slices of the series"

@@ -41,7 +41,7 @@ class Slice:
     """The header of one DICOM file.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         inside: Its name with its folders in the source.
         tags: Values of `KEYWORDS` that it has, each as texts.
         secrets: Words and numbers that tell who the patient is.
@@ -77,7 +77,7 @@ def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its beginning; old files, which lack the mark, begin with the group 0008.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
     """
     try:
         with path.open("rb") as stream:

@@ -35,7 +35,7 @@ def dicom_of(items: Sequence[Item], source: Path, wanted: int | None) -> DicomFi
 
     Args:
         items: DICOM files of one source.
-        source: As the user gave it.
+        source: Source, as the user gave it.
         wanted: Number of the series that the user asks for, or None.
     """
     slices: list[Slice] = []
@@ -72,7 +72,7 @@ def whole_series(path: Path) -> list[Item]:
     """The files of the series that one DICOM file belongs to, in its folder; the file alone where it cannot be read.
 
     Args:
-        path: Of a DICOM file.
+        path: Path of a DICOM file.
     """
     alone = Item(path, _inside(path))
     try:

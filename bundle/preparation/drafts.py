@@ -15,8 +15,8 @@ class Draft:
 
     Attributes:
         wanted: How it would be called; empty where its own name may tell who the patient is.
-        place: Where it lies, for telling it from others of the same name; it is not written anywhere.
-        source: As the user gave it.
+        place: Place where it lies, for telling it from others of the same name; it is not written anywhere.
+        source: Source, as the user gave it.
         reason: Sentence on why it is no head; empty for a head.
         image: File of a head.
         series: DICOM series of a head, in place of `image`.

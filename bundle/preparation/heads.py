@@ -75,7 +75,7 @@ def check_head(values: NDArray[np.float32], affine: NDArray[np.float64], name: s
     Args:
         values: (X, Y, Z).
         affine: 4 × 4, index → mm.
-        name: Of the file, which may tell a prepared map.
+        name: Name of the file, which may tell a prepared map.
 
     Raises:
         VolumeError: What was found, what was expected, what to do.

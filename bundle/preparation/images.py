@@ -71,7 +71,7 @@ def images_of(items: Sequence[Item], source: Path, known: Collection[Path] = (),
 
     Args:
         items: Files that are images by their endings.
-        source: As the user gave it.
+        source: Source, as the user gave it.
         known: Files that are left out.
         again: Leave the map out, and take the scan.
     """

@@ -48,8 +48,8 @@ def made_of(path: Path, name: str = "") -> Made:
     """What is known of a map from the files beside it.
 
     Args:
-        path: Of a map whose name `map_names.scan_of` knows.
-        name: That it gets; empty: that of its scan.
+        path: Path of a map whose name `map_names.scan_of` knows.
+        name: Name that it gets; empty: that of its scan.
     """
     name = name or scan_of(path)
     if record := own_record(path):
@@ -78,7 +78,7 @@ def own_record(path: Path) -> Record | None:
     """The record that `prepare` wrote of a map; None of maps that lie where others made them.
 
     Args:
-        path: Of the map.
+        path: Path of the map.
     """
     record = read_record(path.with_name(f"{stem_of(path.name)}.json"))
     return record if record is not None and record.map else None

@@ -18,7 +18,7 @@ def modulate(warped_gm: NDArray[np.float32], jacobian: NDArray[np.float32], dete
     Args:
         warped_gm: (X, Y, Z) probability of grey matter on the template's voxels.
         jacobian: Volume of the head over that of the template at each voxel, without the affine's part.
-        determinant: Of the affine from the template to the head.
+        determinant: Determinant of the affine from the template to the head.
     """
     values = np.clip(warped_gm, 0, 1) * np.clip(jacobian, 0, None) * np.float32(abs(determinant))
     values[values < LEAST] = 0

@@ -23,7 +23,7 @@ class Made:
         path: The map.
         name: Unique and safe as a file name.
         pipeline: What made it, such as `CAT12`; `unknown` where nothing says it.
-        version: Of the pipeline; empty where nothing says it.
+        version: Version of the pipeline; empty where nothing says it.
         volumes: mL of `TISSUES`, those that are known.
         quality: The pipeline's own ratings by name.
         remarks: Sentences on what is missing or unusual.
@@ -52,7 +52,7 @@ class Head:
     Attributes:
         name: Unique and safe as a file name; no patient's name, id or date is in it.
         image: NIfTI or MGH file that is read; of a DICOM series the one that it was converted to.
-        source: Where the scan was found, as the user gave it.
+        source: Source where the scan was found, as the user gave it.
         participant_id: BIDS label with `sub-`, or "".
         session_id: BIDS label with `ses-`, or "".
         series: Folder that holds the files of the chosen DICOM series and nothing else; None for other files.
@@ -76,7 +76,7 @@ class Refusal:
 
     Attributes:
         name: How tables and messages call it.
-        source: Where it was found.
+        source: Source where it was found.
         reason: A sentence: what was found, what was expected, what to do.
     """
 

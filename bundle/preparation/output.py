@@ -34,7 +34,7 @@ class Folder:
     """A folder of prepared scans.
 
     Attributes:
-        path: Of the folder.
+        path: Path of the folder.
         bids: Whether maps lie as BIDS derivatives, `sub-X/[ses-Y/]anat/…`, or side by side as `mwp1NAME.nii.gz`.
     """
 
@@ -122,9 +122,9 @@ class Folder:
         """Write a map, and say its `file` and `sha256`.
 
         Args:
-            name: Of the scan.
+            name: Name of the scan.
             volume: Modulated grey matter.
-            description: For the header.
+            description: Sentence that says, for the header.
             failed: Whether it is set aside.
 
         Shape:

@@ -54,7 +54,7 @@ def thumbnail(image: SpatialImage | None, outcome: Outcome) -> bytes:
 
     Args:
         image: The scan; None of a map that was taken.
-        outcome: Of the preparation.
+        outcome: Outcome of the preparation.
 
     Returns:
         A WebP file; nothing where there is nothing to show.
@@ -71,8 +71,8 @@ def index_page(records: Sequence[Record], folder: Folder) -> str:
     """The page that lists all scans of a folder, those that failed first.
 
     Args:
-        records: Of all scans.
-        folder: Which holds their pages and small pictures.
+        records: Records of all scans.
+        folder: Folder which holds their pages and small pictures.
     """
     statuses = Counter(record.status for record in records)
     known = [status for status in STATUSES if statuses[status]]

@@ -45,7 +45,7 @@ def mentions(text: str, secrets: Iterable[str]) -> bool:
 
     Args:
         text: Such as the name of a folder.
-        secrets: Of `secrets_of`.
+        secrets: Secrets of `secrets_of`.
 
     Example:
         >>> mentions("Müller, Eva 3T", secrets_of({"PatientName": ["Mueller^Eva"]}))
@@ -64,8 +64,8 @@ def description_of(text: str, secrets: Iterable[str]) -> str:
     """What may be printed of a series' description: at most 40 plain characters, and nothing with a secret in it.
 
     Args:
-        text: As the scanner wrote it.
-        secrets: Of `secrets_of`.
+        text: Text, as the scanner wrote it.
+        secrets: Secrets of `secrets_of`.
 
     Example:
         >>> description_of("t1 mprage (sag)", [])

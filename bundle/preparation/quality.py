@@ -122,8 +122,8 @@ def verdict_of(name: str, value: float) -> str:
     """`ok`, `warn` or `fail`; a value that is no number fails.
 
     Args:
-        name: Of `LIMITS`.
-        value: In its unit.
+        name: Name of `LIMITS`.
+        value: Value, in its unit.
     """
     limit = LIMITS[name]
     if not limit.fail[0] <= value <= limit.fail[1]:
@@ -135,8 +135,8 @@ def expected(name: str, verdict: str = WARN) -> str:
     """Where a measure should lie, in words: `at least 0.955`, `1,100 to 2,000 mL`.
 
     Args:
-        name: Of `LIMITS`.
-        verdict: Which of the two limits: `warn` or `fail`.
+        name: Name of `LIMITS`.
+        verdict: Verdict which of the two limits: `warn` or `fail`.
     """
     limit = LIMITS[name]
     low, high = limit.fail if verdict == FAIL else limit.warn

@@ -40,7 +40,7 @@ class Record:
         volumes: mL by tissue.
         seconds: CPU seconds of each step.
         map: `file`, relative to the folder, and its `sha256`; empty where there is none.
-        format: Of this record.
+        format: Format of this record.
     """
 
     name: str

@@ -21,10 +21,10 @@ def one_head(name: str, place: Path, work: Path, series: int | None = None) -> H
     """The one scan that a file, a folder or an archive holds.
 
     Args:
-        name: That the scan gets.
-        place: Where it lies.
-        work: See `find_heads`.
-        series: See `find_heads`.
+        name: Name that the scan gets.
+        place: Place where it lies.
+        work: Work; see `find_heads`.
+        series: Series; see `find_heads`.
     """
     heads, refusals = find_heads([place], work / name, series)
     if len(heads) == 1:
@@ -43,9 +43,9 @@ def prepare_rows(
     """Prepare the scans of rows.
 
     Args:
-        found: Of `one_head`, by name.
-        folder: That keeps the maps, and from which they are taken the next time.
-        pipeline: See `prepare_scans`.
+        found: Tensors of `one_head`, by name.
+        folder: Folder that keeps the maps, and from which they are taken the next time.
+        pipeline: Pipeline; see `prepare_scans`.
         workers: How many scans are prepared at a time; None: as the cores allow.
 
     Returns:
@@ -64,8 +64,8 @@ def prepare_side_by_side(
     Args:
         heads: Scans.
         refusals: Inputs that cannot be prepared.
-        folder: That keeps the maps.
-        pipeline: See `prepare_scans`.
+        folder: Folder that keeps the maps.
+        pipeline: Pipeline; see `prepare_scans`.
         workers: How many at a time; None: as the cores allow.
     """
     if not heads:

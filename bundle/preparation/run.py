@@ -37,7 +37,7 @@ class Report:
 
     Attributes:
         output: Folder with the maps, the tables and `index.html`.
-        records: Of the scans, in the order in which they were given, and then of the refusals.
+        records: Records of the scans, in the order in which they were given, and then of the refusals.
         kept: How many were there already.
     """
 

@@ -14,9 +14,9 @@ class Settings:
         affine_mm: Voxels on which the affine is estimated, from coarse to fine.
         warp_mm: Voxels on which the warp is estimated.
         margin_mm: Space kept around the brain.
-        n4_iterations: Of N4, at each of its levels.
+        n4_iterations: N4 iterations of N4, at each of its levels.
         n4_shrink: Voxels that N4 takes as one, along each axis.
-        warp_iterations: From coarse (two voxels of `warp_mm`) to fine (one).
+        warp_iterations: Warp iterations, from coarse (two voxels of `warp_mm`) to fine (one).
         warp_step: Gradient step of SyN, voxels.
         warp_smoothing: Variance of the Gaussian over the whole warp after each step, voxels²; without it, SyN squeezes
             single places to a tenth of their volume where template and head disagree.

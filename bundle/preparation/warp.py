@@ -20,7 +20,7 @@ class Warp:
     """An affine, and displacements where they are known, as files of ANTs.
 
     Attributes:
-        affine: From the template to the head.
+        affine: Affine, from the template to the head.
         forward: Displacements on the voxels of the template that bring a head to it.
         backward: Displacements that bring the template to a head.
     """
@@ -50,8 +50,8 @@ def warp_tissues(
         ants: The library.
         templates: Grey and white matter of the template.
         tissues: Grey and white matter of the head.
-        affine: Where the warp begins.
-        settings: Of the preparation.
+        affine: Affine where the warp begins.
+        settings: Settings of the preparation.
         folder: Folder that receives the files.
 
     Source:

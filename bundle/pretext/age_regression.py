@@ -15,7 +15,7 @@ class AgeRegressor(nn.Module):
     """An encoder with a linear head that predicts standardised age.
 
     Args:
-        encoder: any module with `embedding_size`; see `networks.encoders.check_encoder`.
+        encoder: Any module with `embedding_size`; see `networks.encoders.check_encoder`.
 
     Shape:
         volumes (N, C, D, H, W), output (N, 1).
@@ -40,7 +40,7 @@ class AgeRegressionLoss(nn.Module):
     L = mean of abs(p − (y − m) / s), over the views of subjects whose age y is known; 0 where none is.
 
     Args:
-        ages: of the training table, years, NaN = unknown; their mean m and standard deviation s standardise.
+        ages: Ages of the training table, years, NaN = unknown; their mean m and standard deviation s standardise.
 
     Shape:
         prediction (2N, 1), all first views, then all second views; metadata (N, 1) years; output () float32.

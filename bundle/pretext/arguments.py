@@ -30,11 +30,11 @@ def check_number(name: str, value: float, low: float, *, without_low: bool, usua
     """Refuse a value that is no finite number, or too low.
 
     Args:
-        name: of the argument.
-        value: that was given.
-        low: lowest value.
-        without_low: the lowest value itself is refused, too.
-        usual: what is usual, for the message.
+        name: Name of the argument.
+        value: Value that was given.
+        low: Lowest value.
+        without_low: The lowest value itself is refused, too.
+        usual: What is usual, for the message.
 
     Raises:
         ValueError: with what was found, what was expected, and what is usual.

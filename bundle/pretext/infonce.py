@@ -26,8 +26,8 @@ def weighted_infonce(
     similarity of the projections. The loss is 0 for a single subject.
 
     Args:
-        projections: all first views, then all second views; normalised here.
-        weights: similarity of the N subjects in [0, 1], diagonal 1. The identity gives NT-Xent (SimCLR).
+        projections: All first views, then all second views; normalised here.
+        weights: Similarity of the N subjects in [0, 1], diagonal 1. The identity gives NT-Xent (SimCLR).
         temperature: τ.
         normalize: `anchor` divides each anchor's weights by their sum, as the paper's equation does. `column`
             reproduces the paper's released code, for reproduction only: it divides by the column sums, so that an
@@ -94,8 +94,8 @@ def exponential_infonce(projections: Tensor, weights: Tensor, temperature: float
     weight 1 does not repel at all, so that the loss can be negative.
 
     Args:
-        projections: all first views, then all second views; normalised here.
-        weights: similarity of the N subjects in [0, 1], diagonal 1.
+        projections: All first views, then all second views; normalised here.
+        weights: Similarity of the N subjects in [0, 1], diagonal 1.
         temperature: τ.
         form: `paper` is the equation above. `released` is the authors' code, for comparisons with it: it subtracts
             each row's maximum, the anchor's similarity of 1 to itself, from s before it multiplies by 1 − w. Each
@@ -127,8 +127,8 @@ def threshold_infonce(projections: Tensor, weights: Tensor, temperature: float =
     The positive itself stays in the denominator, which keeps the loss defined for the least similar one.
 
     Args:
-        projections: all first views, then all second views; normalised here.
-        weights: similarity of the N subjects in [0, 1], diagonal 1.
+        projections: All first views, then all second views; normalised here.
+        weights: Similarity of the N subjects in [0, 1], diagonal 1.
         temperature: τ.
         form: `paper` is the equation above, a denominator for each positive. `released` is the authors' code, for
             comparisons with it: all positives of an anchor i share the denominator Σ_{j≠i} n_ij exp(s_ij/τ), with
@@ -222,7 +222,7 @@ class KernelLoss(nn.Module):
     """A loss of projections and of the weights that a kernel makes from metadata; a subclass says which.
 
     Args:
-        kernel: similarity of metadata.
+        kernel: Similarity of metadata.
 
     Raises:
         ValueError: for what is no kernel.
@@ -246,7 +246,7 @@ class YAwareInfoNCE(KernelLoss):
     """The y-Aware InfoNCE loss of projections and metadata; see `weighted_infonce` for the formula.
 
     Args:
-        kernel: similarity of metadata, for example `GaussianKernel(sigma=5.0)` for age alone or
+        kernel: Similarity of metadata, for example `GaussianKernel(sigma=5.0)` for age alone or
             `ProductKernel(age=GaussianKernel(5.0), sex=DiscreteKernel(0.5))`.
         temperature: τ.
         normalize: `anchor` (the paper's equation) or `column` (its released code).
@@ -290,7 +290,7 @@ class ExponentialInfoNCE(KernelLoss):
     """Module of `exponential_infonce`.
 
     Args:
-        kernel: similarity of metadata.
+        kernel: Similarity of metadata.
         temperature: τ.
         form: `paper`, or `released`, the authors' code.
 
@@ -317,7 +317,7 @@ class ThresholdInfoNCE(ExponentialInfoNCE):
     """Module of `threshold_infonce`.
 
     Args:
-        kernel: similarity of metadata.
+        kernel: Similarity of metadata.
         temperature: τ.
         form: `paper`, or `released`, the authors' code.
     """
@@ -342,7 +342,7 @@ class InfoNCE(nn.Module):
         ValueError: for an implausible temperature, or an odd number of views.
 
     Attributes:
-        reads_metadata: no.
+        reads_metadata: No.
 
     Source:
         Chen et al., ICML 2020, equation 1.

@@ -45,7 +45,7 @@ class ContinuousKernel(Kernel):
     """Similarity of one continuous column, such as age, that falls with the distance.
 
     Args:
-        sigma: bandwidth in the unit of the column (years for age): a standard deviation, never its square.
+        sigma: Bandwidth in the unit of the column (years for age): a standard deviation, never its square.
 
     Raises:
         ValueError: when sigma is not a positive finite number.
@@ -114,7 +114,7 @@ class DiscreteKernel(Kernel):
     """Similarity of one categorical column, such as sex or site: 1 when equal, else `mismatch`.
 
     Args:
-        mismatch: weight of two different categories, in [0, 1). With 0 alone in a loss this is supervised
+        mismatch: Weight of two different categories, in [0, 1). With 0 alone in a loss this is supervised
             contrastive learning.
 
     Raises:
@@ -142,12 +142,12 @@ class CombinedKernel(nn.Module):
     """Similarity of metadata rows from one kernel per named column; a subclass says how they combine.
 
     Args:
-        unknown: what a NaN in one of several columns does to the pair. `exclude` (default) makes the whole pair
+        unknown: What a NaN in one of several columns does to the pair. `exclude` (default) makes the whole pair
             unknown, weight 0. `ignore` leaves that column out for that pair. The default is the cautious one: in
             a product, leaving a column out counts the two subjects as *equal* in it, so that a subject of unknown
             age would attract every age more strongly than a subject of known age does. Choose `ignore` when a
             column is missing for most subjects.
-        columns: column name = kernel, in the order of the metadata's columns.
+        columns: Column name = kernel, in the order of the metadata's columns.
 
     Shape:
         metadata (N, M) with M = len(columns), output (N, N) float32 (float64 for float64 input), diagonal 1.
@@ -237,8 +237,8 @@ def bandwidth(sigma: float | str, values: Sequence[float]) -> float:
     known values.
 
     Args:
-        sigma: a positive number in the unit of the column, or `scott`, or `silverman`.
-        values: the column in the training table; NaN = unknown, left out.
+        sigma: A positive number in the unit of the column, or `scott`, or `silverman`.
+        values: The column in the training table; NaN = unknown, left out.
 
     Raises:
         ValueError: for an unknown rule, a non-positive number, or a column without spread.
@@ -267,7 +267,7 @@ def effective_positives(weights: Tensor) -> Tensor:
     1 means that only the anchor's own second view attracts it (SimCLR); 2N − 1 that all views attract equally.
 
     Args:
-        weights: similarity of N subjects, as a kernel returns it.
+        weights: Similarity of N subjects, as a kernel returns it.
 
     Shape:
         weights (N, N), output (N,).
@@ -286,10 +286,10 @@ def positives_report(kernel: nn.Module, metadata: Tensor, batch_size: int, seed:
     Draws 200 random batches from the table and summarises `effective_positives` over all anchors.
 
     Args:
-        kernel: a kernel of this module.
-        metadata: the training table; NaN = unknown.
-        batch_size: subjects per batch.
-        seed: of the draws.
+        kernel: A kernel of this module.
+        metadata: The training table; NaN = unknown.
+        batch_size: Subjects per batch.
+        seed: Seed of the draws.
 
     Shape:
         metadata (N, M).

@@ -26,7 +26,7 @@ class NonlinearIntensity(Transform):
     The curve is a cubic Bézier curve whose two inner control points are uniform in the unit square.
 
     Args:
-        prob: probability per view.
+        prob: Probability per view.
 
     Source:
         Zhou et al., Models Genesis, MICCAI 2019.
@@ -65,8 +65,8 @@ class LocalShuffle(Transform):
     volume, from a random corner on, and are shuffled in one sort.
 
     Args:
-        fraction: largest side of a box as a part, in (0, 1], of each side of the volume.
-        prob: probability per view.
+        fraction: Largest side of a box as a part, in (0, 1], of each side of the volume.
+        prob: Probability per view.
 
     Raises:
         ValueError: for an argument outside its range.
@@ -114,13 +114,13 @@ class Paint(Transform):
     """Replace the inside of some boxes, or all but them, by uniform noise in the volume's range.
 
     Args:
-        outer: probability that a painted view keeps the boxes and loses everything else (out-painting) rather than the
+        outer: Probability that a painted view keeps the boxes and loses everything else (out-painting) rather than the
             reverse (in-painting).
-        inner_boxes: at most this many boxes, each with sides of `inner_fraction` of the volume's.
-        inner_fraction: smallest and largest side.
-        outer_boxes: the same for out-painting.
-        outer_fraction: the same for out-painting.
-        prob: probability per view.
+        inner_boxes: At most this many boxes, each with sides of `inner_fraction` of the volume's.
+        inner_fraction: Smallest and largest side.
+        outer_boxes: The same for out-painting.
+        outer_fraction: The same for out-painting.
+        prob: Probability per view.
 
     Raises:
         ValueError: for an argument outside its range.
@@ -200,9 +200,9 @@ class ReconstructionNetwork(nn.Module):
     convolutions at full resolution.
 
     Args:
-        encoder: its last feature map at each resolution goes to the decoder.
-        in_channels: channels of a volume.
-        width: filters of the decoder's finest stage; each coarser one has twice as many.
+        encoder: Encoder whose last feature map at each resolution goes to the decoder.
+        in_channels: Channels of a volume.
+        width: Filters of the decoder's finest stage; each coarser one has twice as many.
 
     Shape:
         volumes (N, C, D, H, W), output (N, C, D, H, W).
@@ -259,8 +259,8 @@ class ReconstructionLoss(nn.Module):
         output () float32.
 
     Attributes:
-        separable: the loss of a batch is the mean of its subjects', so that several processes need exchange no volumes.
-        reads_metadata: no.
+        separable: The loss of a batch is the mean of its subjects', so that several processes need exchange no volumes.
+        reads_metadata: No.
     """
 
     separable = True

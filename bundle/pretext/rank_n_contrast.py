@@ -17,8 +17,8 @@ def rank_n_contrast(projections: Tensor, metadata: Tensor, temperature: float = 
     known, always the subject's own second view; a view of unknown distance counts as farther than any other.
 
     Args:
-        projections: all first views, then all second views.
-        metadata: of the N subjects, on one scale; NaN = unknown.
+        projections: All first views, then all second views.
+        metadata: Metadata of the N subjects, on one scale; NaN = unknown.
         temperature: τ, of Euclidean distances and therefore larger than that of cosines.
 
     Shape:

@@ -17,7 +17,7 @@ class Transform:
     """A random change of a volume: `make_params` draws it, `apply` is deterministic.
 
     Args:
-        prob: probability, in [0, 1], that a view undergoes the change.
+        prob: Probability, in [0, 1], that a view undergoes the change.
 
     Raises:
         ValueError: for an argument outside its range.
@@ -46,9 +46,9 @@ class Transform:
         """Change each image by its own parameters.
 
         Args:
-            images: a floating-point batch.
-            params: one set per image as drawn by `make_params`; None leaves the image alone.
-            inplace: overwrite `images` rather than a copy.
+            images: A floating-point batch.
+            params: One set per image as drawn by `make_params`; None leaves the image alone.
+            inplace: Overwrite `images` rather than a copy.
 
         Shape:
             (B, C, D, H, W) → (B, C, D, H, W), same dtype, device and memory format.

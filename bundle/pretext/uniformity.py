@@ -19,8 +19,8 @@ def decoupled_uniformity(projections: Tensor, weights: Tensor, regularization: f
     weights. The loss is 0 for a single subject.
 
     Args:
-        projections: all first views, then all second views; normalised here.
-        weights: similarity of the N subjects in [0, 1], diagonal 1.
+        projections: All first views, then all second views; normalised here.
+        weights: Similarity of the N subjects in [0, 1], diagonal 1.
         regularization: λ.
 
     Shape:
@@ -51,8 +51,8 @@ def conditional_alignment_uniformity(projections: Tensor, weights: Tensor, balan
     v = 1 − w, over the 2N views. Without dissimilar pairs the second term is 0.
 
     Args:
-        projections: all first views, then all second views; normalised here.
-        weights: similarity of the N subjects in [0, 1], diagonal 1.
+        projections: All first views, then all second views; normalised here.
+        weights: Similarity of the N subjects in [0, 1], diagonal 1.
         balance: β.
 
     Shape:
@@ -88,7 +88,7 @@ class DecoupledUniformity(KernelLoss):
     """Module of `decoupled_uniformity`.
 
     Args:
-        kernel: similarity of metadata.
+        kernel: Similarity of metadata.
         regularization: λ.
 
     Raises:
@@ -113,7 +113,7 @@ class ConditionalAlignmentUniformity(KernelLoss):
     """Module of `conditional_alignment_uniformity`.
 
     Args:
-        kernel: similarity of metadata.
+        kernel: Similarity of metadata.
         balance: β.
 
     Raises:

@@ -56,8 +56,8 @@ class Cutout(_Cuboid):
     """Set one cuboid, uniformly placed inside the volume, to 0: the mean after a z-score.
 
     Args:
-        fraction: side of the cuboid as a part, in (0, 1], of each side, rounded up to voxels.
-        prob: probability per view.
+        fraction: Side of the cuboid as a part, in (0, 1], of each side, rounded up to voxels.
+        prob: Probability per view.
 
     Raises:
         ValueError: for an argument outside its range.
@@ -80,8 +80,8 @@ class CropResize(_Cuboid):
     """Crop one cuboid, uniformly placed inside the volume, and resize it to the whole volume, trilinearly.
 
     Args:
-        fraction: side of the crop as a part, in (0, 1], of each side, rounded up to voxels.
-        prob: probability per view.
+        fraction: Side of the crop as a part, in (0, 1], of each side, rounded up to voxels.
+        prob: Probability per view.
 
     Raises:
         ValueError: for an argument outside its range.
@@ -106,7 +106,7 @@ class Flip(Transform):
     """Mirror the volume along one of its three spatial axes, drawn uniformly.
 
     Args:
-        prob: probability per view.
+        prob: Probability per view.
     """
 
     def make_params(self, generator: torch.Generator, shape: Sequence[int]) -> Params:  # noqa: ARG002
@@ -126,8 +126,8 @@ class GaussianBlur(_Strength):
     MONAI: a z-scored background fades towards 0 in the outermost voxels.
 
     Args:
-        sigma: lowest and highest standard deviation, voxels.
-        prob: probability per view.
+        sigma: Lowest and highest standard deviation, voxels.
+        prob: Probability per view.
 
     Raises:
         ValueError: for an argument outside its range.
@@ -157,8 +157,8 @@ class GaussianNoise(_Strength):
     CPU and CUDA.
 
     Args:
-        sigma: lowest and highest standard deviation, units of the image.
-        prob: probability per view.
+        sigma: Lowest and highest standard deviation, units of the image.
+        prob: Probability per view.
 
     Raises:
         ValueError: for an argument outside its range.
@@ -186,7 +186,7 @@ class ZScore(Transform):
     """Standardise each volume, over all its channels and voxels: (x − mean) / std.
 
     Args:
-        prob: probability per view.
+        prob: Probability per view.
 
     Source:
         The arithmetic of MONAI's NormalizeIntensity: population std; a constant volume becomes 0.
@@ -237,8 +237,8 @@ class TwoViews:
     of the batches and any number of workers or devices. Only the voxels of Gaussian noise differ between CPU and CUDA.
 
     Args:
-        transforms: transforms in order of application, or the name of a preset.
-        seed: another integer gives other views.
+        transforms: Transforms in order of application, or the name of a preset.
+        seed: Another integer gives other views.
 
     Shape:
         (N, C, D, H, W) → (2N, C, D, H, W), same dtype and device; the input is not modified.

@@ -35,11 +35,11 @@ class Choices:
 
     Attributes:
         participants: `publish` what describes single participants, or `leave-out`; None: not said.
-        licence: of the weights, as the Hub writes it; None: not said.
-        datasets: trained on, by their names on the Hub.
+        licence: Licence of the weights, as the Hub writes it; None: not said.
+        datasets: Trained on, by their names on the Hub.
         repository: `OWNER/NAME` on the Hub, for the README; empty: not known yet.
-        title: of the README; empty: made from the classes.
-        no_zip: leave the zoo's file out.
+        title: Title of the README; empty: made from the classes.
+        no_zip: Leave the zoo's file out.
     """
 
     participants: str | None = None
@@ -72,12 +72,12 @@ def publish(
     """Make what is uploaded: a repository of the Hugging Face Hub, and the Model Zoo's zip, from one card.
 
     Args:
-        folder: gets `huggingface/` and `model_zoo/`; must be new or empty.
-        root: of the bundle.
-        model: weights of a classifier with their card.
+        folder: Gets `huggingface/` and `model_zoo/`; must be new or empty.
+        root: Root folder of the bundle.
+        model: Weights of a classifier with their card.
         metrics: `metrics.json` of `evaluate`; None: the README says that the model was not evaluated.
-        encoder: pretrained weights to be published beside it.
-        choices: of those who publish.
+        encoder: Pretrained weights to be published beside it.
+        choices: Choices of those who publish.
 
     Returns:
         The front matter of the README.

@@ -19,8 +19,8 @@ def package(root: Path, output: Path) -> Path:
     """Write `NAME_v<version>.zip`: what runs, its documentation and its weights, without tests and what runs wrote.
 
     Args:
-        root: of the bundle.
-        output: folder of the file.
+        root: Root folder of the bundle.
+        output: Folder of the file.
 
     Returns:
         The file.
@@ -49,8 +49,8 @@ def require_parts(root: Path, *more: str) -> None:
     """Refuse a folder that lacks a part of the bundle.
 
     Args:
-        root: of the bundle.
-        more: files that are wanted beside `PARTS`.
+        root: Root folder of the bundle.
+        more: Files that are wanted beside `PARTS`.
 
     Raises:
         ValueError: names what is missing.
@@ -64,7 +64,7 @@ def files_of(part: Path) -> list[Path]:
     """The files of a part that are uploaded: none that a run or Python wrote there.
 
     Args:
-        part: a file or a folder of the bundle.
+        part: A file or a folder of the bundle.
     """
     if part.is_file():
         return [part]

@@ -25,9 +25,9 @@ def public_card(card: Mapping[str, Any], weights: Path, personal: bool) -> dict[
     weights of the Hub are named by their address.
 
     Args:
-        card: of the weights.
-        weights: for the message.
-        personal: keep the digests of participants and images.
+        card: Card of the weights.
+        weights: Path of the weights, for the message.
+        personal: Keep the digests of participants and images.
 
     Raises:
         ValueError: when another entry holds such a path, or any entry names a participant.

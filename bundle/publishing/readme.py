@@ -23,11 +23,11 @@ def front_matter(
     """What the Hub reads of a README.
 
     Args:
-        card: of the model.
-        tested: on a test section; None: it was not, and there is no `model-index`.
-        title: of the model.
-        licence: of the weights, as the Hub writes it, such as `apache-2.0`.
-        datasets: that the model was trained on, by their names on the Hub.
+        card: Card of the model.
+        tested: Tested on a test section; None: it was not, and there is no `model-index`.
+        title: Title of the model.
+        licence: Licence of the weights, as the Hub writes it, such as `apache-2.0`.
+        datasets: Datasets that the model was trained on, by their names on the Hub.
     """
     phantom = ["phantom"] if card.get("warning") else []
     content: dict[str, Any] = {"license": licence, "library_name": "monai", "pipeline_tag": _TASK}
@@ -54,8 +54,8 @@ def readme(front: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     """The text of `README.md`.
 
     Args:
-        front: see `front_matter`.
-        content: what the template shows: `card`, `tested`, `title`, `repository` and which files there are.
+        front: Front; see `front_matter`.
+        content: What the template shows: `card`, `tested`, `title`, `repository` and which files there are.
 
     Raises:
         ValueError: when huggingface_hub, where it is installed, cannot read it, or reads something else.
@@ -83,7 +83,7 @@ def template(name: str) -> Any:
     """A template of this room.
 
     Args:
-        name: of the file.
+        name: Name of the file.
     """
     return _environment().get_template(name)
 

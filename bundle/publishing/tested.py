@@ -25,11 +25,11 @@ class Metric:
     """One quantity of a test section, over participants.
 
     Attributes:
-        kind: as the Hub calls it.
-        name: as people do.
-        value: of all participants.
-        low: of the 95 % interval.
-        high: of the interval.
+        kind: Kind, as the Hub calls it.
+        name: Name, as people do.
+        value: Value of all participants.
+        low: Low of the 95 % interval.
+        high: High of the interval.
     """
 
     kind: str
@@ -44,12 +44,12 @@ class Tested:
     """What a test section showed.
 
     Attributes:
-        metrics: with their intervals.
-        participants: tested.
-        patients: among them.
-        datalist: file name.
-        warning: that the datalist brings, such as that it is a phantom's.
-        commit: of the code.
+        metrics: Metrics with their intervals.
+        participants: Tested.
+        patients: Among them.
+        datalist: File name.
+        warning: Warning that the datalist brings, such as that it is a phantom's.
+        commit: Commit of the code.
     """
 
     metrics: tuple[Metric, ...]
@@ -64,10 +64,10 @@ def read_tested(path: Path, weights: Path, digest: str, threshold: float) -> Tes
     """Read the metrics of some weights.
 
     Args:
-        path: of `metrics.json`, written by `evaluate`.
-        weights: for messages.
-        digest: of the weights, see `networks.formats.weights_digest`.
-        threshold: of the card, at which decisions are taken.
+        path: Path of `metrics.json`, written by `evaluate`.
+        weights: Weights, for messages.
+        digest: Digest of the weights, see `networks.formats.weights_digest`.
+        threshold: Threshold of the card, at which decisions are taken.
 
     Raises:
         ValueError: when they are of other weights, do not say of which, may be of participants of the training, lack

@@ -15,10 +15,10 @@ def zoo_metadata(
     """`metadata.json` of a model.
 
     Args:
-        metadata: of the bundle.
-        card: of the model.
+        metadata: Metadata of the bundle.
+        card: Card of the model.
         embedding_size: E of its embedding.
-        tested: on a test section; None: it was not.
+        tested: Tested on a test section; None: it was not.
     """
     found = copy.deepcopy(dict(metadata))
     control, patient = card["class_names"]
@@ -45,9 +45,9 @@ def zoo_inference(inference: Mapping[str, Any], card: Mapping[str, Any], options
     """`inference.json` of a model: its grid and its network.
 
     Args:
-        inference: of the bundle.
-        card: of the model.
-        options: that make its network, see `networks.network_of`.
+        inference: Inference of the bundle.
+        card: Card of the model.
+        options: Options that make its network, see `networks.network_of`.
     """
     grid = card["contract"]["grid"]
     return {**inference, **options, "grid_shape": grid["shape"], "grid_affine": grid["affine"]}
@@ -57,8 +57,8 @@ def zoo_train(train: Mapping[str, Any], card: Mapping[str, Any], options: Mappin
     """`train.json` of a model, from which `monai.bundle.load` takes the network; it would fill another one in part.
 
     Args:
-        train: of the bundle.
-        card: of the model.
-        options: that make its network, see `networks.network_of`.
+        train: Train of the bundle.
+        card: Card of the model.
+        options: Options that make its network, see `networks.network_of`.
     """
     return {**train, **options, "class_names": card["class_names"]}

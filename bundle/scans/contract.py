@@ -33,12 +33,12 @@ class Limit:
     """Where a measure must lie.
 
     Attributes:
-        unit: of the measure.
-        refuse: lowest and highest value that a grey-matter map can have.
-        warn: lowest and highest value that is usual.
-        source: where the limits come from.
-        low: what to do about a value that is too low.
-        high: what to do about a value that is too high.
+        unit: Unit of the measure.
+        refuse: Lowest and highest value that a grey-matter map can have.
+        warn: Lowest and highest value that is usual.
+        source: Words that say where the limits come from.
+        low: What to do about a value that is too low.
+        high: What to do about a value that is too high.
     """
 
     unit: str
@@ -95,12 +95,12 @@ class Check:
     """One thing looked at.
 
     Attributes:
-        name: what was looked at.
-        measured: its value, with unit.
-        limit: where it should lie.
-        source: where the limit comes from.
-        verdict: pass, warn or refuse.
-        reason: what to do, when not passed.
+        name: What was looked at.
+        measured: Measured value, with its unit.
+        limit: Range in which the value should lie.
+        source: Words that say where the limit comes from.
+        verdict: Pass, warn or refuse.
+        reason: What to do, when not passed.
     """
 
     name: str
@@ -121,10 +121,10 @@ class Examination:
     """Everything that was found of one scan.
 
     Attributes:
-        checks: in the order they were made; reading stops at the first that makes the others impossible.
-        volume: on the model's grid, (D, H, W) float32; None when the scan cannot be read.
-        measures: name → value of everything measured on it.
-        scan: as it lies on disk.
+        checks: Checks in the order they were made; reading stops at the first that makes the others impossible.
+        volume: Volume on the model's grid, (D, H, W) float32; None when the scan cannot be read.
+        measures: Name → value of everything measured on it.
+        scan: Scan, as it lies on disk.
     """
 
     checks: tuple[Check, ...]
@@ -148,7 +148,7 @@ class Contract:
     """Examines scans before a network sees them.
 
     Args:
-        profile: what `profile` measured of the training cohort, from a model's card; None examines against anatomy
+        profile: What `profile` measured of the training cohort, from a model's card; None examines against anatomy
             alone, on the 1.5 mm reference grid.
 
     Raises:
@@ -164,7 +164,7 @@ class Contract:
         """Look at one scan; never raises for what is in the file.
 
         Args:
-            path: see `scan.read_scan`.
+            path: Path; see `scan.read_scan`.
         """
         try:
             scan = read_scan(Path(path), self.grid)
@@ -260,8 +260,8 @@ def profile(records: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, An
     """Measure a training cohort for the card of its model.
 
     Args:
-        records: of a datalist; beyond 500, as many are drawn.
-        seed: of the draw.
+        records: Records of a datalist; beyond 500, as many are drawn.
+        seed: Seed of the draw.
 
     Returns:
         `grid` of the scans, percentiles of every measure (`levels`, `measures`), `sides` (how left and right differ on

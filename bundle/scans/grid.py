@@ -27,7 +27,7 @@ class Grid:
     """Voxels in space.
 
     Attributes:
-        shape: voxels along each axis.
+        shape: Voxels along each axis.
         affine: 4 × 4, rows as tuples: index → mm (RAS+, MNI).
     """
 
@@ -99,9 +99,9 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
     Densities, such as modulated grey matter per voxel volume, stay densities: their sum times the voxel volume is kept.
 
     Args:
-        volume: the values.
+        volume: The values.
         affine: 4 × 4 of the volume, index → mm.
-        grid: the target.
+        grid: The target.
 
     Shape:
         volume (D, H, W), output `grid.shape`, float32. A volume that lies on the grid is returned as it is, and one
@@ -153,7 +153,7 @@ def is_exact(shape: tuple[int, ...], affine: NDArray[np.float64], grid: Grid) ->
     Args:
         shape: (D, H, W) of the volume.
         affine: 4 × 4 of the volume, index → mm.
-        grid: the target.
+        grid: The target.
     """
     return _whole_steps(shape, affine, grid) is not None
 

@@ -26,7 +26,7 @@ def pipeline_of(path: str | Path) -> str:
     """Which pipeline made a map; of the map the header alone is read.
 
     Args:
-        path: Of the map. A file of the same name that ends in `.json` and has a key `pipeline` with `name` and
+        path: Path of the map. A file of the same name that ends in `.json` and has a key `pipeline` with `name` and
             `version`, as `prepare` writes it, comes first; then the report that CAT12, CAT26, T1Prep or deepmriprep
             write of a scan; then the description in the NIfTI header, and names that one pipeline alone gives.
 

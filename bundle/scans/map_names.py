@@ -46,7 +46,7 @@ def named_after(path: PurePath) -> str:
     """The pipeline that alone gives maps such a name; empty where several do.
 
     Args:
-        path: Of the map.
+        path: Path of the map.
 
     Example:
         >>> named_after(PurePath("mwp1/sub-01.nii.gz")), named_after(PurePath("mri/mwp1sub-01.nii"))
@@ -79,7 +79,7 @@ def sources_of(images: Collection[PurePath], maps: Collection[PurePath]) -> dict
     A scan lies in the folder of its map or one above it, or its name says the participant and is there once.
 
     Args:
-        images: That may be scans, of one place.
+        images: Images that may be scans, of one place.
         maps: Names of modulated maps.
 
     Returns:

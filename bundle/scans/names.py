@@ -16,7 +16,7 @@ def safe_names(wanted: Sequence[str], places: Sequence[str]) -> list[str]:
 
     Args:
         wanted: How each scan would be called.
-        places: Where each lies, such as its path.
+        places: Places where each lies, such as its path.
 
     Example:
         >>> safe_names(["sub-01", "sub-02"], ["a.nii", "b.nii"])

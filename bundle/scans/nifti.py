@@ -101,7 +101,7 @@ def is_phantom(path: str | Path) -> bool:
     """Whether an image says of itself, in its header, that it is the embedded phantom's; of others that is unknown.
 
     Args:
-        path: of the image.
+        path: Path of the image.
     """
     return description(path) == PHANTOM.decode()
 
@@ -110,7 +110,7 @@ def description(path: str | Path) -> str:
     """What the header of a NIfTI file says of itself; empty for other files, and for unreadable ones.
 
     Args:
-        path: of the image; its header alone is read.
+        path: Path of the image; its header alone is read.
     """
     try:
         header = stored_header(Path(path))
@@ -124,7 +124,7 @@ def stored_header(path: Path) -> Any:
     """The header of a NIfTI file as it is on disk, without what nibabel silently mends; None for other files.
 
     Args:
-        path: of the image; of a pair either file.
+        path: Path of the image; of a pair either file.
 
     Raises:
         VolumeError: the file begins like no NIfTI file.

@@ -16,7 +16,7 @@ def open_array(path: Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
     """Map an array of a `.npy` file into memory; a file shorter than its header says is refused by the mapping.
 
     Args:
-        path: the file.
+        path: The file.
         mode: `r` for reading, `c` for writing that stays in memory.
 
     Raises:
@@ -41,7 +41,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read all arrays of an `.npz` archive.
 
     Args:
-        path: the file.
+        path: The file.
 
     Raises:
         ValueError: the archive unpacks to more than 2 GiB, or an array is shorter than its header says. NumPy and

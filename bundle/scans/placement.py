@@ -48,8 +48,8 @@ def grids_of(records: Sequence[Mapping[str, Any]], workers: int = 8) -> list[Gri
     """The grid of each record's image; None for an array of unknown place, and for what cannot be read.
 
     Args:
-        records: of a datalist.
-        workers: threads that read headers.
+        records: Records of a datalist.
+        workers: Threads that read headers.
     """
 
     def grid(record: Mapping[str, Any]) -> Grid | None:
@@ -66,7 +66,7 @@ def grouped(grids: Iterable[Grid | None]) -> dict[Grid, list[int]]:
     """Which images share a grid, the largest group first, of equals one with CAT12's axes; those without are in none.
 
     Args:
-        grids: of `grids_of`.
+        grids: Grids of `grids_of`.
     """
     groups: dict[Grid, list[int]] = {}
     for number, grid in enumerate(grids):
@@ -95,9 +95,9 @@ def difference(grid: Grid, usual: Grid, whose: str = "most images") -> str:
     """How a grid differs from another, in words.
 
     Args:
-        grid: of an image.
-        usual: the other.
-        whose: the other is.
+        grid: Grid of an image.
+        usual: The other.
+        whose: The other is.
     """
     said = []
     axes, usual_axes = (", ".join(TOWARDS[c] for c in nib.orientations.aff2axcodes(g.matrix)) for g in (grid, usual))
@@ -125,9 +125,9 @@ def require_one_grid(records: Sequence[Mapping[str, Any]], what: str, workers: i
     Headers alone are read; arrays (`.npy`) have no place and are compared by their shape when they are stacked.
 
     Args:
-        records: of a datalist.
-        what: whose they are, for the message.
-        workers: threads that read headers.
+        records: Records of a datalist.
+        what: Words that say whose they are, for the message.
+        workers: Threads that read headers.
 
     Raises:
         ValueError: describes the grids, with an image of each, and says how to bring them onto one.
@@ -165,8 +165,8 @@ def regridded(path: str | Path, grid: Grid) -> Array:
     """The values of an image on another grid, by its affine; exact where only axes, whole voxels and extent differ.
 
     Args:
-        path: the image.
-        grid: the target.
+        path: The image.
+        grid: The target.
 
     Shape:
         output `grid.shape`, float32.
@@ -182,9 +182,9 @@ def write_regridded(path: str | Path, grid: Grid, target: Path) -> None:
     """Write an image on another grid as NIfTI, whole or not at all.
 
     Args:
-        path: the image.
-        grid: the target's.
-        target: the `.nii.gz` file.
+        path: The image.
+        grid: The target's.
+        target: The `.nii.gz` file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as temporary:

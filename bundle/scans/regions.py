@@ -90,7 +90,7 @@ def region_weights(grid: Grid) -> csr_array:
     Elsewhere they are 0, so that nothing outside the brain's grey matter counts.
 
     Args:
-        grid: Of the volumes, in MNI space.
+        grid: Grid of the volumes, in MNI space.
 
     Shape:
         output (35, voxels), sparse; voxels in the order of `ravel`.
@@ -110,7 +110,7 @@ def regional_volumes(volume: NDArray[np.float32], grid: Grid) -> NDArray[np.floa
 
     Args:
         volume: Modulated grey matter per voxel volume.
-        grid: On which it lies.
+        grid: Grid on which it lies.
 
     Shape:
         volume `grid.shape`, output (35,).

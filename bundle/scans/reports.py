@@ -59,7 +59,7 @@ def report_of(path: Path, scan: str) -> Report | None:
     """What the pipeline says of a map; None where nothing is found.
 
     Args:
-        path: Of the map.
+        path: Path of the map.
         scan: Name of the scan that it was made from, as of `map_names.scan_of`.
 
     Raises:

@@ -33,7 +33,7 @@ class Scan:
     Attributes:
         volume: (D, H, W), float32, with its scaling applied.
         affine: 4 × 4, index → mm.
-        notes: what a reader had to decide, in sentences.
+        notes: What a reader had to decide, in sentences.
     """
 
     volume: NDArray[np.float32]
@@ -47,7 +47,7 @@ def read_scan(path: Path, grid: Grid) -> Scan:
     Args:
         path: NIfTI (`.nii`, `.nii.gz`, or a pair), MGH (`.mgz`) or `.npy`. An array has no affine: it must have the
             shape of the model's grid or of a known one (`grid.KNOWN_GRIDS`), and is taken to lie there.
-        grid: of the model.
+        grid: Grid of the model.
 
     Raises:
         ScanError: in every case in which values or their place are not certain.
@@ -112,7 +112,7 @@ def require_sides(header: Nifti1Header) -> tuple[str, ...]:
     """What the two transforms of a NIfTI header say, in sentences.
 
     Args:
-        header: as it is on disk.
+        header: Header, as it is on disk.
 
     Raises:
         ScanError: where left and right are not certain.
@@ -146,7 +146,7 @@ def find_scans(folder: Path) -> Iterator[Path]:
     """Image files below a folder, sorted; hidden ones, and headers of pairs, are left out.
 
     Args:
-        folder: searched to any depth; links to folders are not followed.
+        folder: Searched to any depth; links to folders are not followed.
     """
     for path in sorted(folder.rglob("*")):
         name = path.name.lower()

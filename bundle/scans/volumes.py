@@ -21,8 +21,8 @@ def read_volume(path: Path, expected_shape: Sequence[int] | None = None) -> np.n
     """Read one 3D volume from a NIfTI or .npy file, with its scaling applied.
 
     Args:
-        path: a `.nii`, `.nii.gz` or `.npy` file.
-        expected_shape: voxels along each axis; None accepts every 3D shape.
+        path: A `.nii`, `.nii.gz` or `.npy` file.
+        expected_shape: Voxels along each axis; None accepts every 3D shape.
 
     Shape:
         (D, H, W); stored axes of length one, as in OpenBHB's (1, 1, 121, 145, 121), are squeezed.
@@ -56,7 +56,7 @@ def within_limits(path: str) -> str:
     that are neither NIfTI nor `.npy` are left to their readers.
 
     Args:
-        path: the image file.
+        path: The image file.
 
     Raises:
         VolumeError: with the path and what was found.
@@ -77,8 +77,8 @@ def volume_fault(path: Path, expected_shape: Sequence[int] | None = None) -> str
     """Say in a sentence why a volume cannot be used, or None when it can.
 
     Args:
-        path: the image file.
-        expected_shape: voxels along each axis; None accepts every 3D shape.
+        path: The image file.
+        expected_shape: Voxels along each axis; None accepts every 3D shape.
 
     Example:
         >>> volume_fault(Path("nowhere.npy"))
@@ -95,8 +95,8 @@ def checked_volume(path: Path, expected_shape: Sequence[int] | None = None) -> n
     """Read one 3D volume that can be used.
 
     Args:
-        path: the image file.
-        expected_shape: voxels along each axis; None accepts every 3D shape.
+        path: The image file.
+        expected_shape: Voxels along each axis; None accepts every 3D shape.
 
     Shape:
         (D, H, W), as of `read_volume`.
@@ -121,9 +121,9 @@ def volume_faults(
     """Check many volumes in parallel, with a progress bar; one answer per path.
 
     Args:
-        paths: the image files.
-        expected_shape: voxels along each axis; None accepts every 3D shape.
-        workers: number of threads (reading and decompression run outside Python's lock).
+        paths: The image files.
+        expected_shape: Voxels along each axis; None accepts every 3D shape.
+        workers: Number of threads (reading and decompression run outside Python's lock).
     """
 
     def check(path: Path) -> str | None:

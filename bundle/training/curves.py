@@ -27,9 +27,9 @@ def draw_curves(history: pd.DataFrame, levels: Mapping[str, float], path: Path |
     """Draw the loss and what the validation measured, a panel for each quantity.
 
     Args:
-        history: a row per epoch, as of `History.table`; values that were not measured are NaN.
-        levels: name of a metric → its value by chance.
-        path: the PNG to write; None: the figure is only returned.
+        history: A row per epoch, as of `History.table`; values that were not measured are NaN.
+        levels: Name of a metric → its value by chance.
+        path: The PNG to write; None: the figure is only returned.
 
     Raises:
         ValueError: when nothing was measured that is drawn.

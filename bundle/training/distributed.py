@@ -15,8 +15,8 @@ def start(device: torch.device, seed: int) -> None:
     """Join the processes that torchrun started; others than the first keep to warnings.
 
     Args:
-        device: of this process.
-        seed: of every process.
+        device: Device of this process.
+        seed: Seed of every process.
     """
     set_determinism(seed)
     if device.type == "cuda":
@@ -36,7 +36,7 @@ def share_of(batch_size: int) -> int:
     """How many subjects of a batch each process takes.
 
     Args:
-        batch_size: subjects of all processes together.
+        batch_size: Subjects of all processes together.
 
     Raises:
         ValueError: when the processes cannot take the same number.
@@ -57,9 +57,9 @@ def parallel(network: nn.Module, device: torch.device, sync_batch_norm: bool = F
     """A network that several processes train together: each has it, and their gradients are averaged.
 
     Args:
-        network: moved to the device and changed in place.
-        device: of this process.
-        sync_batch_norm: batch norm takes its statistics from the whole batch, not from this process' share. Without
+        network: Moved to the device and changed in place.
+        device: Device of this process.
+        sync_batch_norm: Batch norm takes its statistics from the whole batch, not from this process' share. Without
             it the running statistics are those of the first process. CUDA only.
 
     Raises:
@@ -100,8 +100,8 @@ def gather(rows: Tensor, uneven: bool = True) -> Tensor:
     the loss's own.
 
     Args:
-        rows: of this process.
-        uneven: processes may have different numbers of rows; asking for them waits for the host. False where the
+        rows: Rows of this process.
+        uneven: Processes may have different numbers of rows; asking for them waits for the host. False where the
             numbers are known to be equal.
 
     Shape:
@@ -124,7 +124,7 @@ def in_order(values: Tensor | list[str]) -> Tensor | list[str]:
     """What all processes have, in the order in which a `DistributedSampler` dealt it out: to each process in turn.
 
     Args:
-        values: of this process; tensors (n, …), or strings.
+        values: Values of this process; tensors (n, …), or strings.
 
     Returns:
         The same on every process, without gradient.
@@ -170,9 +170,9 @@ class GlobalLoss(nn.Module):
     """A loss of the batch of all processes together: each subject is compared with everybody's subjects.
 
     Args:
-        loss: of views and what belongs to them, such as `pretext.YAwareInfoNCE`. One whose value is the mean over
+        loss: Loss of views and what belongs to them, such as `pretext.YAwareInfoNCE`. One whose value is the mean over
             subjects says so by an attribute `separable`, and is averaged instead, which moves no volumes.
-        uneven: see `gather`.
+        uneven: Whether the shares are uneven; see `gather`.
 
     Shape:
         output (2n, …) of this process, all first views, then all second views; target (n, …); loss (), the same on

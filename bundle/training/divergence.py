@@ -30,7 +30,7 @@ class FiniteSteps:
     alone is watched. Writes `diverged.json` (who was in the batch) and `diverged.pt` (network and optimiser).
 
     Args:
-        folder: of the two files.
+        folder: Folder that receives the two files.
     """
 
     def __init__(self, folder: str | Path) -> None:

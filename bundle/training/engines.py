@@ -28,9 +28,9 @@ class ContrastivePrepareBatch(PrepareBatch):
     """Turns a batch of volumes into views and what the loss needs beside their output, on the device.
 
     Args:
-        views: draws two views of each volume, for example `bundle.pretext.views.TwoViews`.
-        keep_original: append the volumes themselves after the views (validation embeds them).
-        target: what the loss compares the network's output with: `metadata`, or the `volumes` themselves.
+        views: Draws two views of each volume, for example `bundle.pretext.views.TwoViews`.
+        keep_original: Append the volumes themselves after the views (validation embeds them).
+        target: What the loss compares the network's output with: `metadata`, or the `volumes` themselves.
 
     Shape:
         batch["image"] (N, C, D, H, W), batch["metadata"] (N, M), batch["intensity"] (N, 2) of cached volumes;
@@ -146,7 +146,7 @@ class GradientCache:
     Memory grows with the micro-batch and not with the batch; time is that of one more forward pass.
 
     Args:
-        micro_batch: subjects; each gives two views.
+        micro_batch: Subjects; each gives two views.
 
     Raises:
         ValueError: for a number below 1.
@@ -183,7 +183,7 @@ def iteration_update(micro_batch: int | None) -> GradientCache | None:
     """A trainer's `iteration_update`: None, which stands for its own, where the whole batch is computed at once.
 
     Args:
-        micro_batch: subjects computed at a time, or None.
+        micro_batch: Subjects computed at a time, or None.
     """
     return None if micro_batch is None else GradientCache(micro_batch)
 

@@ -28,7 +28,7 @@ class ViewEpoch:
     """Tells the views which epoch it is, so that a subject's views change from epoch to epoch.
 
     Args:
-        prepare_batch: of the trainer this handler is attached to.
+        prepare_batch: Function of the trainer this handler is attached to.
     """
 
     def __init__(self, prepare_batch: ContrastivePrepareBatch) -> None:
@@ -47,7 +47,7 @@ class SameBuffers:
     """Lets several processes validate one network, with the first one's batch norm; attach to the evaluator.
 
     Args:
-        network: of this process.
+        network: Network of this process.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -66,9 +66,9 @@ class PredictionWriter:
     """Writes `predictions.csv`: a row per image with ids, class names and probabilities; attach to the evaluator.
 
     Args:
-        folder: of the table.
-        class_names: of label 0 and label 1.
-        threshold: probability of label 1 from which on it is predicted.
+        folder: Folder that receives the table.
+        class_names: Names of label 0 and label 1.
+        threshold: Probability of label 1 from which on it is predicted.
     """
 
     def __init__(self, folder: str | Path, class_names: Sequence[str], threshold: float) -> None:
@@ -105,10 +105,10 @@ class BestWeights:
     """Writes a module's weights and card whenever validation finds a new best; attach to the evaluator.
 
     Args:
-        path: the `.pt` or `.safetensors` file; refused where the other lies beside it.
-        module: whose weights are written: an encoder, or a classifier.
-        card: what to say of them; the epoch and the validation metrics are added.
-        storage: see `networks.save_weights`.
+        path: The `.pt` or `.safetensors` file; refused where the other lies beside it.
+        module: Module whose weights are written: an encoder, or a classifier.
+        card: What to say of them; the epoch and the validation metrics are added.
+        storage: Type of the stored numbers; see `networks.save_weights`.
     """
 
     def __init__(self, path: str | Path, module: nn.Module, card: Mapping[str, Any], storage: str = "float32") -> None:
@@ -138,7 +138,7 @@ def mlflow_store(folder: str | Path) -> str:
     """The SQLite store `mlruns.db` in a folder, as MLflow's tracking URI.
 
     Args:
-        folder: is made where it is missing; MLflow would refuse.
+        folder: Folder, which is made where it is missing; MLflow would refuse.
 
     Raises:
         ValueError: MLflow is not installed.

@@ -27,9 +27,9 @@ class History:
     that is resumed has those of the whole run, and each epoch once. Of several processes, the first one writes.
 
     Args:
-        folder: receives both files.
-        evaluator: of the validation.
-        levels: name of a metric → its value by chance, drawn as a line; see `chance_levels`.
+        folder: Receives both files.
+        evaluator: Evaluator of the validation.
+        levels: Name of a metric → its value by chance, drawn as a line; see `chance_levels`.
     """
 
     def __init__(self, folder: str | Path, evaluator: Evaluator, levels: Mapping[str, float] | None = None) -> None:
@@ -78,9 +78,9 @@ def chance_levels(loss: nn.Module, training: int, validation: int) -> dict[str, 
     """The losses of a network that sees no difference between views, by the names of the metrics.
 
     Args:
-        loss: that says it by a method `chance` of a number of subjects; nothing is known of any other.
-        training: subjects of a batch.
-        validation: subjects of the validation, which are one batch.
+        loss: Loss that says it by a method `chance` of a number of subjects; nothing is known of any other.
+        training: Subjects of a batch.
+        validation: Subjects of the validation, which are one batch.
 
     Example:
         >>> chance_levels(nn.MSELoss(), 64, 100)

@@ -37,8 +37,8 @@ class RepresentationMonitor(Metric):
     volumes themselves.
 
     Args:
-        loss_function: of the network's output and the target, the one that training uses.
-        device: where the results of the iterations are kept.
+        loss_function: Loss of the network's output and the target, the one that training uses.
+        device: Device on which the results of the iterations are kept.
     """
 
     _state_dict_all_req_keys = ()
@@ -163,7 +163,7 @@ class ParticipantAUC(_PerParticipant):
     """ROC-AUC over participants, each with the mean probability over all their scans; a key metric for MONAI.
 
     Args:
-        device: of ignite's metric; results are kept on the CPU.
+        device: Device of ignite's metric; results are kept on the CPU.
     """
 
     def compute(self) -> float:
@@ -179,8 +179,8 @@ class OperatingPoint(_PerParticipant):
     `val_specificity` and `val_balanced_accuracy` there, `val_average_precision`, and `val_calibration_error`.
 
     Args:
-        rule: see `metrics.operating_point`; `probability=…` applies a threshold chosen elsewhere.
-        device: of ignite's metric; results are kept on the CPU.
+        rule: Rule; see `metrics.operating_point`; `probability=…` applies a threshold chosen elsewhere.
+        device: Device of ignite's metric; results are kept on the CPU.
     """
 
     def __init__(self, rule: str = "youden", device: str | torch.device = "cpu") -> None:

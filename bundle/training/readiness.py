@@ -30,11 +30,11 @@ def require_sections(
     """Refuse sections that no training can use.
 
     Args:
-        sections: records of `training` and `validation`.
-        batch_size: subjects of a step; the loss of a smaller batch is another one.
-        epochs: of the training.
-        val_interval: epochs between two validations; a validation writes the weights.
-        datalist: that holds the sections, for messages.
+        sections: Records of `training` and `validation`.
+        batch_size: Subjects of a step; the loss of a smaller batch is another one.
+        epochs: Epochs of the training.
+        val_interval: Epochs between two validations; a validation writes the weights.
+        datalist: Datalist that holds the sections, for messages.
 
     Raises:
         ValueError: a section has fewer than `LEAST` people, a batch is larger than the training section, or no
@@ -69,10 +69,10 @@ def require_metadata(
     A loss that does not read metadata says so by `reads_metadata = False`.
 
     Args:
-        loss: of the training.
-        records: of the training, each with `metadata` (M,), NaN = unknown.
-        columns: names of the metadata.
-        datalist: that holds the records, for messages.
+        loss: Loss of the training.
+        records: Records of the training, each with `metadata` (M,), NaN = unknown.
+        columns: Names of the metadata.
+        datalist: Datalist that holds the records, for messages.
 
     Raises:
         ValueError: a column is known of fewer than two people or the same for all; or the loss's kernel calls no two,
@@ -131,9 +131,9 @@ def require_network(network: nn.Module, images: Sequence[Mapping[str, Any]], sma
     One image is read, and the network is run by shapes alone.
 
     Args:
-        network: that will be trained.
-        images: the training data set; each item has `image` (C, D, H, W).
-        smallest_batch: volumes of the smallest batch of an epoch; batch norm needs two values of each channel.
+        network: Network that will be trained.
+        images: The training data set; each item has `image` (C, D, H, W).
+        smallest_batch: Volumes of the smallest batch of an epoch; batch norm needs two values of each channel.
 
     Raises:
         ValueError: with the shape, and what to do.

@@ -52,7 +52,7 @@ class EpochSampler(DistributedSampler):
     """MONAI's sampler, which can go on within an epoch.
 
     Attributes:
-        skip: subjects that the next epoch leaves out because they have been seen.
+        skip: Subjects that the next epoch leaves out because they have been seen.
     """
 
     skip: int = 0
@@ -67,8 +67,9 @@ def scalars(folder: str | Path, resume: bool) -> SummaryWriter:
     """TensorBoard's writer for a run that starts anew or is resumed: each epoch is shown once.
 
     Args:
-        folder: of the run; what an earlier run wrote there, and a killed one after its last checkpoint, is not shown.
-        resume: whether the run goes on from the newest checkpoint.
+        folder: Folder of the run; what an earlier run wrote there, and a killed one after its last checkpoint, is not
+            shown.
+        resume: Whether the run goes on from the newest checkpoint.
     """
     saved = (place for p in _newest_first(Path(folder)) if (place := _place(p)) and _is_whole(p)) if resume else ()
     epochs, _ = next(iter(saved), (0, 0))
@@ -89,15 +90,15 @@ class Resume:
     reference.
 
     Args:
-        folder: of the checkpoints.
-        trainer: whose run is saved.
-        evaluator: whose best metric is saved.
-        objects: name → object with a state dict (network, optimizer, …).
-        interval: epochs between two checkpoints.
-        resume: load the newest checkpoint first; else those of a former run are moved to the folder `earlier`.
-        metrics: of the trainer, whose sums go on within an epoch.
+        folder: Folder of the checkpoints.
+        trainer: Trainer whose run is saved.
+        evaluator: Evaluator whose best metric is saved.
+        objects: Name → object with a state dict (network, optimizer, …).
+        interval: Epochs between two checkpoints.
+        resume: Load the newest checkpoint first; else those of a former run are moved to the folder `earlier`.
+        metrics: Metrics of the trainer, whose sums go on within an epoch.
         scalars: TensorBoard's writer, flushed before each checkpoint: what a run is resumed after has been written.
-        settings: of the run, by their ids, kept in each checkpoint; `same_run.require_same_run` compares them.
+        settings: Settings of the run by their ids, kept in each checkpoint; `same_run.require_same_run` compares them.
     """
 
     def __init__(
@@ -288,7 +289,7 @@ def newest_content(folder: Path) -> dict[str, Any] | None:
     """What the newest checkpoint that can be read holds; None where there is no checkpoint.
 
     Args:
-        folder: of the checkpoints.
+        folder: Folder of the checkpoints.
 
     Raises:
         ValueError: none of them can be read.

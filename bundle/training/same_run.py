@@ -22,9 +22,9 @@ def require_same_run(folder: str | Path, resume: bool, settings: Mapping[str, An
     for all of it.
 
     Args:
-        folder: of the checkpoints.
-        resume: whether the run is to go on from the newest of them.
-        settings: id → value, of this run; None: it was not started from a command line.
+        folder: Folder of the checkpoints.
+        resume: Whether the run is to go on from the newest of them.
+        settings: Id → value, of this run; None: it was not started from a command line.
 
     Raises:
         ValueError: names every setting that differs.
