@@ -40,14 +40,14 @@ print(summary["warning"])
 # Look at it
 # ----------
 #
-# The first eight people again, at 3 mm, because 9 mm is too coarse for the eye. They are the same people: a subject
-# depends on its number and the seed, not on the voxel size.
+# A few of them again, at 3 mm, because 9 mm is too coarse for the eye. They are the same people: a subject depends on
+# its number and the seed, not on the voxel size.
 
-make_phantom(folder / "fine", resolution=3, n_pretraining=8, n_per_task=8, progress=False)
+make_phantom(folder / "fine", resolution=3, n_pretraining=24, n_per_task=8, progress=False)
 people = pd.read_csv(folder / "fine/pretraining/participants.tsv", sep="\t").sort_values("age")
 
 figure, row = plt.subplots(1, 4, figsize=(9.6, 3))
-for axes, (_, person) in zip(row, people.iloc[[0, 2, 5, 7]].iterrows(), strict=True):
+for axes, (_, person) in zip(row, people.iloc[[2, 9, 16, 23]].iterrows(), strict=True):
     volume = nib.load(folder / f"fine/pretraining/{person['participant_id']}_gm.nii.gz").get_fdata()
     shown = axes.imshow(volume[:, :, 27].T[:, ::-1], cmap="gray", origin="lower", vmin=0, vmax=1.2)
     axes.set(title=f"{person['age']:.0f} years, {person['sex']}", xticks=[], yticks=[])
@@ -56,8 +56,7 @@ figure.colorbar(shown, ax=row, label="modulated grey matter")
 figure.suptitle("Four subjects of the phantom. They are synthetic; nobody has these brains")
 
 # %%
-# You can hardly tell the ages by eye. Ageing changes each region by a few per cent per decade, and people of one
-# age differ by more.
+# The ages are hard to tell by eye, because people of one age differ, too.
 #
 # The truth is known
 # ------------------
@@ -69,7 +68,7 @@ causes = pd.read_csv(folder / "phantom/alzheimer/factors.tsv", sep="\t")
 figure, axes = plt.subplots(figsize=(7, 4))
 for label, name, marker in ((0, "controls", "o"), (1, "patients", "s")):
     group = causes[causes["label"] == label]
-    axes.scatter(group["age"], 100 * (1 + group["total"]), marker=marker, label=f"{len(group)} {name}", alpha=0.8)
+    axes.scatter(group["age"], 100 * group["total"], marker=marker, label=f"{len(group)} {name}", alpha=0.8)
 axes.set(
     xlabel="age, years",
     ylabel="grey matter, % of the template",
@@ -104,9 +103,10 @@ report.plot_learning_curve()
 # %%
 # On the command line: ``python -m bundle pretrain --config configs/phantom.yaml``.
 #
-# Top left: the loss begins near the dotted lines, where an encoder tells nobody apart, and falls. Top right: the
-# error of an age that a simple regression reads from the embedding falls, too. The loss never saw an age as a
-# target. It only saw which ages are similar.
+# Top left: the loss begins near the dotted lines, where an encoder tells nobody apart, and falls. Top right: the error
+# of an age that a simple regression reads from the embedding falls, too. The loss never saw an age as a target. It only
+# saw which ages are similar. Below: the embedding uses fewer and fewer dimensions. Age is one number, and the loss asks
+# for little else.
 #
 # What has it learned?
 # --------------------
@@ -136,7 +136,7 @@ found.plot()
 
 # %%
 # The blue line is the encoder, at sites that nobody trained on. The grey lines say what age, sex, head size or the
-# site tell alone. Look at the width of the intervals: sixty people tell little.
+# site tell alone. Look at the width of the intervals: 48 people tell little.
 #
 # What not to conclude
 # --------------------

@@ -31,7 +31,7 @@ plt.style.use("bundle.yaware")
 temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)
 
-make_phantom(folder / "phantom", resolution=9, n_pretraining=320, n_per_task=160, progress=False)
+make_phantom(folder / "phantom", resolution=9, n_pretraining=240, n_per_task=160, progress=False)
 comparison = {
     "dataset_dir": str(folder / "phantom"),
     "phantom": str(folder / "phantom"),
@@ -46,7 +46,7 @@ comparison = {
     "sizes": [20, 80],
     "seeds": [0, 1],
     "overlays": ["configs/phantom.yaml"],
-    "pretraining": {"epochs": 5, "learning_rate": 0.002, "block_config": [2, 4]},
+    "pretraining": {"epochs": 4, "learning_rate": 0.002, "block_config": [2, 4]},
 }
 text = yaml.safe_dump(comparison, sort_keys=False)
 (folder / "compare.yaml").write_text(text)
@@ -88,8 +88,8 @@ figure.legend(loc="outside right center")
 # Circles and squares are the same methods with another seed: another initialisation, other draws of training subjects.
 # Cover the squares, and you would tell one story. Cover the circles, and you would tell another.
 #
-# Blue: pretrained encoders. Grey: the references that a pretraining has to beat. *Random* encoders have learned nothing;
-# *voxels* use no encoder at all.
+# Blue: pretrained encoders. Grey: the references that a pretraining has to beat. *Random* encoders have learned
+# nothing; *voxels* use no encoder at all.
 #
 # Differences, with intervals
 # ---------------------------
