@@ -1,12 +1,16 @@
 """How Sphinx builds the site: `make docs` writes it to dist/site without a network. A warning is an error."""
 
+import os
 import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS / "site")]
 
+os.environ["TQDM_DISABLE"] = "1"  # tutorials show no progress bars
+
 import inventories  # noqa: E402
+import notebooks  # noqa: E402
 import reference  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
@@ -65,6 +69,8 @@ sphinx_gallery_conf = {
     "min_reported_time": 1,
     "matplotlib_animations": True,
     "plot_gallery": "True",
+    "ignore_repr_types": r"matplotlib|'list'",  # what drawing returns
+    "only_warn_on_example_error": False,
 }
 
 # Look
@@ -75,6 +81,7 @@ html_theme_options = {"source_directory": "docs/", "navigation_with_keys": True}
 html_show_sphinx = False
 
 
-def setup(_app: Sphinx) -> None:
-    """Write the pages that are made of the code: commands, configs, and what each room hands on."""
+def setup(app: Sphinx) -> None:
+    """Write what is made of the code: pages of commands, configs and rooms; and notebooks, after the tutorials ran."""
     reference.write(DOCS)
+    app.connect("builder-inited", lambda _: notebooks.write(DOCS / "tutorials"), priority=900)

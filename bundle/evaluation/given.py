@@ -120,7 +120,7 @@ def probe_age(
     Raises:
         ValueError: when rows do not belong together, a participant is in both sections, or too few ages are known.
     """
-    features, records = together(embeddings, table)
+    features, records = together(embeddings, table.drop(columns="label", errors="ignore"))
     known = np.array([np.isfinite(record["age"]) for record in records])
     features, records = features[known], [record for record, there in zip(records, known, strict=True) if there]
     trials, tested = _age_trials(records, n_folds, seed)

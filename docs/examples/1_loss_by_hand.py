@@ -2,14 +2,16 @@
 1. The loss by hand, on 20 points
 =================================
 
-The y-Aware loss pulls brains together in proportion to how similar their ages are. One number, σ, says what "similar" means.
+The y-Aware loss pulls brains together in proportion to how similar their ages are. One number, σ, says what "similar"
+means.
 
-Here 20 brains are 20 points on a circle. No network and no image is involved: the loss itself moves the points. So you see what the loss
-wants, before any encoder has to find out how to get there.
+Here 20 brains are 20 points on a circle. No network and no image is involved: the loss itself moves the points. So
+you see what the loss wants, before any encoder has to find out how to get there.
 """
 
 # %%
-# Twenty ages, three years apart. Each brain has two *views*, as in pretraining, so there are 40 points. They begin at random places.
+# Twenty ages, three years apart. Each brain has two *views*, as in pretraining, so there are 40 points. They begin
+# at random places.
 
 import matplotlib.pyplot as plt
 import torch
@@ -25,8 +27,8 @@ start = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))  # all fi
 # What σ means
 # ------------
 #
-# The kernel turns two ages into a weight between 0 and 1. Look at one brain, the *anchor*, 47 years old: how strongly does each other brain
-# attract it?
+# The kernel turns two ages into a weight between 0 and 1. Look at one brain, the *anchor*, 47 years old: how
+# strongly does each other brain attract it?
 
 sigmas = [0.5, 2, 5, 15, 50]  # years
 anchor = 9
@@ -38,8 +40,8 @@ axes.set(xlabel="age of the other brain, years", ylabel="weight w", title="Who a
 figure.legend(loc="outside right center")
 
 # %%
-# With σ = 0.5 years only the anchor itself has a weight: its own second view. That is SimCLR. With σ = 50 years nearly everybody attracts it
-# equally, and there is no contrast left. The paper uses σ = 5 years.
+# With σ = 0.5 years only the anchor itself has a weight: its own second view. That is SimCLR. With σ = 50 years
+# nearly everybody attracts it equally, and there is no contrast left. The paper uses σ = 5 years.
 #
 # The loss moves the points
 # -------------------------
@@ -87,7 +89,8 @@ figure.suptitle("The same 20 brains, moved by six losses")
 # Read it from the top left:
 #
 # - *SimCLR* and *σ = 0.5*: every brain keeps away from every other one. Neighbours on the circle have any age.
-# - *σ = 2*: neighbours have similar ages in most places. A few points are caught on the wrong side, because they cannot pass the others.
+# - *σ = 2*: neighbours have similar ages in most places. A few points are caught on the wrong side, because they
+#   cannot pass the others.
 # - *σ = 5*: the points lie in the order of their ages, and they use most of the circle.
 # - *σ = 15* and *σ = 50*: the order is kept, but the points move together. At σ = 50 all brains look nearly the same.
 #
@@ -107,8 +110,8 @@ figure.suptitle("σ = 5 years: from disorder to the order of ages")
 # How far age carries
 # -------------------
 #
-# A circle is easy to look at, but a real embedding has hundreds of dimensions. So look at what can be measured there, too: how similar are
-# two brains whose ages differ by so many years?
+# A circle is easy to look at, but a real embedding has hundreds of dimensions. So look at what can be measured
+# there, too: how similar are two brains whose ages differ by so many years?
 
 
 def similarity_by_difference(places):
@@ -120,21 +123,30 @@ def similarity_by_difference(places):
 differences = ages[1:] - ages[0]
 figure, axes = plt.subplots(figsize=(7, 3.8))
 for (name, places), line in zip(paths.items(), ["--", "-", "-", "-", "-", "-"], strict=True):
-    axes.plot(differences, similarity_by_difference(places[-1]), line, label=name, color="0.3" if line == "--" else None)
-axes.set(xlabel="difference in age, years", ylabel="mean cosine similarity", ylim=(-1.05, 1.05), title="σ sets the reach of age")
+    axes.plot(
+        differences, similarity_by_difference(places[-1]), line, label=name, color="0.3" if line == "--" else None
+    )
+axes.set(
+    xlabel="difference in age, years",
+    ylabel="mean cosine similarity",
+    ylim=(-1.05, 1.05),
+    title="σ sets the reach of age",
+)
 figure.legend(loc="outside right center")
 
 # %%
-# With SimCLR the similarity does not depend on age. With σ = 5 years it falls steadily, and brains some 40 years apart lie opposite each
-# other. (They come nearer again beyond that, because a circle closes. A sphere of many dimensions has room, and does not have this limit.)
+# With SimCLR the similarity does not depend on age. With σ = 5 years it falls steadily, and brains some 40 years
+# apart lie opposite each other. (They come nearer again beyond that, because a circle closes. A sphere of many
+# dimensions has room, and does not have this limit.)
 #
 # What not to conclude
 # --------------------
 #
-# - *The loss does not know the disease.* It sees ages alone. Whether the order of ages helps a diagnosis has to be measured
-#   (:doc:`tutorial 4 <4_what_it_knows>`).
-# - *No value of σ is right for every cohort.* It depends on the ages that are there, and on the batch. How many positives an anchor has in
-#   your cohort, says ``python -m bundle positives --datalist data/pretraining.json`` (:doc:`../howto/sigma`).
+# - *The loss does not know the disease.* It sees ages alone. Whether the order of ages helps a diagnosis has to be
+#   measured (:doc:`tutorial 4 <4_what_it_knows>`).
+# - *No value of σ is right for every cohort.* It depends on the ages that are there, and on the batch. How many
+#   positives an anchor has in your cohort, says ``python -m bundle positives --datalist data/pretraining.json``
+#   (:doc:`../howto/sigma`).
 # - *These points are free.* An encoder can move a brain only where its image allows.
 #
 # The equation is explained in :doc:`../concepts/loss`, other kernels in :doc:`../concepts/kernels`.

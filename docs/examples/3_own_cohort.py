@@ -2,17 +2,17 @@
 3. Your own cohort, from table to learning curve
 ================================================
 
-A table of participants is never tidy. This one is invented, and it has what real ones have: German column names, ages in months, a code for
-"unknown", a diagnosis in words, one image that is missing. We bring it in order, and each refusal says what to do next. Then we draw the
-learning curve: how many patients would we need?
+A table of participants is never tidy. This one is invented, and it has what real ones have: German column names, ages
+in months, a code for "unknown", a diagnosis in words, one image that is missing. We bring it in order, and each
+refusal says what to do next. Then we draw the learning curve: how many patients would we need?
 """
 
 # %%
 # An untidy table
 # ---------------
 #
-# The images are a phantom's (:doc:`tutorial 2 <2_phantom>`), under other names, as if they were yours. *You would begin with your own table and
-# images, and skip this cell.*
+# The images are a phantom's (:doc:`tutorial 2 <2_phantom>`), under other names, as if they were yours. *You would
+# begin with your own table and images, and skip this cell.*
 
 import shutil
 import tempfile
@@ -54,7 +54,8 @@ table.head(9)
 # First try: say nothing
 # ----------------------
 #
-# `read_cohort` reads the table, finds the image of each row, and opens it. What is not clear is refused: it does not guess.
+# ``read_cohort`` reads the table, finds the image of each row, and opens it. What is not clear is refused: it does
+# not guess.
 
 shape, _ = reference_grid(9)  # your maps have the default, 121×145×121
 
@@ -70,25 +71,27 @@ def attempt(**options):
 attempt()
 
 # %%
-# The other column names are known: German, English, French, Spanish and Italian ones are. Only the id was not found. We name it.
+# The other column names are known: German, English, French, Spanish and Italian ones are. Only the id was not
+# found. We name it.
 
 columns = {"participant_id": "VP-Code"}
 attempt(columns=columns)
 
 # %%
-# There are three words for the diagnosis. Who is a patient? That is our decision, and it should be written down. A suspected case is neither:
+# There are three words for the diagnosis. Who is a patient? That is our decision, and it should be written down. A
+# suspected case is neither:
 
 diagnoses = {"gesund": 0, "AD": 1, "V.a. AD": None}
 attempt(columns=columns, label_values=diagnoses)
 
 # %%
-# Ages of 800 are months. And here is what was understood:
+# Ages of 800 are months. Now the table is read, but nobody passes:
 
 records, problems = attempt(columns=columns, label_values=diagnoses, age_unit="months")
 print(f"{len(records)} scans without a problem, {len(problems)} with one. The first:\n{problems[0].reason}")
 
 # %%
-# In half of all studies 1 is a man, in the other half a woman. So it has to be said:
+# In some studies 1 is a man, in others a woman. So it has to be said:
 
 records, problems = attempt(columns=columns, label_values=diagnoses, age_unit="months", sex_values={"1": "F", "2": "M"})
 print(f"{len(records)} scans without a problem, {len(problems)} with one:")
@@ -110,8 +113,8 @@ records[3]
 # Who is tested?
 # --------------
 #
-# Whole hospitals are held out. A model that works only where it was trained is of no use elsewhere. And a person without a diagnosis can neither
-# train nor test.
+# Whole hospitals are held out. A model that works only where it was trained is of no use elsewhere. And a person
+# without a diagnosis can neither train nor test.
 
 diagnosed = [record for record in records if record["label"] is not None]
 sites = sorted({record["site"] for record in diagnosed})
@@ -127,12 +130,15 @@ for x, site in enumerate(counts.index):
     if site in sites[1::2]:
         axes.axvspan(x - 0.48, x + 0.48, color="0.93", zorder=0, label="held out for the test" if x == 1 else None)
 axes.set_xticks(range(len(counts)), [site.replace(" ", "\n") for site in counts.index])
-axes.set(ylabel="participants", title="Every hospital has patients and controls: the diagnosis is not confounded with site")
+axes.set(
+    ylabel="participants", title="Every hospital has patients and controls: the diagnosis is not confounded with site"
+)
 figure.legend(loc="outside right center")
 
 # %%
-# Look at this figure before any network runs. If one hospital had only patients, a model could recognise the scanner instead of the disease, and
-# no statistics would repair that. ``python -m bundle check-cohort`` looks for this and for a dozen other traps.
+# Look at this figure before any network runs. If one hospital had only patients, a model could recognise the
+# scanner instead of the disease, and no statistics would repair that. ``python -m bundle check-cohort`` looks for
+# this and for a dozen other traps.
 #
 # An encoder
 # ----------
@@ -160,13 +166,16 @@ result = bundle.probe(embeddings, own, sizes=[20, 40, 80], method="y-Aware", tas
 result.plot_learning_curve()
 
 # %%
-# Does the curve still rise at its right end? Then more people would help. The vertical lines are 95 % intervals, over test subjects and draws.
-# The grey lines are what age, sex, head size, or the hospital tell without any image.
+# Does the curve still rise at its right end? Then more people would help. The vertical lines are 95 % intervals,
+# over test subjects and draws. The grey lines are what age, sex, head size, or the hospital tell without any image.
+# The dashed one lies below 0.5: what age, sex and head size seemed to tell in the training hospitals is wrong in the
+# others. In this phantom they tell nothing.
 
 result.table().round(2)
 
 # %%
-# ``gain`` is the difference from *age, sex, TIV* on the same people. It says something only where its whole interval is above 0.
+# ``gain`` is the difference from *age, sex, TIV* on the same people. It says something only where its whole
+# interval is above 0.
 #
 # What not to conclude
 # --------------------

@@ -2,8 +2,9 @@
 5. Predict, and read a report
 =============================
 
-A classifier gets scans from a clinic and answers. A good answer says three things: what the model computed, whether the scan is one that it can
-judge, and how sure one may be. This tutorial asks the model that comes with the bundle, and reads its answers from the table to the page.
+A classifier gets scans from a clinic and answers. A good answer says three things: what the model computed, whether
+the scan is one that it can judge, and how sure one may be. This tutorial asks the model that comes with the bundle,
+and reads its answers from the table to the page.
 
 **Research only. Not a medical device.** The shipped model knows only a phantom.
 """
@@ -12,7 +13,8 @@ judge, and how sure one may be. This tutorial asks the model that comes with the
 # Five scans
 # ----------
 #
-# Three are maps of phantom subjects whom the model has never seen (another seed). The fourth has half of its grey matter cut off, as after a failed
+# The first two are maps of phantom subjects whom the model has never seen (another seed). The third is a young person;
+# the model was trained on people of 53 years and more. The fourth lacks its lower half, as after a failed
 # preparation. The fifth is no brain at all.
 
 import html
@@ -32,8 +34,11 @@ temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)
 
 make_phantom(folder / "phantom", resolution=4.5, n_pretraining=8, n_per_task=8, seed=11, progress=False)
-people = pd.read_csv(folder / "phantom/alzheimer/participants.tsv", sep="\t").iloc[:4]
-images = [nib.load(folder / f"phantom/alzheimer/{name}_gm.nii.gz") for name in people["participant_id"]]
+tables = {task: pd.read_csv(folder / f"phantom/{task}/participants.tsv", sep="\t") for task in ("alzheimer", "bipolar")}
+youngest = tables["bipolar"].nsmallest(1, "age").assign(task="bipolar")
+older = tables["alzheimer"].assign(task="alzheimer")
+people = pd.concat([older.iloc[:2], youngest, older.iloc[[3]]])
+images = [nib.load(folder / f"phantom/{row.task}/{row.participant_id}_gm.nii.gz") for row in people.itertuples()]
 (folder / "scans").mkdir()
 for number, image in enumerate(images[:3], 1):
     nib.save(image, folder / f"scans/sub-{number}_gm.nii.gz")
@@ -44,8 +49,8 @@ noise = np.random.default_rng(0).uniform(0, 1, cut.shape)
 nib.save(nib.Nifti1Image(noise, images[3].affine), folder / "scans/sub-5_gm.nii.gz")
 
 # %%
-# What the clinic knows of the people goes along. It is not needed for the answer. It is needed to compare volumes with healthy people of that
-# age, sex and head size.
+# What the clinic knows of the people goes along. It is not needed for the answer. It is needed to compare volumes
+# with healthy people of that age, sex and head size.
 
 scans = pd.DataFrame({"file": [folder / f"scans/sub-{number}_gm.nii.gz" for number in range(1, 6)]})
 scans["participant_id"] = [f"sub-{number}" for number in range(1, 6)]
@@ -67,11 +72,12 @@ answers[["participant_id", "verdict", "answer", "predicted", "distance_percentil
 # Begin with the *verdict*. A refused scan has no numbers, and the sentence says why:
 
 for _, scan in answers.iterrows():
-    print(f"{scan['participant_id']}: {scan['verdict']}. {scan['reasons']}\n")
+    print(f"{scan['participant_id']}: {scan['verdict']}", *scan["reasons"].split(" | "), sep="\n  ")
 
 # %%
-# Then the *answer*. *Not calibrated* means: too few people validated this model to turn its number into a probability. So it gives a call, and no
-# percentage. A model of your own with 50 or more validation subjects gives one.
+# Then the *answer*. *Not calibrated* means: too few people validated this model to turn its number into a
+# probability. So it gives a call, and no percentage. A model of your own with 50 or more validation subjects gives
+# one.
 #
 # How unlike the training are these scans?
 # ----------------------------------------
@@ -91,8 +97,9 @@ axes.set_xlabel("distance to the nearest training scans,\npercentile among the t
 # Where does the answer come from?
 # --------------------------------
 #
-# For each of 35 regions, two numbers. *z*: how its volume compares with healthy people of that age, sex and head size. *Change*: by how many
-# percentage points the network's own number falls, when this region alone is shown as in the average healthy brain.
+# For each of 35 regions, two numbers. *z*: how its volume compares with healthy people of that age, sex and head
+# size. *Change*: by how many percentage points the network's own number falls, when this region alone is shown as
+# in the average healthy brain.
 
 regions = pd.read_csv(folder / "answers/regions.tsv", sep="\t")
 first = shown[~far]["participant_id"].iloc[0]
@@ -101,22 +108,26 @@ figure, axes = plt.subplots(figsize=(7, 4.2))
 axes.axvspan(-2, 2, color="0.94", zorder=0)
 axes.axhline(0, color="0.7", linestyle=":")
 axes.scatter(own["z"], own["attribution"], s=45)
-for _, region in own.reindex(own["attribution"].abs().sort_values().index[-4:]).iterrows():
-    name = f"{region['side']} {region['region']}"
+for _, region in pd.concat([own.nlargest(3, "attribution"), own.nsmallest(3, "z")]).iterrows():
+    name = f"{region['side']} {region['region']}".removeprefix("both ")
     axes.annotate(name, (region["z"], region["attribution"]), (6, 4), textcoords="offset points", fontsize="small")
 axes.margins(x=0.25, y=0.15)
-axes.set(xlabel="volume, z among healthy people (grey band: −2 to 2)", ylabel="change of the network's number,\npercentage points")
-axes.set_title(f"{first}: volumes, and what the network makes of them")
+axes.set(
+    xlabel="volume, z among healthy people (grey band: −2 to 2)",
+    ylabel="change of the network's number,\npercentage points",
+)
+axes.set_title(f"{first}: the smallest regions are not those that move the answer")
 
 # %%
-# Small volumes and large changes need not be the same regions. The volume is measured; the change is the network's way of reading. On the phantom,
-# where the truth is known, such maps point at the regions that the disease changed little more often than chance
-# (:doc:`../evidence/explanations`).
+# Small volumes and large changes need not be the same regions. The volume is measured; the change is the network's
+# way of reading. On the phantom, where the truth is known, such maps point at the regions that the disease changed
+# little more often than chance (:doc:`../evidence/explanations`).
 #
 # The page
 # --------
 #
-# Every scan has a page that can be read without this software. It is one file, with its pictures inside, so that it can be shown here:
+# Every scan has a page that can be read without this software. It is one file, with its pictures inside, so that it
+# can be shown here:
 
 
 class Page:
@@ -133,8 +144,8 @@ name = shown[~far]["name"].iloc[0]
 Page(folder / f"answers/scans/{name}.html")
 
 # %%
-# Read it from the top: verdict, answer, slices, volumes by region, and what was checked with which limit. :doc:`../howto/clinicians` explains
-# each part. ``answers/index.html`` lists all scans.
+# Read it from the top: verdict, answer, slices, volumes by region, and what was checked with which limit.
+# :doc:`../howto/clinicians` explains each part. ``answers/index.html`` lists all scans.
 #
 # What not to conclude
 # --------------------

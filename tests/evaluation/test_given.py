@@ -137,6 +137,11 @@ def test_age_is_predicted_once_for_everybody_of_known_age(table, embeddings):
         probe_age(embeddings, table, n_folds=100)
 
 
+def test_an_age_needs_no_diagnosis_as_records_of_a_datalist_without_one_have_minus_one(table, embeddings):
+    found = probe_age(embeddings, table.assign(label=-1)).table()
+    pd.testing.assert_frame_equal(found, probe_age(embeddings, table).table())
+
+
 def test_results_draw_themselves(table, embeddings, tmp_path):
     sections = ["training"] * 45 + ["test"] * 15
     several = probe(embeddings[:60], table.iloc[:60].assign(section=sections), sizes=[20, 40], draws=2)
