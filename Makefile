@@ -78,7 +78,7 @@ LOCK := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x8
 lock: $(VENV)/run  ## Install uv and write requirements-lock.txt: every library by version and sha256, for the containers
 	$(INSTALL) "uv>=0.9"
 	head -n 2 requirements-lock.txt > $(VENV)/lock
-	$(LOCK) requirements.txt requirements-prepare.txt >> $(VENV)/lock
+	$(LOCK) requirements.txt requirements-prepare.txt requirements-hub.txt >> $(VENV)/lock
 	$(LOCK) --no-deps requirements-prepare-no-deps.txt >> $(VENV)/lock
 	mv $(VENV)/lock requirements-lock.txt
 

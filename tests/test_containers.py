@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_requirements import PREPARE, distribution, listed, pinned
+from tests.test_requirements import HUB_FILE, PREPARE, distribution, listed, pinned
 
 sys.path.insert(0, str(ROOT / "containers"))
 from rehearse import Rehearsal, instructions
@@ -65,7 +65,7 @@ def test_the_lock_has_the_versions_of_the_results_and_a_digest_of_each_file():
     locked = {distribution(name): version for name, version, _ in entries}
     assert len(locked) == len(entries) == LOCK.count("==")
     pins = pinned("constraints.txt")
-    assert set(pins) == set(listed("requirements.txt", *PREPARE))
+    assert set(pins) == set(listed("requirements.txt", *PREPARE, HUB_FILE))
     assert {name: locked.get(name) for name in pins} == pins
 
 

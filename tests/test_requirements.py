@@ -48,6 +48,7 @@ def wanted():
 
 
 PREPARE = ("requirements-prepare.txt", "requirements-prepare-no-deps.txt")
+HUB_FILE = "requirements-hub.txt"
 
 
 def listed(*files):
@@ -83,7 +84,7 @@ def test_the_oldest_versions_are_the_lower_bounds():
 
 
 def test_the_versions_of_the_results_lie_in_the_ranges():
-    ranges, pins = listed("requirements.txt", *PREPARE, "requirements-hub.txt"), pinned("constraints.txt")
+    ranges, pins = listed("requirements.txt", *PREPARE, HUB_FILE), pinned("constraints.txt")
     assert set(ranges) == set(pins)
     for name, version in pins.items():
         assert version in ranges[name], f"{name} {version} is not within {ranges[name]}"
@@ -103,7 +104,8 @@ def test_the_distribution_asks_for_the_requirements_and_has_the_version_of_the_b
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["name"] == "brain-mri-yaware"
     hook = project["tool"]["hatch"]["metadata"]["hooks"]["requirements_txt"]
-    assert hook == {"files": ["requirements.txt"], "optional-dependencies": {"prepare": list(PREPARE), "hub": ["requirements-hub.txt"]}}
+    extras = {"prepare": list(PREPARE), "hub": [HUB_FILE]}
+    assert hook == {"files": ["requirements.txt"], "optional-dependencies": extras}
     assert project["project"]["version"] == json.loads((ROOT / "configs/metadata.json").read_text())["version"]
     shipped = project["tool"]["hatch"]["build"]["targets"]["sdist"]["only-include"]
     assert {path.name for path in ROOT.glob("requirements*.txt")} <= set(shipped)
@@ -120,7 +122,7 @@ def test_the_extras_list_what_commands_ask_for():
     for path in (ROOT / "bundle").rglob("*.py"):
         asked |= set(re.findall(r"""require\(\s*"(\w+)""", path.read_text(encoding="utf-8")))
     known = packages_distributions()
-    extra = set(listed(*PREPARE, "requirements-hub.txt"))
+    extra = set(listed(*PREPARE, HUB_FILE))
     names = {distribution(known[module][0]) for module in asked if module in known}
     assert asked <= PREPARATION | HUB
     assert names <= extra, f"asked for and not listed: {sorted(names - extra)}"

@@ -1,4 +1,4 @@
-"""The programs of docs/reference/upstream.md: as long as they show what the page says, the page and what works around it stay."""
+"""The programs of docs/reference/upstream.md: the page stays as long as they show what it says."""
 
 import contextlib
 import io
