@@ -102,7 +102,7 @@ def test_the_metadata_ask_for_ranges_and_name_the_licence(metadata):
 def test_the_long_description_links_to_no_page_that_an_index_lacks(metadata):
     text = metadata.get_payload()
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert "Clinicians start at clinicians.md" in text
+    assert "| are a clinician | howto/clinicians.md; `make prepare`" in text
     assert re.findall(r"\]\((?!https?:)", text) == []
     assert "](clinicians.md)" in (ROOT / "docs/README.md").read_text()
 
