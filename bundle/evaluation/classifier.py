@@ -44,14 +44,16 @@ def report_evaluation(folder: str | Path, metrics: Mapping[str, float]) -> None:
 
 
 def _draw(folder: Path, people: pd.DataFrame, names: Sequence[str], values: Mapping[str, float]) -> None:
-    """Draw what the probabilities of participants are worth."""
-    who, threshold, (_, patient) = f"{len(people)} test participants", values["threshold"], names
-    point = Point(1 - values["specificity"], values["sensitivity"], f"operating point: probability {threshold:.2f}")
+    """Draw what the probabilities of participants are worth; decisions where the metrics have an operating point."""
+    who, patient, point = f"{len(people)} test participants", names[1], None
+    if "threshold" in values:
+        threshold = values["threshold"]
+        point = Point(1 - values["specificity"], values["sensitivity"], f"operating point: probability {threshold:.2f}")
+        called = (people["probability"] >= threshold).astype(int)
+        counts = pd.crosstab(people["label"], called).reindex(index=[0, 1], columns=[0, 1], fill_value=0).to_numpy()
+        note = f"{who}, called {patient} from a probability of {threshold:.2f} on"
+        classifier_figures.confusion_matrix(folder / "confusion_matrix.png", counts, names, note)
     found = {patient: Roc.of(people["label"], people["probability"])}
     classifier_figures.roc_curves(folder / "roc.png", found, who, point)
-    called = (people["probability"] >= threshold).astype(int)
-    counts = pd.crosstab(people["label"], called).reindex(index=[0, 1], columns=[0, 1], fill_value=0).to_numpy()
-    note = f"{who}, called {patient} from a probability of {threshold:.2f} on"
-    classifier_figures.confusion_matrix(folder / "confusion_matrix.png", counts, names, note)
     curves = {patient: reliability(people["label"], people["probability"])}
     figures.calibration_curves(folder / "calibration.png", {who: curves})

@@ -96,5 +96,6 @@ def pretrain(
     given = {**{name: plain_path(path) for name, path in places.items()}, **given}
     with sentences(), undisturbed(verbose):
         ran = run_config(files, accepted("pretrain", files, given), "pretrain")
-        history, weights = ran.get_parsed_content("history"), Path(ran.get_parsed_content("weights"))
+        history = ran.get_parsed_content("checkpoints").objects["history"]
+        weights = Path(ran.get_parsed_content("weights"))
     return Pretraining(weights, folder, history.table(), read_card(weights), history.levels)
