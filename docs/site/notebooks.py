@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import jupytext
 from sphinx_gallery.notebook import rst2md
@@ -33,6 +34,10 @@ def write(folder: Path) -> list[Path]:
     for script in sorted(EXAMPLES.glob("[0-9]_*.py")):
         paths.append(folder / f"{script.stem}.ipynb")
         jupytext.write(notebook(script), paths[-1], fmt="ipynb")
+        if (archive := folder / f"{script.stem}.zip").exists():  # sphinx-gallery's, with a notebook of its own
+            with ZipFile(archive, "w") as both:
+                both.write(script, script.name)
+                both.write(paths[-1], paths[-1].name)
     return paths
 
 
