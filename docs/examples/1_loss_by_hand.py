@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from bundle.pretext import GaussianKernel, InfoNCE, YAwareInfoNCE
 
+# sphinx_gallery_thumbnail_number = 2
 plt.style.use("bundle.yaware")
 ages = torch.linspace(20, 77, 20)  # years
 start = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))  # all first views, then all second views
@@ -135,7 +136,7 @@ figure.legend(loc="outside right center")
 
 # %%
 # With SimCLR, and with σ = 0.5, the similarity does not depend on age (at the right end each point is only a few
-# pairs). With σ = 5 years it falls steadily, and brains some 40 years apart lie opposite each other. (They come
+# pairs). With σ = 5 years it falls steadily, and brains some 35 years apart lie opposite each other. (They come
 # nearer again beyond that, because a circle closes. A sphere of many dimensions has room, and does not have this
 # limit.)
 #

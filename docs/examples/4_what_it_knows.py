@@ -31,6 +31,7 @@ from bundle.cohort import load_sections
 from bundle.networks import encoder_like, save_weights
 from bundle.phantom import make_phantom
 
+# sphinx_gallery_thumbnail_number = 3
 plt.style.use("bundle.yaware")
 temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)

@@ -27,6 +27,7 @@ import yaml
 from bundle.cli.main import main
 from bundle.phantom import make_phantom
 
+# sphinx_gallery_thumbnail_number = 2
 plt.style.use("bundle.yaware")
 temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)

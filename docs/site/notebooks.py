@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import jupytext
 from sphinx_gallery.notebook import rst2md
-from sphinx_gallery.py_source_parser import split_code_and_text_blocks
+from sphinx_gallery.py_source_parser import remove_config_comments, split_code_and_text_blocks
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONVERTED = {"notebook_images": False}  # a setting that `rst2md` asks for
@@ -58,7 +58,7 @@ def notebook(script: Path) -> Any:
 def _cell(kind: str, content: str) -> str:
     """A cell in jupytext's form."""
     if kind == "code":
-        return f"# %%\n{content.strip()}"
+        return f"# %%\n{remove_config_comments(content).strip()}"
     lines = rst2md(_without_roles(content), CONVERTED, "", HEADINGS).strip().splitlines()
     return "\n".join(["# %% [markdown]", *(f"# {line}".rstrip() for line in lines)])
 
