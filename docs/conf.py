@@ -1,13 +1,18 @@
 """How Sphinx builds the site: `make docs` writes it to dist/site without a network. A warning is an error."""
 
+import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS / "site")]
 
-os.environ["TQDM_DISABLE"] = "1"  # tutorials show no progress bars
+# Tutorials show neither progress bars nor what is logged with the paths of the machine that built the site.
+os.environ["TQDM_DISABLE"] = "1"
+logging.getLogger("bundle").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=UserWarning, module="monai")
 
 import inventories  # noqa: E402
 import notebooks  # noqa: E402

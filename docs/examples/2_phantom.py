@@ -77,8 +77,8 @@ axes.set(
 axes.legend()
 
 # %%
-# A perfect reader of the true causes has this ROC-AUC. It is not 1, because the groups overlap. No method can be
-# better on these images.
+# A linear reader of the true causes reaches this ROC-AUC. It is not 1, because the groups overlap. An image holds
+# nothing beyond these causes but noise, so this is the ceiling.
 
 summary["best_auc"]["alzheimer"]
 

@@ -108,15 +108,17 @@ figure, axes = plt.subplots(figsize=(7, 4.2))
 axes.axvspan(-2, 2, color="0.94", zorder=0)
 axes.axhline(0, color="0.7", linestyle=":")
 axes.scatter(own["z"], own["attribution"], s=45)
-for _, region in pd.concat([own.nlargest(3, "attribution"), own.nsmallest(3, "z")]).iterrows():
-    name = f"{region['side']} {region['region']}".removeprefix("both ")
-    axes.annotate(name, (region["z"], region["attribution"]), (6, 4), textcoords="offset points", fontsize="small")
-axes.margins(x=0.25, y=0.15)
+for rows, place, side in ((own.nlargest(3, "attribution"), 7, "left"), (own.nsmallest(3, "z"), -7, "right")):
+    for region in rows.itertuples():
+        name = f"{region.side} {region.region}".removeprefix("both ")
+        at = (region.z, region.attribution)
+        axes.annotate(name, at, (place, 0), textcoords="offset points", ha=side, va="center", fontsize="small")
+axes.margins(x=0.4, y=0.15)
 axes.set(
     xlabel="volume, z among healthy people (grey band: −2 to 2)",
     ylabel="change of the network's number,\npercentage points",
 )
-axes.set_title(f"{first}: the smallest regions are not those that move the answer")
+axes.set_title(f"{first}: the smallest regions are not those that move the answer most")
 
 # %%
 # Small volumes and large changes need not be the same regions. The volume is measured; the change is the network's

@@ -27,6 +27,7 @@ import yaml
 from bundle.cli.main import main
 from bundle.phantom import make_phantom
 
+# sphinx_gallery_thumbnail_number = 2
 plt.style.use("bundle.yaware")
 temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)
@@ -81,7 +82,7 @@ for seed, marker in zip(comparison["seeds"], "os", strict=True):
 axes.axvline(0.5, color="0.7", linestyle=":")
 axes.set_yticks(range(len(methods)), methods)
 axes.set(ylim=(len(methods) - 0.5, -0.5), xlabel="ROC-AUC at unseen sites, 80 training subjects")
-axes.set_title("The same method, twice")
+axes.set_title("One method, two seeds: the order changes")
 figure.legend(loc="outside right center")
 
 # %%
@@ -106,7 +107,7 @@ for place, row in enumerate(tests.itertuples()):
 axes.axvline(0, color="0.3", linestyle="--")
 axes.set_yticks(range(len(tests)), [f"than {name}" for name in tests["other"]])
 axes.set(ylim=(len(tests) - 0.5, -0.5), xlabel="difference in ROC-AUC (95 % interval); right: y-Aware is better")
-axes.set_title("Is y-Aware better … ?")
+axes.set_title("Is y-Aware better? With two seeds nobody can say")
 
 # %%
 # Read each line like this:
@@ -115,15 +116,19 @@ axes.set_title("Is y-Aware better … ?")
 #   the same as "the methods are equal".
 # - **Blue: it does not contain 0.** These runs differ. With several comparisons, look at the corrected p values, too
 #   (``p_holm`` in ``tests.csv``), and remember that two seeds are few.
+#
+# Why are the lines so long? The spread between seeds is estimated from two numbers, and two numbers say little about a
+# spread. Five seeds make them several times shorter (:doc:`../evidence/results`). The price of an interval that can be
+# trusted is more runs.
 
 tests[["other", "difference", "low", "high", "p_holm"]].round(3)
 
 # %%
 # What does each embedding know of age and site? The comparison measures that, too. Lower is better for both: the error
-# of an age in years, and how well the site is recognised.
+# of an age in years, and how well the site is recognised. ``openbhb_score`` puts both into one number.
 
 knowledge = pd.read_csv(folder / "compare/knowledge.csv")
-knowledge.groupby("method", sort=False).mean(numeric_only=True).round(2)
+knowledge.drop(columns="seed").groupby("method", sort=False).mean(numeric_only=True).round(2)
 
 # %%
 # What not to conclude

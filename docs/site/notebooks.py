@@ -4,10 +4,11 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import jupytext
 from sphinx_gallery.notebook import rst2md
-from sphinx_gallery.py_source_parser import split_code_and_text_blocks
+from sphinx_gallery.py_source_parser import remove_config_comments, split_code_and_text_blocks
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONVERTED = {"notebook_images": False}  # a setting that `rst2md` asks for
@@ -33,6 +34,10 @@ def write(folder: Path) -> list[Path]:
     for script in sorted(EXAMPLES.glob("[0-9]_*.py")):
         paths.append(folder / f"{script.stem}.ipynb")
         jupytext.write(notebook(script), paths[-1], fmt="ipynb")
+        if (archive := folder / f"{script.stem}.zip").exists():  # sphinx-gallery's, with a notebook of its own
+            with ZipFile(archive, "w") as both:
+                both.write(script, script.name)
+                both.write(paths[-1], paths[-1].name)
     return paths
 
 
@@ -53,7 +58,7 @@ def notebook(script: Path) -> Any:
 def _cell(kind: str, content: str) -> str:
     """A cell in jupytext's form."""
     if kind == "code":
-        return f"# %%\n{content.strip()}"
+        return f"# %%\n{remove_config_comments(content).strip()}"
     lines = rst2md(_without_roles(content), CONVERTED, "", HEADINGS).strip().splitlines()
     return "\n".join(["# %% [markdown]", *(f"# {line}".rstrip() for line in lines)])
 
