@@ -214,9 +214,10 @@ figure.legend(loc="outside right center")
 # What not to conclude
 # --------------------
 #
-# - *"The encoder has learned the disease."* A random network reads it as well.
+# - *"The encoder has learned the disease."* A random network reads it better.
 # - *"Pretraining harms."* It is one seed, and a probe is not fine-tuning.
-# - *"The encoder does not know sex."* A linear probe did not find it with these subjects; a fine-tuned network might.
+# - *"The encoder does not know sex."* A linear probe hardly finds it with these subjects; a fine-tuned
+#   network might.
 # - Anything about people. This is a phantom, and a very small network.
 #
 # On the command line: ``python -m bundle probe`` writes the same tables, with a random encoder, one with calibrated
