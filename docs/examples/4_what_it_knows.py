@@ -126,9 +126,9 @@ draw_intervals(
 axes.set_xlim(left=0)
 
 # %%
-# The pretrained encoder reads age better than random weights do. Note how much the random ones know already. Grey matter
-# shrinks with age, and any network sees how much of it there is. Other random weights give another number: write
-# ``torch.manual_seed(1)`` above, and look again.
+# The pretrained encoder reads age better than random weights do. Note how much the random ones know already. Grey
+# matter shrinks with age, and any network sees how much of it there is. Other random weights give another number:
+# write ``torch.manual_seed(1)`` above, and look again.
 #
 # Sex and site
 # ------------
