@@ -12,7 +12,7 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS / "site")]
 # Tutorials show neither progress bars nor what is logged with the paths of the machine that built the site.
 os.environ["TQDM_DISABLE"] = "1"
 logging.getLogger("bundle").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", category=UserWarning, module="monai")
+warnings.filterwarnings("ignore", category=UserWarning, module="monai|sklearn")
 
 import inventories  # noqa: E402
 import notebooks  # noqa: E402

@@ -56,7 +56,8 @@ figure.colorbar(shown, ax=row, label="modulated grey matter")
 figure.suptitle("Four subjects of the phantom. They are synthetic; nobody has these brains")
 
 # %%
-# The ages are hard to tell by eye, because people of one age differ, too.
+# The older brains are a little darker, since they have less grey matter. But people of one age differ, too: no single
+# image tells its age by eye.
 #
 # The truth is known
 # ------------------

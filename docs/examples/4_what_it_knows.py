@@ -126,9 +126,9 @@ draw_intervals(
 axes.set_xlim(left=0)
 
 # %%
-# The pretrained encoder reads age better than random weights do. Other random weights give another number: in three
-# draws, the error was 7.0, 7.7 and 8.6 years. Note how much they know already. Grey matter shrinks with age, and any
-# network sees how much of it there is.
+# The pretrained encoder reads age better than random weights do. Note how much the random ones know already. Grey
+# matter shrinks with age, and any network sees how much of it there is. Other random weights give another number:
+# write ``torch.manual_seed(1)`` above, and look again.
 #
 # Sex and site
 # ------------
@@ -203,9 +203,8 @@ figure.legend(loc="outside right center")
 
 # %%
 # More subjects, better answers. With 80, both encoders beat age, sex and head size. Now compare blue with orange: **the
-# random encoder is better.** With 20 and 40 training subjects even the intervals lie apart. In three draws of random
-# weights, the orange point at 80 lay between 0.87 and 0.93, and the blue one at 0.82. This short pretraining did not
-# help with this disease.
+# random encoder is better.** With 20 and 40 training subjects even the intervals lie apart. Other random weights move
+# the orange line, but this short pretraining did not help with this disease.
 #
 # This is no accident of a tutorial. On the large phantom, with five seeds and a larger network, no diagnosis was read
 # clearly better from y-Aware's embedding than from a random encoder's (:doc:`../evidence/results`). Without the orange
@@ -214,9 +213,10 @@ figure.legend(loc="outside right center")
 # What not to conclude
 # --------------------
 #
-# - *"The encoder has learned the disease."* A random network reads it as well.
+# - *"The encoder has learned the disease."* A random network reads it better.
 # - *"Pretraining harms."* It is one seed, and a probe is not fine-tuning.
-# - *"The encoder does not know sex."* A linear probe did not find it with these subjects; a fine-tuned network might.
+# - *"The encoder does not know sex."* A linear probe hardly finds it with these subjects; a fine-tuned
+#   network might.
 # - Anything about people. This is a phantom, and a very small network.
 #
 # On the command line: ``python -m bundle probe`` writes the same tables, with a random encoder, one with calibrated
