@@ -104,7 +104,7 @@ def test_the_long_description_links_to_no_page_that_an_index_lacks(metadata):
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert "| are a clinician | howto/clinicians.md; `make prepare`" in text
     assert re.findall(r"\]\((?!https?:)", text) == []
-    assert "](clinicians.md)" in (ROOT / "docs/README.md").read_text()
+    assert "](howto/clinicians.md)" in (ROOT / "docs/README.md").read_text()
 
 
 def run(words, site, folder):

@@ -24,7 +24,7 @@ from bundle.publishing.zoo import zoo_inference, zoo_metadata, zoo_train
 
 REPOSITORY, ZOO = "huggingface", "model_zoo"  # folders inside the publication
 ENCODER = "pretrained.safetensors"
-_COPIED = ("LICENSE", "requirements.txt", "bundle", "configs", "docs")
+_COPIED = ("LICENSE", "requirements.txt", "constraints.txt", "bundle", "configs", "docs")
 _WANTED = ("contract", "network", "intended_use")  # entries of a card without which nothing is published
 logger = logging.getLogger(__name__)
 

@@ -91,8 +91,8 @@ def test_whom_other_datalists_test_on_is_left_out(folder, caplog):
     caplog.set_level("INFO")
     assert held_out(folder, ["sub-0", "1", "sub-99"], ["2"]) == 0
     assert set(people(folder)) == {f"sub-{i}" for i in range(3, 8)}
-    assert "2 scans of 2 participants left out: they are among the 3 whom" in caplog.text
-    assert "1 scans of 1 participants left out: they are among the 1 whom" in caplog.text
+    assert "2 scans of 2 participants were left out: these are among the 3 participants" in caplog.text
+    assert "1 scans of 1 participants were left out: these are among the 1 participants" in caplog.text
 
 
 def test_hold_out_says_when_it_did_nothing_or_ids_look_alike(folder, caplog):

@@ -142,4 +142,4 @@ def test_a_model_is_not_tested_on_whom_it_was_trained_on(trained, tiny_phantom, 
 def test_a_model_without_its_card_is_not_tested(trained, tiny_phantom, tmp_path, capsys):
     (tmp_path / "model.pt").write_bytes((trained / "model.pt").read_bytes())
     assert run("evaluate", tiny_phantom, tmp_path) == 1
-    assert "needs the card of a classifier beside it" in capsys.readouterr().err
+    assert "needs the card of a classifier, with its classes" in capsys.readouterr().err

@@ -97,7 +97,7 @@ def test_the_folders_are_what_is_uploaded(published):
         "pretrained.safetensors",
         "example.py",
     }
-    wanted |= {"LICENSE", "requirements.txt", "bundle", "configs", "models", "docs"}
+    wanted |= {"LICENSE", "requirements.txt", "constraints.txt", "bundle", "configs", "models", "docs"}
     assert {path.name for path in hub.iterdir()} == wanted
     assert {"model.pt", "model.json", "model_record.npz"} <= {path.name for path in (hub / "models").iterdir()}
     assert not list(hub.rglob("__pycache__"))
