@@ -62,6 +62,12 @@ GUIDES = ("own_cohort", "predicting", "sigma", "gpus", "repeat", "weights", "oth
 PAGES = [(page, words) for page in ("README.md", *(f"howto/{name}.md" for name in GUIDES)) for words in commands(page)]
 
 
+def named(page, words):
+    """One case; the demonstration is slow, and prepares a head as tests/integration/test_from_the_scanner.py does."""
+    marks = [pytest.mark.slow] if "demo" in words else []
+    return pytest.param(page, words, id=f"{page}: {' '.join(words)[:60]}", marks=marks)
+
+
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory):
     """A folder with the bundle's configs, as a user has who has just cloned it."""
@@ -120,7 +126,7 @@ def run_monai(words, folder):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("page", "words"), PAGES, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in PAGES])
+@pytest.mark.parametrize(("page", "words"), [named(*each) for each in PAGES])
 def test_a_documented_command_runs(page, words, sandbox, monkeypatch):
     if words[0] in ELSEWHERE:
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
