@@ -19,11 +19,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoder", type=Path, help="pretrained encoder to be published beside the classifier")
     words = "publish, or leave-out, what describes single participants of the training (for a phantom: publish)"
     parser.add_argument("--participants", help=words)
-    words = "of the weights, as the Hub writes it, such as cc-by-nc-4.0 (default, for a phantom: apache-2.0)"
+    words = "licence of the weights, as the Hub writes it, such as cc-by-nc-4.0 (for a phantom: apache-2.0)"
     parser.add_argument("--license", metavar="LICENCE", help=words)
-    parser.add_argument("--datasets", nargs="+", default=[], help="that it was trained on, by their names on the Hub")
-    parser.add_argument("--repository", default="", metavar="OWNER/NAME", help="on the Hub, for the README's examples")
-    parser.add_argument("--title", default="", help="of the README (default: made from the classes)")
+    parser.add_argument("--datasets", nargs="+", default=[], help="names on the Hub of what it was trained on")
+    parser.add_argument("--repository", default="", metavar="OWNER/NAME", help="its name on the Hub, for the README")
+    parser.add_argument("--title", default="", help="title of the README (default: made from the classes)")
     parser.add_argument("--no-zip", "--no_zip", action="store_true", help="leave the Model Zoo's file out")
 
 

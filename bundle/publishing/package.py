@@ -10,7 +10,7 @@ from bundle.files import read_json, replacing
 
 NAME = "brain_mri_yaware_classification"
 PARTS = ("LICENSE", "bundle", "configs", "docs", "models", "requirements.txt", "constraints.txt")
-MADE = {"__pycache__", "made", "tutorials"}  # folders that imports and `make docs` write
+LEFT_OUT = {"__pycache__", "made", "tutorials", "site", "_static", "conf.py"}  # by imports, and of the site of the docs
 LARGEST = 25 * 2**20  # bytes of a file that the zoo takes
 logger = logging.getLogger(__name__)
 
@@ -68,5 +68,5 @@ def files_of(part: Path) -> list[Path]:
     """
     if part.is_file():
         return [part]
-    kept = (path for path in part.rglob("*") if path.is_file() and not MADE & set(path.parts))
+    kept = (path for path in part.rglob("*") if path.is_file() and not LEFT_OUT & set(path.relative_to(part).parts))
     return [path for path in kept if not path.name.startswith((".", "phantom_", "sg_"))]
