@@ -89,5 +89,5 @@ def save(figure: Figure, path: Path | None, **options: Any) -> Figure:
     """
     if path is not None:
         with replacing(path) as temporary:
-            figure.savefig(temporary, **options)
+            figure.savefig(temporary, **{"format": Path(path).suffix[1:] or "png", **options})
     return figure

@@ -1,9 +1,23 @@
-"""Hints that end a refusal: the names that an unknown one may have meant."""
+"""Hints: the names that an unknown one may have meant, and what is worth saying once."""
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def say_once(sentence: str) -> None:
+    """Warn of something the first time that it happens.
+
+    Args:
+        sentence: What happens, and what to do.
+    """
+    logger.warning(sentence)
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

@@ -159,27 +159,30 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
     import torch
 
     from bundle.cohort.datalist import load_section
+    from bundle.cohort.quantities import require_plausible
     from bundle.pretext.kernels import BANDWIDTH_RULES, GaussianKernel, bandwidth, positives_report
 
-    ages = [r["age"] for r in load_section(options.datalist, "training")]
+    records = load_section(options.datalist, "training")
+    require_plausible(records, str(options.datalist))
+    ages = [record["age"] for record in records]
     known = sum(not math.isnan(age) for age in ages)
     if not known:
         raise ValueError(
             f"No age is known of the {len(ages)} training subjects of {options.datalist}, and sigma is a distance in "
             "age. Make the datalist again from a table with ages (`python -m bundle cohort --age-column NAME`)."
         )
+    batch = min(options.batch_size, len(ages))
     rows = []
     for text in options.sigma:
         sigma = bandwidth(text if text in BANDWIDTH_RULES else number("sigma", text), ages)
         kernel = GaussianKernel(sigma)
-        report = positives_report(kernel, torch.tensor(ages)[:, None], options.batch_size)
+        report = positives_report(kernel, torch.tensor(ages)[:, None], batch)
         rows.append({"sigma": text, "years": sigma, **report})
     table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".2f")
     unknown = f" ({len(ages) - known} of unknown age)" if known < len(ages) else ""
     sys.stdout.write(
-        f"Effective positives per anchor in batches of {options.batch_size} of {len(ages)} training "
-        f"subjects{unknown}, out of "
-        f"{2 * options.batch_size - 1} other views (1 is SimCLR):\n\n{table}\n"
+        f"Effective positives per anchor in batches of {batch} of {len(ages)} training subjects{unknown}, out of "
+        f"{2 * batch - 1} other views (1 is SimCLR):\n\n{table}\n"
     )
 
 

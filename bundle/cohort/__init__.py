@@ -14,6 +14,7 @@ from bundle.cohort.folds import Trial, draw_trials, fold_trials, require_diagnos
 from bundle.cohort.overlap import fingerprints, refuse_overlap
 from bundle.cohort.packing import ReadStoredd
 from bundle.cohort.participants import CohortError, Problem
+from bundle.cohort.quantities import require_plausible
 from bundle.cohort.regrid import grid_of_cohort, require_grid
 from bundle.cohort.sheet import read_table
 from bundle.cohort.splits import assert_disjoint, hold_out_sites, split_by_column, split_by_participant
@@ -42,6 +43,7 @@ __all__ = [
     "refuse_overlap",
     "require_diagnoses",
     "require_grid",
+    "require_plausible",
     "site_trials",
     "split_by_column",
     "split_by_participant",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -25,6 +27,26 @@ _NUMBER = r"[+-]?(?:[0-9]{1,300}[.,]?[0-9]{0,300}|[.,][0-9]{1,300})(?:[eE][+-]?[
 _DICOM = re.compile(r"([0-9]{1,4})([YMWD])", re.IGNORECASE)
 _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
 _TOP_CODED = re.compile(r"(?:[>≥]=?\s*([0-9]{1,3})|([0-9]{1,3})\s*\+)")
+
+
+def require_plausible(records: Iterable[Mapping[str, Any]], where: str) -> None:
+    """Refuse ages and head sizes that nobody has: they are codes, or in another unit.
+
+    Args:
+        records: Records with `age` (years) and `tiv` (mL); NaN is unknown.
+        where: Words that say where they stand, for the message.
+
+    Raises:
+        CohortError: Says how many there are, and the first.
+    """
+    for name, (low, high), unit in (("age", AGE_RANGE, "years"), ("tiv", TIV_RANGE, "mL")):
+        values = [record[name] for record in records]
+        if odd := [value for value in values if not math.isnan(value) and not low <= value <= high]:
+            raise CohortError(
+                f"{where}: {len(odd)} of {len(values)} scans have {name} outside of {low:g} to {high:g} {unit}, the "
+                f"first {odd[0]:g}. A code for unknown, or another unit, would be taken for {unit}; correct them, or leave "
+                "them empty."
+            )
 
 
 def numbers(

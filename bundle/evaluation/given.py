@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bundle.cohort.datalist import RECORD_KEYS, collatable
 from bundle.cohort.folds import fold_trials, site_trials
+from bundle.cohort.quantities import require_plausible
 from bundle.cohort.splits import assert_disjoint
 from bundle.evaluation import probing
 from bundle.evaluation.features import COVARIATES, IDS, covariates
@@ -160,6 +161,7 @@ def together(embeddings: ArrayLike | pd.DataFrame, table: pd.DataFrame) -> tuple
     if missing := [ids[row] for row in np.flatnonzero(~np.isfinite(features).all(axis=1))]:
         raise ValueError(f"The embeddings of {quoted(missing)} are not finite; embed these scans again.")
     records = [_record(row) for row in table.to_dict("records")]
+    require_plausible(records, "The table")
     if nameless := [row for row, record in enumerate(records) if not record["participant_id"]]:
         raise ValueError(f"Rows {nameless[:5]} of the table have no participant_id; fill it in.")
     if "session_id" in table and (twice := _twice(records)):
@@ -218,6 +220,8 @@ def _pool(
     records: Records, protocol: str | None, sizes: Sequence[int] | None, draws: int, n_folds: int, seed: int, task: str
 ) -> tuple[NDArray[np.intp], Pool]:
     """Which rows take part, and who of them trains and who is tested."""
+    if draws < 1:
+        raise ValueError(f"`draws` is {draws}, expected a whole number of at least 1.")
     asked, everybody = _protocol(records, protocol), np.arange(len(records))
     if asked == "folds":
         return everybody, Pool(task, records, fold_trials(records, n_folds, draws, seed, task))
@@ -226,7 +230,7 @@ def _pool(
     rows = _sections(records, ("training", "test"))
     sections = {name: [records[row] for row in part] for name, part in rows.items()}
     people = len({person_of(record["participant_id"]) for record in sections["training"]})
-    wanted, times = ([people], 1) if sizes is None else (sizes, draws)
+    wanted, times = ([people], 1) if sizes is None else (list(np.atleast_1d(sizes)), draws)
     return np.concatenate(list(rows.values())), draw_pool(task, sections, wanted, times, seed)
 
 

@@ -84,10 +84,10 @@ def classifier_card(weights: str | Path) -> dict[str, Any]:
     card = read_card(weights)
     known = "class_names" in card and (card.get("validation") or {}).get("val_threshold") is not None
     if card.get("kind") != "classifier" or not known:
-        kind = f"that of {card.get('kind', 'something else')}" if card else "missing"
+        kind = f"that of {card.get('kind', 'something else')}; give a classifier" if card else "missing"
         raise ValueError(
-            f"{weights} needs the card of a classifier, with its classes and operating point, but the card is {kind}; "
-            "train the classifier first, or keep the .json with the .pt."
+            f"{weights} needs the card of a classifier, with its classes and operating point, but the card is {kind}"
+            f"{', or train one first' if card else '; train the classifier first, or keep the .json with the .pt'}."
         )
     return card
 

@@ -78,6 +78,7 @@ def change_format(path: Path, output: Path, ending: str | None = None) -> Path:
     Raises:
         ValueError: when the weights have no card, or a file of that name is there.
     """
+    _require_folder(output)
     card, content = read_card(path), read_state_dict(path)
     if not card:
         raise ValueError(f"{path} has no card, so that nobody could say what its weights are; convert them as foreign.")
@@ -90,6 +91,11 @@ def change_format(path: Path, output: Path, ending: str | None = None) -> Path:
         raise ValueError(f"{target} does not hold what {path} does; the disk may be damaged. Convert again.")
     logger.info(f"{path}: all {len(content)} tensors and the card → {target}")
     return target
+
+
+def _require_folder(output: Path) -> None:
+    if output.suffix in (".pt", SUFFIX) and not output.is_dir():
+        raise ValueError(f"--output is the folder {output}, which has the name of a file; give the folder for it.")
 
 
 def _are_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
@@ -110,6 +116,7 @@ def convert_weights(path: Path, output: Path, ending: str = ".pt") -> Conversion
     Raises:
         ValueError: when the file holds pickled objects, is damaged, matches no encoder, or would be overwritten.
     """
+    _require_folder(output)
     content = read_state_dict(path)
     target = output / f"{path.stem}{ending}"
     if target.exists() and target.samefile(path):

@@ -14,6 +14,8 @@ from monai.networks.nets import DenseNet, ResNet
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bundle.hints import say_once
+
 GROUPS = 8  # of group norm; must divide the channels of every layer
 NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": GROUPS})}
 RESNET_PARTS = ("conv1", "bn1", "act", "maxpool", "layer1", "layer2", "layer3", "layer4")
@@ -51,7 +53,12 @@ class Encoder(nn.Module):
         Shape:
             volumes (N, C, D, H, W), output (N, E · pool³).
         """
-        return F.adaptive_avg_pool3d(self.last_map(self.feature_map(volumes)), pool).flatten(1)
+        cells = self.last_map(self.feature_map(volumes))
+        if pool > (fewest := min(cells.shape[2:])):
+            say_once(
+                f"The last feature map has {fewest} cell(s) a side, so `pool` {pool} repeats values: give {fewest}."
+            )
+        return F.adaptive_avg_pool3d(cells, pool).flatten(1)
 
     def feature_map(self, volumes: Tensor) -> Tensor:
         """The last feature map (N, E, d, h, w) of volumes (N, C, D, H, W)."""

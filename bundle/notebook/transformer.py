@@ -44,7 +44,7 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         num_workers: Processes that read images.
 
     Attributes:
-        weights_sha256_: Weights sha256  of the file that was read by `fit`.
+        weights_sha256_: SHA-256 of the file that was read by `fit`.
 
     Example:
         >>> from sklearn.linear_model import LogisticRegression

@@ -163,8 +163,9 @@ def _require_shape(stored: tuple[int, ...], plain: tuple[int, ...], expected: Se
         raise VolumeError(f"has {_size(plain)} voxels, expected at most {MOST_VOXELS:,}")
     if expected is not None and plain != tuple(expected):
         raise VolumeError(
-            f"has {_size(plain)} voxels, expected {_size(expected)}; bring it onto that grid by its affine "
-            "(`cohort --regrid FOLDER`), never pad or crop blindly, or expect another --shape"
+            f"has {_size(plain)} voxels, expected {_size(expected)}. If all images have this size, give --shape "
+            f"{' '.join(map(str, plain))}; if not, bring it onto that grid by its affine (`cohort --regrid FOLDER`), "
+            "and never pad or crop blindly"
         )
 
 

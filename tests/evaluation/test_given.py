@@ -170,3 +170,20 @@ def test_a_band_is_around_its_curve_whose_area_is_the_auc():
     assert (band["high"] >= band["sensitivity"] - 0.02).all()
     with pytest.raises(ValueError, match="needs both classes, but 0 patients and 4 controls"):
         roc_band([0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize(("column", "value"), [("age", 412.0), ("age", -9.0), ("tiv", 1.4)])
+def test_numbers_of_another_unit_and_codes_are_refused(column, value):
+    people = pd.DataFrame({"participant_id": range(40), "label": np.arange(40) % 2, "age": 40.0, "tiv": 1400.0})
+    people.loc[3, column] = value
+    with pytest.raises(ValueError, match=f"1 of 40 scans have {column} outside of"):
+        probe(np.random.default_rng(0).normal(size=(40, 3)), people)
+
+
+def test_no_draws_are_refused_and_one_size_is_a_list_of_one():
+    people = pd.DataFrame({"participant_id": range(60), "label": np.arange(60) % 2})
+    people["section"] = ["training"] * 40 + ["test"] * 20
+    embeddings = np.random.default_rng(0).normal(size=(60, 3))
+    with pytest.raises(ValueError, match="`draws` is 0"):
+        probe(embeddings, people, draws=0)
+    assert set(probe(embeddings, people, sizes=20, draws=2).table()["n"]) == {20}

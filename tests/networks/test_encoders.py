@@ -4,6 +4,7 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet121, resnet18
 
+from bundle.hints import say_once
 from bundle.networks.classifiers import freeze
 from bundle.networks.encoders import (
     ContrastiveNetwork,
@@ -170,3 +171,15 @@ def test_statistics_are_kept_while_they_are_asked_to_be():
     assert norm.num_batches_tracked == 0
     assert torch.equal(inside, norm(volumes))
     assert norm.num_batches_tracked == 1
+
+
+def test_more_cells_than_the_feature_map_has_are_said_once(caplog):
+    say_once.cache_clear()
+    encoder = DenseNetEncoder(init_features=8, growth_rate=4, block_config=[1, 1, 1, 1]).eval()
+    volumes = torch.randn(2, 1, 40, 48, 40)
+    for _ in range(2):
+        repeated = encoder(volumes, pool=2).view(2, encoder.embedding_size, 8)
+    assert torch.equal(repeated, repeated[..., :1].expand_as(repeated))
+    assert [record.message for record in caplog.records] == [
+        "The last feature map has 1 cell(s) a side, so `pool` 2 repeats values: give 1."
+    ]

@@ -51,7 +51,7 @@ def test_the_scaling_of_a_nifti_is_applied(tmp_path):
 @pytest.mark.parametrize(
     ("volume", "sentence"),
     [
-        (noise((7, 6, 5)), "has 7×6×5 voxels, expected 5×6×7; bring it onto that grid"),
+        (noise((7, 6, 5)), "has 7×6×5 voxels, expected 5×6×7. If all images have this size"),
         (noise((*SHAPE, 3)), "holds several volumes (shape 5×6×7×3)"),
         (noise((5, 6)), "has shape 5×6, expected a 3D map"),
         (np.zeros(SHAPE, np.float32), "is constant (every voxel is 0)"),
