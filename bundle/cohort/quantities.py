@@ -44,8 +44,8 @@ def require_plausible(records: Iterable[Mapping[str, Any]], where: str) -> None:
         if odd := [value for value in values if not math.isnan(value) and not low <= value <= high]:
             raise CohortError(
                 f"{where}: {len(odd)} of {len(values)} scans have {name} outside of {low:g} to {high:g} {unit}, the "
-                f"first {odd[0]:g}. A code for unknown, or another unit, would be taken for {unit}; correct them, or leave "
-                "them empty."
+                f"first {odd[0]:g}. A code for unknown, or another unit, would be taken for {unit}; correct them, or "
+                "leave them empty."
             )
 
 
