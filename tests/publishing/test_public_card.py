@@ -51,7 +51,7 @@ def test_what_is_no_path_stays(text):
 
 
 def test_weights_of_the_hub_are_named_by_their_address():
-    cached = "/root/.cache/huggingface/hub/models--a--b/snapshots/" + 40 * "c" + "/model.safetensors"
+    cached = "/home/somebody/.cache/huggingface/hub/models--a--b/snapshots/" + 40 * "c" + "/model.safetensors"
     shown = public_card({"pretrained": {"path": cached, "sha256": "x"}}, MODEL, True)
     assert shown["pretrained"]["path"] == f"hf://a/b@{40 * 'c'}/model.safetensors"
 
