@@ -35,11 +35,7 @@ def with_what_is_there(
 ) -> dict[str, Any]:
     """The options with those that the files to be read imply: weights that come with the package, and what they say.
 
-    Args:
-        command: Command; see `options.command_of`.
-        files: The config and its overlays.
-        given: Options by their ids.
-        paths: Files and folders that are read besides those that options name.
+    The arguments are those of `accepted`, which looks at the options first.
     """
     shipped = inputs.shipped_files(command, merged_config(files, given), given)
     given = {**shipped, **given}

@@ -19,6 +19,7 @@ from bundle.cohort import require_grid
 from bundle.evaluation.features import Images
 from bundle.files import sha256
 from bundle.hints import quoted
+from bundle.hub import located
 from bundle.networks import as_config, chosen_device, load_encoder, read_card
 from bundle.notebook.running import sentences
 from bundle.places import found
@@ -35,8 +36,8 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     what follows.
 
     Args:
-        weights: File of an encoder, or of a classifier on one; its card says the preprocessing. Without a card it is
-            that of `configs/pretrain.yaml`.
+        weights: File of an encoder, or of a classifier on one, a published folder, or `hf://OWNER/NAME@REVISION`; its
+            card says the preprocessing. Without a card it is that of `configs/pretrain.yaml`.
         pool: Cells per side to which the encoder's last feature map is averaged: 1 for the embedding, 2 for the
             features of the paper's probe.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
@@ -81,11 +82,12 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"`{name}` is a whole number from 1 on, but {value!r} was given.")
-        paths, encoder = image_paths(X), self._encoder()
-        require_grid([{"image": path} for path in paths], "the images", found(self.weights))
+        paths, file = image_paths(X), self._file()
+        encoder: Any = load_encoder(file).encoder
+        require_grid([{"image": path} for path in paths], "the images", file)
         pooled = "pool" in inspect.signature(encoder.forward).parameters
         self._n_features_out = encoder.embedding_size * (self.pool**3 if pooled else 1)
-        self.weights_sha256_ = sha256(found(self.weights))
+        self.weights_sha256_ = sha256(file)
         return self
 
     def transform(self, X: ImagePaths) -> NDArray[np.float32]:
@@ -101,25 +103,21 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             ValueError: when an image cannot be read, or the weights are others than those that `fit` read.
         """
         check_is_fitted(self)
-        if sha256(found(self.weights)) != self.weights_sha256_:
+        file = self._file()
+        if sha256(file) != self.weights_sha256_:
             raise ValueError(f"{self.weights} holds other weights than when this was fitted; fit again.")
         records = [{"image": path} for path in image_paths(X)]
-        require_grid(records, "the images", found(self.weights))
+        require_grid(records, "the images", file)
         with sentences():
             images = Images(
-                self._preprocessing(), int(self.pool), batch_size=int(self.batch_size),
+                _preprocessing(file), int(self.pool), batch_size=int(self.batch_size),
                 num_workers=self.num_workers, device=chosen_device(self.device),
             )  # fmt: skip
-            return images.features({"embedding": images.encoder(self._encoder())}, records)["embedding"]
+            return images.features({"embedding": images.encoder(load_encoder(file).encoder)}, records)["embedding"]
 
-    def _encoder(self) -> Any:
-        return load_encoder(found(self.weights)).encoder
-
-    def _preprocessing(self) -> Callable:
-        """What the card says is done to an image, or the pretraining's own."""
-        stated = read_card(found(self.weights)).get("preprocessing_steps")
-        overrides = {"preprocessing": as_config(stated)} if stated else {}
-        return value_of([FOLDER / "pretrain.yaml"], overrides, "preprocessing")
+    def _file(self) -> Path:
+        """The weights, wherever they lie: beside the package, in a published folder, or on the Hub."""
+        return located(found(self.weights))
 
     def __sklearn_tags__(self) -> Any:
         """Paths go in: text, in one dimension, and no numbers."""
@@ -127,6 +125,13 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         tags.input_tags.string, tags.input_tags.one_d_array, tags.input_tags.two_d_array = True, True, False
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _preprocessing(weights: Path) -> Callable:
+    """What the card says is done to an image, or the pretraining's own."""
+    stated = read_card(weights).get("preprocessing_steps")
+    overrides = {"preprocessing": as_config(stated)} if stated else {}
+    return value_of([FOLDER / "pretrain.yaml"], overrides, "preprocessing")
 
 
 def image_paths(X: ImagePaths) -> list[str]:

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from bundle import EmbeddingTransformer
+from bundle.cli.main import main
 from bundle.cohort.datalist import load_section
 from bundle.networks.weights import load_encoder
 from tests.conftest import with_full_paths
@@ -166,3 +167,10 @@ def test_scikit_learns_own_checks_hold(encoder, kind):
     found = check_estimator(kind(encoder, device="cpu"), **options)
     assert [(row["check_name"], row["exception"]) for row in found if row["status"] == "failed"] == []
     assert sum(row["status"] == "passed" for row in found) >= (12 if kind is ToldOtherwise else 1)
+
+
+def test_a_published_folder_is_named_like_a_file(transformer, images, encoder, tmp_path):
+    assert main(["convert-weights", str(encoder), "--output", str(tmp_path)]) == 0
+    (tmp_path / f"{encoder.stem}.safetensors").rename(tmp_path / "model.safetensors")
+    published = EmbeddingTransformer(tmp_path, device="cpu").fit_transform(images[:3])
+    np.testing.assert_array_equal(published, transformer.fit_transform(images[:3]))
