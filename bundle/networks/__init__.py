@@ -6,11 +6,9 @@ from bundle.networks.classifiers import Classifier, EncoderClassifier
 from bundle.networks.conversion import convert_weights
 from bundle.networks.devices import chosen_device
 from bundle.networks.encoders import (
-    AveragePool,
     ContrastiveNetwork,
     DenseNetEncoder,
     Encoder,
-    MaxPool,
     Projector,
     ResNetEncoder,
     check_encoder,
@@ -19,6 +17,7 @@ from bundle.networks.encoders import (
     statistics_kept,
 )
 from bundle.networks.export import export_classifier, load_onnx
+from bundle.networks.pools import AveragePool, MaxPool
 from bundle.networks.preprocessing import as_config, steps_of
 from bundle.networks.transformers import SwinEncoder, ViTEncoder
 from bundle.networks.weights import (

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bundle.hints import say_once
+from bundle.networks.pools import AveragePool, MaxPool
 
 GROUPS = 8  # of group norm; must divide the channels of every layer
 NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": GROUPS})}
@@ -173,27 +174,6 @@ def statistics_kept(network: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
-class MaxPool(nn.MaxPool3d):
-    """Maximum pooling that answers in the type it is asked in.
-
-    Under autocast on a CPU, torch's answers in float32, in which every later concatenation would go on.
-    """
-
-    def forward(self, volumes: Tensor) -> Tensor:
-        """Pool volumes (N, C, D, H, W)."""
-        pooled = super().forward(volumes)
-        assert isinstance(pooled, Tensor)
-        return pooled.to(volumes.dtype)
-
-
-class AveragePool(nn.AvgPool3d):
-    """Average pooling that answers in the type it is asked in."""
-
-    def forward(self, volumes: Tensor) -> Tensor:
-        """Pool volumes (N, C, D, H, W)."""
-        return super().forward(volumes).to(volumes.dtype)
-
-
 class DenseNetEncoder(Encoder):
     """MONAI's 3D DenseNet without its final norm and classifier: a volume becomes an embedding.
 
@@ -243,7 +223,14 @@ class DenseNetEncoder(Encoder):
         self.features.norm5 = nn.Identity()  # the released encoder has no final norm
         self.features.pool0 = MaxPool(kernel_size=3, stride=2, padding=1)
         for number in range(1, len(block_config)):
-            self.features.get_submodule(f"transition{number}").pool = AveragePool(kernel_size=2, stride=2)
+            transition = self.features.get_submodule(f"transition{number}")
+            self.features.set_submodule(f"transition{number}", _pooled_first(transition))
+
+
+def _pooled_first(transition: nn.Module) -> nn.Sequential:
+    """A transition whose 1³ convolution sees an eighth of the voxels: it gives the same before the mean as after it."""
+    parts = {"norm": transition.norm, "relu": transition.relu, "pool": AveragePool(), "conv": transition.conv}
+    return nn.Sequential(OrderedDict(parts))  # type: ignore[arg-type]
 
 
 def _check_norm(norm: str, init_features: int, growth_rate: int, block_config: Sequence[int]) -> None:

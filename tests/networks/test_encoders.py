@@ -28,15 +28,21 @@ def test_the_default_is_the_papers_densenet121():
     assert [tuple(p.shape) for p in network.projector.parameters()] == [(512, 1024), (512,), (128, 512), (128,)]
 
 
-def test_equals_monai_densenet121_without_its_final_norm():
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_equals_monai_densenet121_without_its_final_norm(layout):
+    torch.manual_seed(0)
     monai, encoder = DenseNet121(spatial_dims=3, in_channels=1, out_channels=2).eval(), DenseNetEncoder().eval()
-    state = {k: v for k, v in monai.state_dict().items() if k in encoder.state_dict()}
-    encoder.load_state_dict(state)
+    encoder.load_state_dict({k: v for k, v in monai.state_dict().items() if k in encoder.state_dict()})
     monai.features.norm5 = torch.nn.Identity()
-    volumes = torch.randn(1, 1, 40, 48, 40)
-    with torch.no_grad():
-        expected = monai.class_layers[:-1](monai.features(volumes))
-        assert torch.equal(encoder(volumes), expected)
+    volumes = torch.randn(2, 1, 40, 48, 40)
+    expected, found = monai.class_layers[:-1](monai.features(volumes)), encoder.to(memory_format=layout)(volumes)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
+    weight = torch.randn_like(expected)
+    ours = torch.autograd.grad((found * weight).sum(), list(encoder.parameters()))
+    named = dict(monai.named_parameters())
+    theirs = torch.autograd.grad((expected * weight).sum(), [named[name] for name, _ in encoder.named_parameters()])
+    for (name, _), found, expected in zip(encoder.named_parameters(), ours, theirs, strict=True):
+        assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5 * expected.abs().max()), name
 
 
 def test_equals_monai_resnet18():
