@@ -88,6 +88,7 @@ fuzz: $(VENV)/dev  ## Install and feed the readers with broken files, guided by 
 
 bench: $(VENV)/dev  ## Install and measure speed and memory; best on a quiet machine
 	$(BIN)/python -m pytest -m bench -s -q
+	$(BIN)/python -W ignore -m tests.benchmarks.profile
 
 check: $(VENV)/dev  ## Lint, format check, types, spelling, and the tests that take seconds
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.bench
 SUBJECTS, STEPS = (64, 10) if CUDA else (2, 5)
+PLAIN_SUBJECTS = 8 if CUDA else SUBJECTS  # 64 would not fit in float32
 PLAIN = {
     "precision": "float32",
     "channels_last": False,
@@ -121,7 +122,7 @@ def steps_of(engine):
 
 
 def baseline(data, steps):
-    """A plain loop: every view by SciPy on the CPU, float32, contiguous."""
+    """A plain loop as the released code has it: views by SciPy, a pass for each of the two, float32."""
     torch.manual_seed(0)
     network = ContrastiveNetwork(DenseNetEncoder()).to(DEVICE)
     optimizer, loss = torch.optim.Adam(network.parameters(), 1e-4), YAwareInfoNCE(GaussianKernel(5.0))
@@ -130,7 +131,8 @@ def baseline(data, steps):
     def step():
         chosen = draw.make_params(ids, 1, FULL)
         views = [by_scipy(data["image"][i % count, 0].numpy(), params) for i, params in enumerate(chosen)]
-        output = network(torch.from_numpy(np.stack(views))[:, None].to(DEVICE))
+        first, second = torch.from_numpy(np.stack(views))[:, None].to(DEVICE).chunk(2)
+        output = torch.cat([network(first), network(second)])
         optimizer.zero_grad()
         loss(output, data["metadata"].to(DEVICE)).backward()
         optimizer.step()
@@ -161,10 +163,10 @@ def needed():
     return flops.get_total_flops() / 1e9, traffic.bytes / 1e9
 
 
-def rates():
-    """GFLOP/s of a large bfloat16 product and GB/s of a copy on this device."""
+def rates(dtype=torch.bfloat16):
+    """GFLOP/s of a large product in a type and GB/s of a copy on this device."""
     side, length = (8192, 2**30) if CUDA else (2048, 2**27)
-    matrix, source = torch.randn(side, side, device=DEVICE).bfloat16(), torch.zeros(length, device=DEVICE).byte()
+    matrix, source = torch.randn(side, side, device=DEVICE).to(dtype), torch.zeros(length, device=DEVICE).byte()
     target = torch.empty_like(source)
     return 2 * side**3 / seconds(lambda: matrix @ matrix) / 1e9, 2 * length / seconds(
         lambda: target.copy_(source)
@@ -173,7 +175,7 @@ def rates():
 
 def test_a_step(show):
     data = batch(SUBJECTS)
-    first = baseline(batch(8 if CUDA else SUBJECTS), 4) / (8 if CUDA else SUBJECTS)  # 64 would not fit in float32
+    first = baseline(batch(PLAIN_SUBJECTS), 4) / PLAIN_SUBJECTS
     rows = [["plain loop, float32, views by SciPy", f"{first:.2f} s", "1.0", ""]]
     best = 0.0
     for name, options in WAYS.items():
@@ -199,6 +201,35 @@ def test_a_step(show):
     show(table("The floor: a subject's step in bfloat16", ["", "needed", "measured rate", "time"], rows))
     show(f"\nThe fastest step takes {first / best / max(floors):.2f} of the larger floor.\n")
     assert best > 1.5
+
+
+# Against the plain loop in one run, by turns, each time in a process of its own: memory that is once kept stays so
+
+BY_ITSELF = """
+import statistics, sys
+from tests.benchmarks.test_training import FAST, PLAIN, PLAIN_SUBJECTS, SUBJECTS, baseline, batch, steps_of, trainer
+if sys.argv[1] == "plain":
+    took = baseline(batch(PLAIN_SUBJECTS), 3) / PLAIN_SUBJECTS
+else:
+    took = steps_of(trainer([batch(SUBJECTS)] * 8, **{**PLAIN, **FAST}))[1] / SUBJECTS
+sys.stdout.write(f"TOOK {took}")
+"""
+ROUNDS = 3
+
+
+def by_itself(way):
+    """Seconds a subject."""
+    command = [sys.executable, "-W", "ignore", "-c", BY_ITSELF, way]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return float(done.stdout.rpartition("TOOK ")[2])
+
+
+def test_a_step_beside_the_plain_loop_by_turns(show):
+    rounds = [(by_itself("plain"), by_itself("fast")) for _ in range(ROUNDS)]
+    rows = [[f"{plain:.2f} s", f"{fast:.2f} s", f"{plain / fast:.2f}"] for plain, fast in rounds]
+    show(table("A subject's step, by turns", ["plain loop", "configs/fast.yaml", "ratio"], rows))
+    assert statistics.median(plain / fast for plain, fast in rounds) > 1.5
 
 
 # Memory: each way in a process of its own
