@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Bytecode is written by the first import, of what is used, rather than by the installation: half a minute less.
 INSTALL := $(BIN)/pip install --quiet --no-compile
+# The newest pip needs two fifths less processor time than that of Python 3.11, which goes on where none can be had.
+NEWEST_PIP := $(INSTALL) --upgrade pip || echo "pip stays as it is."
 unexport PYTHONDONTWRITEBYTECODE
 RUN := $(BIN)/python -W ignore -m monai.bundle run
 OVERLAY := configs/phantom.yaml
@@ -20,11 +22,13 @@ help:  ## Show the targets
 
 $(VENV)/run: requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(NEWEST_PIP)
 	$(INSTALL) --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
 $(VENV)/dev: requirements.txt constraints.txt requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(NEWEST_PIP)
 	$(INSTALL) --requirement requirements-dev.txt
 	touch $@ $(VENV)/run
 

@@ -22,13 +22,15 @@ WRITING = {  # error number: what to say
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without error.
 
     The temporary name keeps the ending, so that writers that go by it (.nii.gz, .npz, .png) work.
 
     Args:
         path: The file to write; its folder is made when missing.
+        flush: Whether the file outlasts a power cut from the end of the block on; False for one of many files, after
+            which `flush_all` is called.
 
     Raises:
         OSError: says in a sentence that the disk is full, or the folder closed; what was there before is intact.
@@ -41,10 +43,12 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if flush:
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
         temporary.replace(path)
-        _flush_folder(path.parent)
+        if flush:
+            _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch raises another error while it closes what it could not write
         raise _refusal(path, error) from error
     finally:
@@ -61,6 +65,12 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_all() -> None:
+    """Have all that was written so far outlast a power cut, where the system can: once, in place of once a file."""
+    if os.name == "posix":
+        os.sync()
 
 
 def _refusal(path: Path, error: Exception) -> Exception:

@@ -5,7 +5,7 @@ import signal
 import pytest
 import torch
 
-from bundle.files import read_json, replacing, write_json, write_text
+from bundle.files import flush_all, read_json, replacing, write_json, write_text
 from bundle.networks.weights import save_weights
 from tests.conftest import forked
 
@@ -63,6 +63,19 @@ def test_a_read_only_disk_is_said(tmp_path, monkeypatch):
         write_text(tmp_path / "table.csv", "x")
     assert "its folder may not be written to" in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_one_of_many_files_is_flushed_with_all(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "fsync", lambda _: asked.append("one"))
+    monkeypatch.setattr(os, "sync", lambda: asked.append("all"))
+    for name in ("a.csv", "b.csv"):
+        with replacing(tmp_path / name, flush=False) as temporary:
+            temporary.write_text(name)
+    assert not asked
+    flush_all()
+    assert asked == ["all"]
+    assert sorted(p.read_text() for p in tmp_path.iterdir()) == ["a.csv", "b.csv"]
 
 
 def test_other_errors_stay_what_they_are(tmp_path):

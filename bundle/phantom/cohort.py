@@ -19,7 +19,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from bundle.files import SECTIONS, replacing, write_json, write_text
+from bundle.files import SECTIONS, flush_all, replacing, write_json, write_text
 from bundle.metrics.classification import roc_auc
 from bundle.phantom import tables
 from bundle.phantom.model import (
@@ -217,6 +217,7 @@ def make_phantom(
     counts = {"pretraining": n_pretraining, **dict.fromkeys(TASKS, n_per_task)}
     people = {cohort: draw_factors(cohort, n, seed) for cohort, n in counts.items()}
     _write_images(Path(output), people, settings, workers or os.cpu_count() or 1, progress)
+    flush_all()  # before phantom.json says that they are there
     for cohort, table in people.items():
         _write_tables(Path(output), cohort, table)
     summary = {
@@ -305,7 +306,7 @@ def _save(path: Path, person: Mapping[str, Any], resolution: float, seed: int) -
     image = nib.Nifti1Image(data, reference_grid(resolution)[1])
     image.header.set_slope_inter(INTENSITY_STEP, 0)
     image.header["descrip"] = PHANTOM
-    with replacing(path) as temporary:
+    with replacing(path, flush=False) as temporary:
         nib.save(image, temporary)
 
 

@@ -236,6 +236,16 @@ def test_an_interrupted_phantom_is_made_again(tmp_path, monkeypatch):
     assert lost.exists()
 
 
+def test_a_phantom_is_called_complete_once_its_images_are_on_the_disk(tmp_path, monkeypatch):
+    there = []
+    monkeypatch.setattr(cohort, "flush_all", lambda: there.append({p.name for p in tmp_path.rglob("*.*")}))
+    summary = make_phantom(tmp_path, **SMALL)
+    (flushed,) = there
+    assert sum(name.endswith(".nii.gz") for name in flushed) == 16 + 3 * 8
+    assert "phantom.json" not in flushed
+    assert json.loads((tmp_path / "phantom.json").read_text()) == summary
+
+
 def test_too_few_subjects_are_refused(tmp_path):
     with pytest.raises(ValueError, match="n_per_task is 2; expected 8 to 9999"):
         make_phantom(tmp_path, **{**SMALL, "n_per_task": 2})
