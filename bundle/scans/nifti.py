@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -224,7 +224,7 @@ def _require_bytes(announced: int, held: int) -> None:
         raise EOFError(f"the header announces {announced:,} bytes, the file holds at most {held:,}")
 
 
-def _pieces(begun: bytes, stream: IO[bytes], image: Any) -> Iterator[NDArray[Any]]:
+def _pieces(begun: bytes, stream: gzip.GzipFile, image: Any) -> Iterator[NDArray[Any]]:
     """The stored numbers, whose first bytes have been read; only at its end is the stream's checksum compared."""
     dtype = image.get_data_dtype()
     left = math.prod(image.shape) * dtype.itemsize
