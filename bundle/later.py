@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 # module: name → module that has it. What runs a config stands above all rooms, in `notebook`; people look for it here.
+# Of `cohort`, what needs torch: a table with its images does not.
 PLACES = {
     "bundle": {
         "load_encoder": "bundle.networks",
@@ -14,6 +15,15 @@ PLACES = {
         "probe": "bundle.evaluation",
         "probe_age": "bundle.evaluation",
         "EmbeddingTransformer": "bundle.notebook",
+    },
+    "bundle.cohort": {
+        "ReadStoredd": "bundle.cohort.packing",
+        "fill_cache": "bundle.cohort.cache",
+        "fingerprints": "bundle.cohort.overlap",
+        "grid_of_cohort": "bundle.cohort.regrid",
+        "recipe_of_cache": "bundle.cohort.cache",
+        "refuse_overlap": "bundle.cohort.overlap",
+        "require_grid": "bundle.cohort.regrid",
     },
     "bundle.prediction": {"predict": "bundle.notebook"},
     "bundle.pretext": {"pretrain": "bundle.notebook"},

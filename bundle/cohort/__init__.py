@@ -1,6 +1,9 @@
 """Who takes part: tables, datalists, splits, and what makes results too good."""
 
-from bundle.cohort.cache import fill_cache, recipe_of_cache
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from bundle.cohort.datalist import (
     load_section,
     load_sections,
@@ -11,14 +14,17 @@ from bundle.cohort.datalist import (
 )
 from bundle.cohort.finding import Finding
 from bundle.cohort.folds import Trial, draw_trials, fold_trials, require_diagnoses, site_trials, with_validation
-from bundle.cohort.overlap import fingerprints, refuse_overlap
-from bundle.cohort.packing import ReadStoredd
 from bundle.cohort.participants import CohortError, Problem
 from bundle.cohort.quantities import require_plausible
-from bundle.cohort.regrid import grid_of_cohort, require_grid
 from bundle.cohort.sheet import read_table
 from bundle.cohort.splits import assert_disjoint, hold_out_sites, split_by_column, split_by_participant
 from bundle.cohort.table import read_cohort, write_excluded
+
+if TYPE_CHECKING:  # these need torch, which a table and its images do not: see `bundle.later`
+    from bundle.cohort.cache import fill_cache, recipe_of_cache
+    from bundle.cohort.overlap import fingerprints, refuse_overlap
+    from bundle.cohort.packing import ReadStoredd
+    from bundle.cohort.regrid import grid_of_cohort, require_grid
 
 __all__ = [
     "CohortError",
@@ -52,3 +58,9 @@ __all__ = [
     "write_datalist",
     "write_excluded",
 ]
+
+
+def __getattr__(name: str) -> object:
+    import bundle.later
+
+    return bundle.later.attribute_of(__name__, name)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.data import load_decathlon_datalist
 
 from bundle.cohort.participants import CohortError
 from bundle.files import SECTIONS, check_format, read_json, relative_to, write_text
@@ -80,6 +79,8 @@ def load_section(
     stored = stored_records(content[section], section, datalist)
     if not stored:  # MONAI fails on an empty test section.
         return []
+    from monai.data import load_decathlon_datalist
+
     loaded = load_decathlon_datalist(datalist, is_segmentation=False, data_list_key=section)
     # Only the image: MONAI makes a path of every string that happens to name one, such as "sub-01".
     paths = [new["image"] for new in loaded]

@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 
 from bundle.cohort.participants import CohortError
-from bundle.cohort.workbook import read_workbook
 from bundle.hints import quoted
 
 logger = logging.getLogger(__name__)
@@ -54,10 +53,16 @@ def read_table(path: Path) -> pd.DataFrame:
     if path.stat().st_size > LARGEST:
         raise CohortError(f"The table {path} has more than {LARGEST >> 20} MB; expected a table of participants.")
     content = path.read_bytes()
-    rows = read_workbook(path) if content.startswith(b"PK") else _delimited(_decoded(content, path), path)
+    rows = _workbook(path) if content.startswith(b"PK") else _delimited(_decoded(content, path), path)
     if not rows:
         raise CohortError(f"The table {path} is empty; expected a header and one row per scan.")
     return _as_text(rows, path)
+
+
+def _workbook(path: Path) -> list[Row]:
+    from bundle.cohort.workbook import read_workbook  # here, so that other tables do not wait for openpyxl
+
+    return read_workbook(path)
 
 
 def _as_text(rows: list[Row], path: Path) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from bundle.cohort.columns import name_columns, option_of
 from bundle.cohort.datalist import RECORD_KEYS
+from bundle.cohort.one_grid import on_one_grid
 from bundle.cohort.participants import (
     CohortError,
     Faults,
@@ -27,7 +28,6 @@ from bundle.cohort.participants import (
 )
 from bundle.cohort.patterns import expand_pattern, find_images, pattern_fields
 from bundle.cohort.quantities import AGE_RANGE, ages, head_sizes
-from bundle.cohort.regrid import on_one_grid
 from bundle.cohort.sheet import read_table
 from bundle.files import relative_to, write_text
 from bundle.hints import nearest, quoted

@@ -59,7 +59,7 @@ class Images:
 
     def encoder(self, encoder: nn.Module) -> Extractor:
         """Features of a frozen encoder, (N, E · pool³); it is put in evaluation mode."""
-        frozen = check_encoder(encoder).to(self.device).eval()
+        frozen = _placed(check_encoder(encoder), self.device).eval()
         pooled: dict[str, Any] = {"pool": self.pool} if "pool" in inspect.signature(frozen.forward).parameters else {}
         if not pooled and self.pool > 1:
             logger.info(f"{type(frozen).__name__} takes no `pool`: the features are its embedding.")
@@ -73,17 +73,21 @@ class Images:
         self, extractors: Mapping[str, Extractor], records: Sequence[Mapping]
     ) -> dict[str, NDArray[np.float32]]:
         """Features of records by each extractor, (subjects, p); an image is read once for all of them."""
-        return features_of(extractors, self.batches(records), self.device) if extractors else {}
+        return features_of(extractors, self.batches(records), len(records), self.device) if extractors else {}
 
 
 def features_of(
-    extractors: Mapping[str, Extractor], batches: Iterable[Mapping], device: str | torch.device = "cpu"
+    extractors: Mapping[str, Extractor],
+    batches: Iterable[Mapping],
+    subjects: int,
+    device: str | torch.device = "cpu",
 ) -> dict[str, NDArray[np.float32]]:
     """Features of volumes by each of several extractors; the next batches are read while one is computed.
 
     Args:
         extractors: Name → what computes features.
         batches: A data loader; each batch has "image" (N, C, D, H, W).
+        subjects: Volumes of all batches.
         device: Device to compute on.
 
     Shape:
@@ -95,9 +99,36 @@ def features_of(
         volumes = batch["image"].to(device)
         return {name: extractor(volumes).float().cpu() for name, extractor in extractors.items()}
 
+    found: dict[str, NDArray[np.float32]] = {}
+    first = 0
     with _side_by_side(torch.device(device)) as pool:
-        parts = list(_in_order(pool, compute, batches))
-    return {name: torch.cat([part.pop(name) for part in parts]).numpy() for name in extractors}
+        for part in _in_order(pool, compute, batches):
+            last = first + len(next(iter(part.values())))
+            for name, values in part.items():  # into its place at once: voxels are large, and would be there twice
+                if name not in found:
+                    found[name] = np.empty((subjects, values.shape[1]), np.float32)
+                found[name][first:last] = values.numpy()
+            first = last
+    return found
+
+
+def _placed(encoder: nn.Module, device: str | torch.device) -> nn.Module:
+    """An encoder on a device; on a CPU it pools with channels last: the same maxima, four times as fast."""
+    placed = encoder.to(device)
+    if torch.device(device).type == "cpu" and all(weights.is_contiguous() for weights in placed.parameters()):
+        for pool in (m for m in placed.modules() if isinstance(m, nn.MaxPool3d) and not m.return_indices):
+            pool.register_forward_pre_hook(_with_channels_last)
+            pool.register_forward_hook(_contiguous)
+    return placed
+
+
+def _with_channels_last(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    layout = torch.channels_last_3d
+    return tuple(volumes.contiguous(memory_format=layout) if volumes.dim() == 5 else volumes for volumes in given)
+
+
+def _contiguous(_: nn.Module, given: tuple[Tensor, ...], pooled: Tensor) -> Tensor:  # noqa: ARG001
+    return pooled.contiguous()
 
 
 @contextlib.contextmanager
@@ -149,7 +180,7 @@ def calibrate(encoder: nn.Module, batches: Iterable[Mapping], device: str | torc
         batches: A data loader; each batch has "image" (N, C, D, H, W).
         device: Device to compute on.
     """
-    encoder = encoder.to(device).train()
+    encoder = _placed(encoder, device).train()
     for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)):
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average over all batches
@@ -185,6 +216,25 @@ def write_embedding(path: Path, ids: pd.DataFrame, embedding: NDArray[np.float32
     columns = {str(name): _plain(ids[name]) for name in ids}
     with replacing(path) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, embedding=embedding, **columns)
+
+
+def embedding_table(ids: pd.DataFrame, embedding: NDArray[np.float32]) -> str:
+    """Ids and an embedding as tab-separated text, e0, e1, … with six digits: as of `to_csv`, sooner.
+
+    Args:
+        ids: A row of each subject.
+        embedding: Embedding of the subjects.
+
+    Shape:
+        ids N rows, embedding (N, p).
+    """
+    end = "\x1e\n"  # cells that have a line break of their own are quoted, and stay whole
+    head, *rows = ids.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator=end).split(end)[:-1]
+    digits = "\t".join(["%.6g"] * embedding.shape[1])
+    lines = ["\t".join([head, *(f"e{number}" for number in range(embedding.shape[1]))])]
+    for row, values in zip(rows, embedding, strict=True):
+        lines.append(f"{row}\t{(digits % tuple(values.tolist())).replace('nan', '')}")
+    return "\n".join(lines) + "\n"
 
 
 def _plain(column: pd.Series) -> np.ndarray:

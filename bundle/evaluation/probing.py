@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import combinations
 from typing import NamedTuple
@@ -134,12 +135,11 @@ def _chosen(train: Array, labels: NDArray, groups: NDArray, penalties: Sequence[
 
     What scikit-learn's `GridSearchCV` does, to the last digit, without its copies and checks.
     """
-    _require_inner_folds(labels, groups)
-    folds = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=0)
-    parts = [(train[fit], labels[fit], train[held], labels[held]) for fit, held in folds.split(train, labels, groups)]
+    folds = _inner_folds(tuple(labels.tolist()), tuple(groups.tolist()))
+    parts = [(train[fit], labels[fit], train[held], labels[held]) for fit, held in folds]
     aucs = [[_held_out_auc(penalty, *part) for part in parts] for penalty in penalties]
-    best = int(np.nan_to_num(np.average(aucs, axis=1), nan=-1.0).argmax())
-    return LogisticRegression(solver="liblinear", C=penalties[best]).fit(train, labels)
+    best = penalties[int(np.nan_to_num(np.average(aucs, axis=1), nan=-1.0).argmax())]
+    return LogisticRegression(solver="liblinear", C=best).fit(train, labels)
 
 
 def _held_out_auc(penalty: float, train: Array, labels: NDArray, held: Array, truth: NDArray) -> float:
@@ -147,13 +147,16 @@ def _held_out_auc(penalty: float, train: Array, labels: NDArray, held: Array, tr
     return auc(*roc_curve(truth, model.decision_function(held))[:2])  # scikit-learn's, which decides between equals
 
 
-def _require_inner_folds(labels: NDArray, groups: NDArray) -> None:
-    counts = {int(label): len(set(groups[labels == label])) for label in (0, 1)}
+@lru_cache(maxsize=64)  # of a draw, on which every method is trained
+def _inner_folds(labels: tuple, groups: tuple) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    counts = {label: len({group for group, of in zip(groups, labels, strict=True) if of == label}) for label in (0, 1)}
     if min(counts.values()) < INNER_FOLDS:
         raise ValueError(
             f"C is chosen by inner {INNER_FOLDS}-fold cross-validation, which needs {INNER_FOLDS} training "
             f"participants of each label, but by label there are {counts}; train on more, or use fewer folds."
         )
+    folds = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=0)
+    return list(folds.split(np.zeros(len(labels)), np.array(labels), np.array(groups)))
 
 
 def probe_diagnosis(
@@ -188,12 +191,10 @@ def probe_diagnosis(
     divided = _divided(features, known, scaling)
 
     def scores_of(trial: Trial, parts: tuple[Array, Array]) -> Array:
-        train, test = parts
-        return _chosen(train, labels[trial.train], groups[trial.train], penalties).decision_function(test)
+        return _chosen(parts[0], labels[trial.train], groups[trial.train], penalties).decision_function(parts[1])
 
-    parts = [divided(trial) for trial in trials]  # first, by all cores; liblinear takes one, outside Python's lock
-    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
-        found = list(pool.map(scores_of, trials, parts))
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:  # liblinear: a core, outside Python's lock
+        found = list(pool.map(scores_of, trials, [divided(trial) for trial in trials]))
     for trial, scores in zip(trials, found, strict=True):
         yield table.iloc[trial.test].assign(method=method, n=trial.n, draw=trial.draw, score=scores)
 
@@ -232,8 +233,8 @@ def by_participant(scores: pd.DataFrame) -> pd.DataFrame:
 def draw_aucs(scores: pd.DataFrame) -> pd.DataFrame:
     """ROC-AUC of each draw: one tidy row per task, method, n and draw."""
     keys = ["task", "method", "n", "draw"]
-    groups = by_participant(scores).groupby(keys, sort=False)
-    rows = [(*key, float(roc_auc(g["label"], g["score"]))) for key, g in groups]
+    people = by_participant(scores)
+    rows = [(*key, float(roc_auc(g["label"], g["score"]))) for key, g in people.groupby(keys, sort=False)]
     return pd.DataFrame(rows, columns=[*keys, "auc"])
 
 
@@ -318,7 +319,7 @@ class Aged(NamedTuple):
         ages = np.array([r["age"] for r in records], dtype=np.float64)
         known = ~np.isnan(ages)
         ids = [r["participant_id"] for r, there in zip(records, known, strict=True) if there]
-        return cls(features[known], ages[known], person_codes(ids))
+        return cls(features if known.all() else features[known], ages[known], person_codes(ids))
 
 
 def probe_age(method: str, train: Aged, test: Aged) -> dict[str, float | str]:

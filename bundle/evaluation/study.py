@@ -19,7 +19,7 @@ from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, probing
 from bundle.evaluation.classifier_figures import predicted_ages
-from bundle.evaluation.features import Extractor, Images, ids_of, voxels, write_embedding
+from bundle.evaluation.features import Extractor, Images, embedding_table, ids_of, voxels, write_embedding
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
 from bundle.evaluation.probing import Aged
@@ -149,8 +149,7 @@ class ProbeStudy:
         ids, features = pd.concat([p for p, _ in parts], ignore_index=True), np.concatenate([p for _, p in parts])
         path = self.output_dir / f"embeddings_{slug(method)}.npz"
         write_embedding(path, ids, features)
-        table = pd.concat([ids, pd.DataFrame(features).add_prefix("e")], axis=1)
-        write_text(path.with_suffix(".tsv"), table.to_csv(sep="\t", index=False, float_format="%.6g"))
+        write_text(path.with_suffix(".tsv"), embedding_table(ids, features))
 
     def _write_tables(self, scores: pd.DataFrame, summary: pd.DataFrame, ages: pd.DataFrame) -> None:
         phantom, adjust = phantom_of(self.subjects.datalists), self.probe.adjust

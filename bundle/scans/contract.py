@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from bundle.scans.grid import REFERENCE, TISSUES, Array, Grid, templates, to_grid
 from bundle.scans.made_by import EMBEDDED, UNKNOWN, is_same_pipeline, pipeline_of
@@ -304,7 +302,10 @@ def _own_likeness(sides: Array) -> list[float]:
 
 def _sides(volume: Array, grid: Grid) -> Array:
     """Right minus left, in coarse cells of the half of the box."""
-    cells = F.adaptive_avg_pool3d(torch.as_tensor(np.ascontiguousarray(volume))[None], SIDES)[0].numpy()
+    import torch
+
+    half = torch.as_tensor(np.ascontiguousarray(volume))[None]
+    cells = torch.nn.functional.adaptive_avg_pool3d(half, SIDES)[0].numpy()
     difference = (cells - cells[::-1])[: SIDES[0] // 2].ravel()
     return difference if grid.matrix[0, 0] < 0 else -difference
 

@@ -8,11 +8,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from monai.data import MetaTensor
-from monai.transforms import SpatialResample
-from nilearn import datasets
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
@@ -115,6 +110,15 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
         return np.asarray(volume, dtype=np.float32)
     if (turned := _moved_by_whole_voxels(volume, affine, grid)) is not None:
         return turned
+    return _resampled(volume, affine, grid)
+
+
+def _resampled(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
+    """The volume between its voxels, averaged where the grid is coarser."""
+    import torch  # here, so that who reads headers alone does not wait for it
+    from monai.data import MetaTensor
+    from monai.transforms import SpatialResample
+
     step = np.linalg.norm((np.linalg.inv(affine) @ grid.matrix)[:3, :3], axis=0)  # of the target, in source voxels
     most = max(1, int((FINEST / np.prod(grid.shape)) ** (1 / 3)))
     parts = np.floor(step + 0.45).clip(1, most).astype(int)  # up to 1.5, linear interpolation suffices
@@ -127,7 +131,7 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
     resample = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float32)
     size = [n * k for n, k in zip(grid.shape, parts.tolist(), strict=True)]
     moved = resample(source, dst_affine=torch.as_tensor(fine), spatial_size=size)
-    return F.avg_pool3d(torch.as_tensor(np.asarray(moved)), tuple(parts.tolist()))[0].numpy()
+    return torch.nn.functional.avg_pool3d(torch.as_tensor(np.asarray(moved)), tuple(parts.tolist()))[0].numpy()
 
 
 def _moved_by_whole_voxels(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array | None:
@@ -176,6 +180,8 @@ def templates(grid: Grid) -> dict[str, Array]:
     Source:
         Fonov et al., 2009, as in nilearn.
     """
+    from nilearn import datasets
+
     images = {
         "grey matter": datasets.load_mni152_gm_template(resolution=1),
         "white matter": datasets.load_mni152_wm_template(resolution=1),

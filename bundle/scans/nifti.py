@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 MOST_VOXELS = 512**3  # a whole head at 0.5 mm has a third of them
 MOST_BYTES = 8 * MOST_VOXELS
 SLACK = 1 << 20  # bytes that may follow the voxels, such as the footer of an MGH file
+PIECE = 1 << 18  # bytes unpacked at a time: they stay in the processor's cache
 EXPANSION = 1032  # bytes that one byte of gzip can stand for, at most
 PHANTOM = b"phantom, not a patient"  # in the header of the embedded cohort's images
 _HEAD = 1024  # bytes; every header is shorter
@@ -63,6 +64,28 @@ def open_image(path: Path) -> Any:
         return kind.from_bytes(_unpacked(path, announced + SLACK)) if packed else kind.from_filename(path)
 
 
+@contextlib.contextmanager
+def unpacking(path: Path) -> Iterator[tuple[Any, Iterator[NDArray[Any]]]]:
+    """Open a packed image whose voxels are read piece by piece, to the last byte, and not kept.
+
+    Args:
+        path: A `.nii.gz` file.
+
+    Yields:
+        nibabel's image, which has no voxels, and one-dimensional arrays of its stored numbers.
+
+    Raises:
+        VolumeError: as of `open_image`; of damage behind the header when the pieces are asked for.
+    """
+    with refusing():
+        kind, *_ = _described(path)
+        with gzip.open(path) as stream:
+            head = stream.read(_HEAD)
+            head += stream.read(max(0, int(_header(kind, head).get_data_offset()) - _HEAD))
+            image = kind.from_bytes(head)
+            yield image, _pieces(head[image.dataobj.offset :], stream, image)
+
+
 def require_limits(path: Path) -> None:
     """Refuse an image for its header, which alone is read; all but pairs.
 
@@ -92,7 +115,7 @@ def read_header(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
             return image.shape, np.asarray(image.affine, dtype=float)
         kind, *_ = _described(path)
         head = _head(path, name.endswith((".gz", ".mgz")))
-        header = kind.header_class(head[: kind.header_class.template_dtype.itemsize], check=False)
+        header = _header(kind, head)
         affine = header.get_affine() if kind is nib.MGHImage else header.get_best_affine()
         return tuple(int(n) for n in header.get_data_shape()), np.asarray(affine, dtype=float)
 
@@ -136,8 +159,7 @@ def stored_header(path: Path) -> Any:
         is_pair = name.endswith((".img", ".hdr"))
         file = Path(str(nib.Nifti1Pair.filespec_to_file_map(path)["header"].filename)) if is_pair else path
         head = _head(file, name.endswith(".gz"))
-        kind = _NIFTI[_header_size(head)][0].header_class
-        return kind(head[: kind.template_dtype.itemsize], check=False)
+        return _header(_NIFTI[_header_size(head)][0], head)
 
 
 def _described(path: Path) -> tuple[Any, int, bool]:
@@ -177,10 +199,14 @@ def _header_size(head: bytes) -> int:
     return sizes.pop()
 
 
+def _header(kind: Any, head: bytes) -> Any:
+    """The header as it is on disk."""
+    return kind.header_class(head[: kind.header_class.template_dtype.itemsize], check=False)
+
+
 def _announced(kind: Any, head: bytes) -> int:
     """Bytes up to the last voxel, as the header says."""
-    block = head[: kind.header_class.template_dtype.itemsize]
-    header = kind.header_class(block, check=False)
+    header = _header(kind, head)
     shape = tuple(int(n) for n in header.get_data_shape())
     offset, voxels = int(header.get_data_offset()), math.prod(shape)
     if min(shape, default=0) < 0 or offset < 0:
@@ -196,6 +222,21 @@ def _announced(kind: Any, head: bytes) -> int:
 def _require_bytes(announced: int, held: int) -> None:
     if announced > held:
         raise EOFError(f"the header announces {announced:,} bytes, the file holds at most {held:,}")
+
+
+def _pieces(begun: bytes, stream: gzip.GzipFile, image: Any) -> Iterator[NDArray[Any]]:
+    """The stored numbers, whose first bytes have been read; only at its end is the stream's checksum compared."""
+    dtype = image.get_data_dtype()
+    left = math.prod(image.shape) * dtype.itemsize
+    piece = begun[:left] + stream.read(max(0, min(PIECE, left) - len(begun)))
+    while piece:
+        left -= len(piece)
+        yield np.frombuffer(piece, dtype)
+        piece = stream.read(min(PIECE, left))
+    if left:
+        raise EOFError(f"the file ends {left:,} bytes before its last voxel")
+    if len(stream.read(SLACK + 1)) > SLACK:
+        raise UnreadableError(f"unpacks to more than {SLACK:,} bytes behind its last voxel; convert it again")
 
 
 def _unpacked(path: Path, most: int) -> bytes:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.volumeutils import apply_read_scaling
 from tqdm import tqdm
 
-from bundle.scans.nifti import MOST_VOXELS, VolumeError, open_image, refusing, require_limits
+from bundle.scans.nifti import MOST_VOXELS, VolumeError, open_image, refusing, require_limits, unpacking
 from bundle.scans.npy import open_array
 
 Opened = tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]  # shape, type and what reads the values
@@ -42,11 +43,16 @@ def values_of(image: Any) -> np.ndarray:
 
 def _values(opened: Opened, expected_shape: Sequence[int] | None) -> np.ndarray:
     shape, dtype, read = opened
+    return read().reshape(_plain_shape(shape, dtype, expected_shape))
+
+
+def _plain_shape(shape: tuple[int, ...], dtype: np.dtype, expected_shape: Sequence[int] | None) -> tuple[int, ...]:
+    """The three axes of a volume, unless its header alone says that it cannot be used."""
     plain = squeezed(shape)
     _require_shape(shape, plain, expected_shape)
     if not np.issubdtype(dtype, np.integer) and not np.issubdtype(dtype, np.floating):
         raise VolumeError(f"holds values of type {dtype}, expected real numbers; convert it")
-    return read().reshape(plain)
+    return plain
 
 
 def within_limits(path: str) -> str:
@@ -85,10 +91,30 @@ def volume_fault(path: Path, expected_shape: Sequence[int] | None = None) -> str
         'the image file does not exist'
     """
     try:
-        checked_volume(path, expected_shape)
+        if not _is_sound(path, expected_shape):
+            checked_volume(path, expected_shape)
     except VolumeError as error:
         return str(error)
     return None
+
+
+def _is_sound(path: Path, expected_shape: Sequence[int] | None) -> bool:
+    """Whether `checked_volume` would find nothing wrong with a packed volume, every byte of which is read but not kept.
+
+    A scaling is applied to the lowest and the highest stored number alone, since it keeps or reverses their order.
+    False where that is not certain, and of other files: what is wrong then has to be said.
+    """
+    if not path.name.endswith(".nii.gz"):
+        return False
+    try:
+        with unpacking(path) as (image, pieces):
+            _plain_shape(image.shape, image.get_data_dtype(), expected_shape)
+            ends = np.array([end for piece in pieces for end in (piece.min(), piece.max())])  # NaN where any voxel is
+            stored = np.array([ends.min(), ends.max()])
+            low, high = apply_read_scaling(stored, image.dataobj.slope, image.dataobj.inter)
+    except VolumeError:
+        return False
+    return bool(np.isfinite(low) and np.isfinite(high) and low != high)
 
 
 def checked_volume(path: Path, expected_shape: Sequence[int] | None = None) -> np.ndarray:

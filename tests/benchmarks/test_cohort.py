@@ -5,14 +5,19 @@
 prints seconds and MiB for orientation; what is asserted are ratios of one run. tests/load.py measures.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
 from bundle.cohort.table import read_cohort
-from tests.benchmarks.measure import seconds, table
+from bundle.scans.volumes import checked_volume, volume_fault
+from tests.benchmarks.measure import FULL, seconds, table
+from tests.conftest import ROOT
 from tests.load import PEOPLE, measured
 
 pytestmark = pytest.mark.bench
@@ -53,3 +58,25 @@ def test_finding_images_grows_with_the_rows(tmp_path, monkeypatch, show):
         took[n] = seconds(read, repeats=3)
     show(table("Rows that find their images", ["rows", "s"], [(n, f"{t:.2f}") for n, t in took.items()]))
     assert took[PEOPLE] < MOST * took[PEOPLE // FOLD]
+
+
+def test_a_packed_map_is_judged_faster_than_it_is_read(tmp_path, show):
+    values = np.random.default_rng(0).integers(0, 255, FULL).astype(np.int16)
+    values[:, :40] = 0  # as around a brain
+    image = nib.Nifti1Image(values, np.eye(4))
+    image.header.set_slope_inter(1 / 255, 0)
+    nib.save(image, path := tmp_path / "a.nii.gz")
+    assert volume_fault(path, FULL) is None
+    judged, read = seconds(lambda: volume_fault(path, FULL)), seconds(lambda: checked_volume(path, FULL))
+    rows = [("judged", f"{1000 * judged:.1f}"), ("read", f"{1000 * read:.1f}"), ("ratio", f"{read / judged:.2f}")]
+    show(table("A packed map of 121x145x121", ["", "ms"], rows))
+    assert judged < 0.9 * read
+
+
+def test_a_cohort_begins_sooner_than_torch_is_imported(show):
+    def started(code):
+        return seconds(lambda: subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True), 3)
+
+    ours, torch = started("import bundle.cohort.table"), started("import torch")
+    show(table("Until a table is read", ["", "s"], [("cohort", f"{ours:.2f}"), ("import torch", f"{torch:.2f}")]))
+    assert ours < 0.8 * torch

@@ -1,10 +1,13 @@
+import copy
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from bundle.evaluation import features
 from bundle.evaluation.probing import fill_unknown
-from bundle.networks.encoders import DenseNetEncoder
+from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
 
 
 def test_covariates_and_their_unknown_values():
@@ -27,11 +30,11 @@ def test_embedding_does_not_depend_on_the_batch_size():
     encoder = DenseNetEncoder(init_features=8, growth_rate=4, block_config=(1, 1, 1, 1))
     volumes = torch.randn(5, 1, 32, 32, 32)
     embed = {"m": features.Images(None, pool=1).encoder(encoder), "voxels": features.voxels}
-    one = features.features_of(embed, [{"image": v[None]} for v in volumes])["m"]
-    all_at_once = features.features_of(embed, [{"image": volumes}])["m"]
+    one = features.features_of(embed, [{"image": v[None]} for v in volumes], 5)["m"]
+    all_at_once = features.features_of(embed, [{"image": volumes}], 5)["m"]
     assert one.shape == (5, encoder.embedding_size)
     assert one == pytest.approx(all_at_once, rel=0.05, abs=0.05)
-    assert np.array_equal(features.features_of(embed, [{"image": volumes}])["voxels"], volumes.flatten(1))
+    assert np.array_equal(features.features_of(embed, [{"image": volumes}], 5)["voxels"], volumes.flatten(1))
 
 
 def test_calibration_gives_batch_norm_the_statistics_of_the_data_and_learns_nothing():
@@ -69,11 +72,62 @@ def test_batches_side_by_side_give_the_digits_of_one_after_the_other():
     encoder = DenseNetEncoder(init_features=8, growth_rate=4, block_config=(1, 1, 1, 1)).eval()
     batches = [{"image": torch.randn(2, 1, 32, 32, 32)} for _ in range(7)]
     before = torch.get_num_threads()
-    found = features.features_of({"m": features.Images(None, pool=2).encoder(encoder)}, batches)["m"]
+    found = features.features_of({"m": features.Images(None, pool=2).encoder(encoder)}, batches, 14)["m"]
     with torch.no_grad():
         expected = torch.cat([encoder(batch["image"], 2) for batch in batches]).numpy()
     assert np.array_equal(found, expected)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("kind", [DenseNetEncoder, ResNetEncoder])
+def test_pooling_with_channels_last_changes_no_digit(kind):
+    torch.manual_seed(0)
+    small = {"init_features": 8, "growth_rate": 4, "block_config": (1, 1, 1, 1)} if kind is DenseNetEncoder else {}
+    plain, volumes, layouts = kind(**small).eval(), torch.randn(3, 1, 32, 32, 32), []
+    placed = copy.deepcopy(plain)
+    extractor = features.Images(None).encoder(placed)
+    pool = next(m for m in placed.modules() if isinstance(m, torch.nn.MaxPool3d))
+    pool.register_forward_hook(lambda _, given, pooled: layouts.append((given[0].stride(1), pooled.is_contiguous())))
+    with torch.no_grad():
+        assert np.array_equal(features.features_of({"m": extractor}, [{"image": volumes}], 3)["m"], plain(volumes, 2))
+    assert layouts == [(1, True)]
+    calibrated = [features.calibrate(one, [{"image": volumes}], "cpu") for one in (plain, placed)]
+    assert all(torch.equal(a, b) for a, b in zip(*(one.state_dict().values() for one in calibrated), strict=True))
+
+
+class Own(torch.nn.Module):
+    """An encoder of somebody else."""
+
+    embedding_size = 4
+
+    def __init__(self, **pooling):
+        super().__init__()
+        self.convs = torch.nn.Sequential(torch.nn.Conv3d(1, 4, 3), torch.nn.Conv3d(4, 4, 3))
+        self.pool = torch.nn.MaxPool3d(2, **pooling)
+
+    def forward(self, volumes):
+        pooled = self.pool(self.convs(volumes))
+        return (pooled if isinstance(pooled, torch.Tensor) else pooled[0]).flatten(2).mean(2)
+
+
+@pytest.mark.parametrize("pooling", [{}, {"return_indices": True}])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_pooling_of_an_encoder_of_somebody_else_keeps_its_values(pooling, layout):
+    own, volumes = Own(**pooling).to(memory_format=layout), torch.randn(2, 1, 8, 8, 8)
+    with torch.no_grad():
+        expected = copy.deepcopy(own)(volumes)
+    found = features.features_of({"m": features.Images(None).encoder(own)}, [{"image": volumes}], 2)["m"]
+    assert np.array_equal(found, expected)
+    assert bool(own.pool._forward_hooks) == (not pooling and layout == torch.contiguous_format)
+
+
+def test_a_table_of_an_embedding_is_what_pandas_writes():
+    values = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32) * 10.0 ** np.arange(-9, 9, 3)
+    values[0, :4] = [np.nan, np.inf, -np.inf, -0.0]
+    ids = pd.DataFrame({"participant_id": ["01", 'a"b', "a\tb", "a\nb"], "age": [20.123456789, np.nan, 3, 1e7]})
+    ids["site"] = ["", "x,y", "nan", None]
+    table = pd.concat([ids, pd.DataFrame(values).add_prefix("e")], axis=1)
+    assert features.embedding_table(ids, values) == table.to_csv(sep="\t", index=False, float_format="%.6g")
 
 
 def test_a_broken_batch_ends_in_its_own_error():
@@ -82,7 +136,7 @@ def test_a_broken_batch_ends_in_its_own_error():
 
     before = torch.get_num_threads()
     with pytest.raises(ValueError, match="no such volume"):
-        features.features_of({"m": broken}, [{"image": torch.zeros(1, 1, 2, 2, 2)}] * 9)
+        features.features_of({"m": broken}, [{"image": torch.zeros(1, 1, 2, 2, 2)}] * 9, 9)
     assert torch.get_num_threads() == before
 
 

@@ -44,6 +44,24 @@ def test_inner_folds_keep_a_participants_sessions_together(monkeypatch):
     assert not any(seen)
 
 
+def test_inner_folds_of_a_draw_are_made_once_for_all_methods(monkeypatch):
+    made = []
+
+    class Folds(probing.StratifiedGroupKFold):
+        def split(self, *given):
+            made.append(given)
+            return super().split(*given)
+
+    monkeypatch.setattr(probing, "StratifiedGroupKFold", Folds)
+    labels, groups = np.arange(40) % 2, np.array([f"once-{i}" for i in range(40)])
+    methods = [np.random.default_rng(seed).normal(size=(40, 3)) for seed in range(3)]
+    found = [probing.fit_predict(m, labels, groups, m, [0.1, 1.0], scaling="each") for m in methods]
+    assert len(made) == 1
+    assert not np.array_equal(found[0], found[1])
+    probing.fit_predict(methods[0], 1 - labels, groups, methods[0], [0.1, 1.0], scaling="each")
+    assert len(made) == 2
+
+
 @pytest.mark.parametrize(("n", "p", "scaling"), [(30, 3, "each"), (40, 90, "overall"), (60, 200, "none")])
 def test_the_penalty_is_the_one_of_a_grid_search(n, p, scaling):
     """Also between equally good ones, of which few subjects have many: scikit-learn's own search is the reference."""

@@ -1,5 +1,6 @@
 """What `import bundle` hands out, and what it costs."""
 
+import importlib
 import json
 import pydoc
 import re
@@ -23,6 +24,17 @@ def in_a_fresh_python(code):
 def test_importing_the_package_imports_nothing_heavy():
     code = "import bundle, sys, json; dir(bundle); print(json.dumps(list(sys.modules)))"
     assert not set(in_a_fresh_python(code)) & set(HEAVY)
+
+
+def test_a_table_and_its_images_are_read_without_waiting_for_torch():
+    code = "import bundle.cohort.table, bundle.cohort.published, sys, json; print(json.dumps(list(sys.modules)))"
+    assert not set(in_a_fresh_python(code)) & {"torch", "monai", "sklearn", "nilearn", "openpyxl"}
+
+
+def test_what_the_cohort_hands_on_later_is_that_of_its_file():
+    for name, place in PLACES["bundle.cohort"].items():
+        assert getattr(importlib.import_module("bundle.cohort"), name) is getattr(importlib.import_module(place), name)
+    assert set(PLACES["bundle.cohort"]) <= set(bundle.cohort.__all__)
 
 
 def test_a_room_is_there_without_being_imported_by_name():

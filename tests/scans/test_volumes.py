@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bundle.cohort.patterns import expand_pattern, find_images
-from bundle.scans import volumes
-from bundle.scans.volumes import read_volume, volume_fault, volume_faults
+from bundle.scans import nifti, volumes
+from bundle.scans.volumes import VolumeError, checked_volume, read_volume, volume_fault, volume_faults
 
 SHAPE = (5, 6, 7)
 
@@ -88,6 +88,74 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
     packed[-100] ^= 1  # stored uncompressed: only the checksum can tell
     (tmp_path / "a.nii.gz").write_bytes(packed)
     assert "CRC" in volume_fault(tmp_path / "a.nii.gz", SHAPE)
+
+
+def with_scaling(volume, slope, inter, order="<"):
+    header = nib.Nifti1Header(endianness=order)
+    header.set_data_dtype(volume.dtype.newbyteorder(order))
+    image = nib.Nifti1Image(volume, np.eye(4), header)
+    content = bytearray(image.to_bytes())
+    content[112:120] = np.array([slope, inter], dtype=f"{order}f4").tobytes()
+    return bytes(content)
+
+
+def with_extension(volume):
+    image = nib.Nifti1Image(volume, np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 3000))
+    return image.to_bytes()
+
+
+def one_voxel(value):
+    volume = noise()
+    volume[4, 5, 6] = value
+    return nib.Nifti1Image(volume, np.eye(4)).to_bytes()
+
+
+GOOD = nib.Nifti1Image(noise(), np.eye(4)).to_bytes()
+NUMBERS = noise(dtype=np.int16)
+PACKED = {  # content of a .nii.gz file: whether it can be used
+    "as it is": (gzip.compress(GOOD), True),
+    "in two members": (gzip.compress(GOOD[:900]) + gzip.compress(GOOD[900:]), True),
+    "padded": (gzip.compress(GOOD) + bytes(64), True),
+    "followed by other bytes": (gzip.compress(GOOD) + b"other", False),
+    "with a footer": (gzip.compress(GOOD + bytes(5000)), True),
+    "with too much behind": (gzip.compress(GOOD + bytes(2 << 20)), False),
+    "a voxel short": (gzip.compress(GOOD[:-4]), False),
+    "cut": (gzip.compress(GOOD)[:-9], False),
+    "with a wrong checksum": (gzip.compress(GOOD)[:-8] + bytes(8), False),
+    "with an extension": (gzip.compress(with_extension(noise())), True),
+    "NaN": (gzip.compress(one_voxel(np.nan)), False),
+    "infinite": (gzip.compress(one_voxel(np.inf)), False),
+    "below everything": (gzip.compress(one_voxel(-np.inf)), False),
+    "scaled": (gzip.compress(with_scaling(NUMBERS, 0.01, 1)), True),
+    "reversed": (gzip.compress(with_scaling(NUMBERS, -0.01, 1)), True),
+    "not scaled": (gzip.compress(with_scaling(NUMBERS, np.nan, np.nan)), True),
+    "of the other order of bytes": (gzip.compress(with_scaling(NUMBERS, 0.01, 1, ">")), True),
+    "constant once scaled": (gzip.compress(with_scaling(NUMBERS, 1e-30, 1)), False),
+    "infinite once scaled": (gzip.compress(with_scaling(noise() * 1e30, 1e30, 0)), None),
+    "constant": (gzip.compress(with_scaling(np.full(SHAPE, 7, np.int16), 0.5, 1)), False),
+}
+
+
+@pytest.mark.parametrize("piece", [64, 1 << 18])
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_packed_volume_is_judged_piece_by_piece_as_whole(tmp_path, monkeypatch, kind, piece):
+    monkeypatch.setattr(nifti, "PIECE", piece)
+    content, good = PACKED[kind]
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    try:
+        checked_volume(tmp_path / "a.nii.gz", SHAPE)
+        expected = None
+    except VolumeError as error:
+        expected = str(error)
+    assert good is None or (expected is None) == good
+    assert volume_fault(tmp_path / "a.nii.gz", SHAPE) == expected
+
+
+def test_a_good_packed_volume_is_not_read_a_second_time(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.nii.gz", noise())
+    monkeypatch.setattr(volumes, "read_volume", None)
+    assert volume_fault(path, SHAPE) is None
 
 
 def test_pickles_and_other_files_are_refused(tmp_path):
