@@ -202,7 +202,7 @@ def _map(
         question = replace(question, network=likeness, index=1, probability=False)
     changes = None
     if weights is not None:
-        changes = regional_changes(question, volume, 1 if device.type == "cpu" else 8)
+        changes = regional_changes(question, volume)
         found = in_regions(changes, weights, volume.shape[2:])
     else:
         found = explain(question, volume)

@@ -19,6 +19,7 @@ Array = NDArray[np.float32]
 LONGEST = 512  # voxels along an axis
 FINEST = 2**27  # voxels on which a volume is sampled, at most; coarser where a header claims tiny voxels
 SAME_MM = 0.01  # affines that differ by less are the same
+SAME_VOXEL = 1e-4  # voxels by which axes may run askew over a whole volume and be sampled one after the other
 TISSUES = ("grey matter", "white matter", "T1w")
 
 
@@ -121,6 +122,8 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
     fine = grid.matrix
     fine[:3, :3] /= parts
     fine[:3, 3] -= grid.matrix[:3, :3] @ ((parts - 1) / (2 * parts))
+    if (sampled := _sampled_by_axis(volume, affine, grid, fine, parts)) is not None:
+        return sampled
     source = MetaTensor(
         torch.as_tensor(np.ascontiguousarray(volume, dtype=np.float32))[None], affine=torch.as_tensor(affine)
     )
@@ -128,6 +131,42 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
     size = [n * k for n, k in zip(grid.shape, parts.tolist(), strict=True)]
     moved = resample(source, dst_affine=torch.as_tensor(fine), spatial_size=size)
     return F.avg_pool3d(torch.as_tensor(np.asarray(moved)), tuple(parts.tolist()))[0].numpy()
+
+
+def _sampled_by_axis(
+    volume: Array, affine: NDArray[np.float64], grid: Grid, fine: NDArray[np.float64], parts: NDArray[np.intp]
+) -> Array | None:
+    """The volume on a grid, an axis after the other: many times quicker; None where grid and volume are turned.
+
+    Args:
+        volume: The values.
+        affine: 4 × 4 of the volume, index → mm.
+        grid: The target.
+        fine: 4 × 4 of the samples whose means are the target's values.
+        parts: Samples along each axis of a voxel of the target.
+    """
+    matrix = np.linalg.inv(affine) @ fine
+    axes = np.abs(matrix[:3, :3]).argmax(1)  # of the target, for each of the volume
+    across = matrix[:3, :3].copy()
+    across[np.arange(3), axes] = 0
+    if len(set(axes)) < 3 or (np.abs(across) @ (np.array(grid.shape) * parts)).max() > SAME_VOXEL:
+        return None
+    weights = [
+        _linear(row[axis] * np.arange(grid.shape[axis] * parts[axis]) + row[3], size, parts[axis])
+        for row, axis, size in zip(matrix, axes, volume.shape, strict=False)
+    ]
+    found = np.einsum("ijk,ai,bj,ck->abc", np.asarray(volume, dtype=np.float32), *weights, optimize=True)
+    return np.ascontiguousarray(found.transpose(np.argsort(axes)))
+
+
+def _linear(places: NDArray[np.float64], size: int, parts: int) -> Array:
+    """How much each voxel of an axis counts in each mean of `parts` samples; beyond the ends there is zero.
+
+    Shape:
+        places (targets · parts,), output (targets, size).
+    """
+    weights = np.maximum(1 - np.abs(places[:, None] - np.arange(size)), 0)
+    return weights.reshape(-1, parts, size).mean(1).astype(np.float32)
 
 
 def _moved_by_whole_voxels(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array | None:

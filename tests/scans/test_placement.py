@@ -1,3 +1,5 @@
+import itertools
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -56,6 +58,36 @@ def test_half_a_voxel_is_interpolated_and_far_away_is_empty():
     far = SMALL.matrix
     far[1, 3] += 300
     assert not to_grid(volume, far, SMALL).any()
+
+
+def sampled(volume, affine, grid, parts):
+    """Means of samples between eight voxels each, by loops; beyond the volume there is zero."""
+    padded, found = np.pad(volume.astype(float), 1), np.zeros(grid.shape)
+    steps = [(np.arange(k) + 0.5) / k - 0.5 for k in parts]
+    for index in np.ndindex(grid.shape):
+        for part in itertools.product(*steps):
+            place = (np.linalg.inv(affine) @ grid.matrix @ [*(np.array(index) + part), 1])[:3]
+            low = np.floor(place).astype(int)
+            for corner in itertools.product((0, 1), repeat=3):
+                weight = np.prod(np.where(corner, place - low, 1 - (place - low)))
+                voxel = low + corner + 1
+                if (voxel >= 0).all() and (voxel < padded.shape).all():
+                    found[index] += weight * padded[tuple(voxel)] / np.prod(parts)
+    return found
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize(("size", "parts"), [((6.6, 7.5, 9.0), (2, 2, 3)), ((1.7, 2.9, 4.0), (1, 1, 1))])
+@pytest.mark.parametrize("askew", [0.0, 0.05])
+def test_other_voxel_sizes_are_sampled_as_by_loops(order, size, parts, askew):
+    """Where axes are parallel one after the other, elsewhere by MONAI, whose coordinates are float32."""
+    volume, affine = turned(RNG.random(SMALL.shape).astype(np.float32), SMALL.matrix, (0,), order)
+    matrix = np.diag([-size[0], size[1], size[2], 1.0])
+    matrix[0, 1], matrix[:3, 3] = askew, (14.0, -17.0, -10.0)
+    grid = Grid.of((4, 5, 3), matrix)
+    expected = sampled(volume, affine, grid, parts)
+    assert np.abs(to_grid(volume, affine, grid) - expected).max() < (1e-5 if askew else 5e-7)
+    assert expected.max() > 0.1
 
 
 def images(folder):
