@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bundle.extras import require
 from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
+from bundle.networks.nearby import near
 
 METHODS = ("regions", "occlusion", "integrated_gradients", "gradcam++", "smoothgrad")
 TARGETS = ("class", "similarity")
@@ -261,8 +262,9 @@ def _occlusion(question: Question, volume: Tensor, batch_size: int) -> Tensor:
     """A window is filled with the reference: in what differs from it, MONAI fills it with 0."""
     reference = torch.zeros_like(volume) if question.reference is None else question.reference
     activate: Callable[[Tensor], Tensor] = (lambda s: s.softmax(1)) if question.probability else (lambda s: s)
+    network = near(question.network, volume - reference + reference)  # with the rounding of what MONAI fills
     masked = OcclusionSensitivity(
-        _FromReference(question.network, reference).eval(),  # MONAI puts it back into the mode it had
+        _FromReference(network, reference).eval(),  # MONAI puts it back into the mode it had
         mask_size=max(2, round(max(volume.shape[2:]) / WINDOWS)),
         n_batch=batch_size,
         verbose=False,
