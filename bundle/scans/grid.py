@@ -94,7 +94,7 @@ NEWER = Grid.of((113, 137, 113), [[-1.5, 0, 0, 84], [0, 1.5, 0, -120], [0, 0, 1.
 KNOWN_GRIDS = (REFERENCE, NEWER)  # where an array of their shape, which has no affine, is taken to lie
 
 
-def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
+def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid, by_axis: bool = True) -> Array:
     """Bring a volume onto a grid by its affine: linear, zero outside, averaged where voxels become larger.
 
     Densities, such as modulated grey matter per voxel volume, stay densities: their sum times the voxel volume is kept.
@@ -103,6 +103,8 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
         volume: The values.
         affine: 4 × 4 of the volume, index → mm.
         grid: The target.
+        by_axis: Where axes are parallel, an axis after the other: many times quicker, and exact; otherwise always by
+            MONAI, whose coordinates are float32.
 
     Shape:
         volume (D, H, W), output `grid.shape`, float32. A volume that lies on the grid is returned as it is, and one
@@ -122,7 +124,7 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
     fine = grid.matrix
     fine[:3, :3] /= parts
     fine[:3, 3] -= grid.matrix[:3, :3] @ ((parts - 1) / (2 * parts))
-    if (sampled := _sampled_by_axis(volume, affine, grid, fine, parts)) is not None:
+    if by_axis and (sampled := _sampled_by_axis(volume, affine, grid, fine, parts)) is not None:
         return sampled
     source = MetaTensor(
         torch.as_tensor(np.ascontiguousarray(volume, dtype=np.float32))[None], affine=torch.as_tensor(affine)
@@ -136,7 +138,7 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
 def _sampled_by_axis(
     volume: Array, affine: NDArray[np.float64], grid: Grid, fine: NDArray[np.float64], parts: NDArray[np.intp]
 ) -> Array | None:
-    """The volume on a grid, an axis after the other: many times quicker; None where grid and volume are turned.
+    """The volume on a grid, an axis after the other; None where grid and volume are turned.
 
     Args:
         volume: The values.
@@ -221,4 +223,6 @@ def templates(grid: Grid) -> dict[str, Array]:
         "T1w": datasets.load_mni152_template(resolution=1),
         "brain": datasets.load_mni152_brain_mask(resolution=1),
     }
-    return {name: to_grid(image.get_fdata(dtype=np.float32), image.affine, grid) for name, image in images.items()}
+    # By MONAI, as cards of models were measured: its last digits say where the mask of the brain is 0.
+    volumes = {name: (image.get_fdata(dtype=np.float32), image.affine) for name, image in images.items()}
+    return {name: to_grid(volume, affine, grid, by_axis=False) for name, (volume, affine) in volumes.items()}

@@ -3,8 +3,12 @@ import itertools
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import SpatialResample
+from nilearn import datasets
 
-from bundle.scans.grid import NEWER, REFERENCE, Grid, to_grid
+from bundle.scans.grid import NEWER, REFERENCE, Grid, templates, to_grid
 from bundle.scans.placement import (
     difference,
     grid_of,
@@ -17,6 +21,7 @@ from bundle.scans.placement import (
 )
 from bundle.scans.scan import read_scan
 
+OFFSET = np.outer([87.75, -123.75, -69.75, 0], [0, 0, 0, 1])
 RNG = np.random.default_rng(0)
 SMALL = Grid.of((10, 12, 9), [[-3, 0, 0, 15], [0, 3, 0, -18], [0, 0, 3, -9], [0, 0, 0, 1]])
 
@@ -88,6 +93,21 @@ def test_other_voxel_sizes_are_sampled_as_by_loops(order, size, parts, askew):
     expected = sampled(volume, affine, grid, parts)
     assert np.abs(to_grid(volume, affine, grid) - expected).max() < (1e-5 if askew else 5e-7)
     assert expected.max() > 0.1
+
+
+@pytest.mark.parametrize("grid", [REFERENCE, Grid.of((40, 48, 40), np.diag([-4.5, 4.5, 4.5, 1]) + OFFSET)])
+def test_the_brain_ends_where_it_ended_when_cards_were_measured(grid):
+    """Signal is outside the brain where the mask is 0 to its last digit, as of MONAI's float32 coordinates."""
+    image = datasets.load_mni152_brain_mask(resolution=1)
+    source = MetaTensor(torch.as_tensor(image.get_fdata(dtype=np.float32))[None], affine=torch.as_tensor(image.affine))
+    parts = 1 if grid is REFERENCE else 4
+    fine = grid.matrix
+    fine[:3, :3] /= parts
+    fine[:3, 3] -= grid.matrix[:3, :3] @ np.full(3, (parts - 1) / (2 * parts))
+    resample = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float32)
+    moved = resample(source, dst_affine=torch.as_tensor(fine), spatial_size=[n * parts for n in grid.shape])
+    expected = torch.nn.functional.avg_pool3d(moved.as_tensor(), parts)[0].numpy()
+    assert np.array_equal(templates(grid)["brain"], expected)
 
 
 def images(folder):
