@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import LinAlgError, cholesky, eigh, solve_triangular
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import balanced_accuracy_score
@@ -19,6 +20,7 @@ from torch import Tensor
 from bundle.people import mean_of_each
 
 RIDGE_PENALTIES = np.logspace(-1, 5, 13)
+SINGULAR = 1e-7  # of the largest pivot of a factor, below which another one is rounding
 LEAST_OF_A_SITE = 5  # people
 
 
@@ -78,6 +80,29 @@ class OverallScaler(TransformerMixin, BaseEstimator):
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Scale the features X (n, p)."""
         return (np.asarray(X, dtype=np.float64) - self.mean_) / self.scale_
+
+
+def whitening(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A matrix W for which the length of W d is the Mahalanobis distance of a difference d.
+
+    By Cholesky's factor, which is much quicker than an inversion by eigenvalues. Where a covariance is
+    singular, directions in which nothing varies count nothing.
+
+    Args:
+        covariance: Covariance.
+
+    Shape:
+        covariance (E, E), output (E, E).
+    """
+    try:
+        factor = cholesky(covariance, lower=True)
+        if (pivots := factor.diagonal()).min() > SINGULAR * pivots.max():
+            return np.asarray(solve_triangular(factor, np.eye(len(factor)), lower=True))
+    except LinAlgError:
+        pass
+    values, vectors = eigh(covariance)
+    varies = values > values.max() * len(values) * np.finfo(float).eps
+    return np.asarray(np.where(varies, 1 / np.sqrt(np.where(varies, values, 1)), 0)[:, None] * vectors.T)
 
 
 def ridge() -> Pipeline:

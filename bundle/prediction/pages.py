@@ -21,6 +21,7 @@ from bundle.extras import require
 from bundle.files import replacing, write_text
 from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
+from bundle.networks.nearby import near
 from bundle.pages import filled
 from bundle.prediction import slices
 from bundle.prediction.answer import age_in_words, answer_of, decimals, headline, model_facts
@@ -186,14 +187,14 @@ def _map(
     row: Mapping[str, Any], model: Model, dataset: CheckedDataset, seen: Examination, method: str, target: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
     """What speaks for the predicted class, on the model's grid, and of the method `regions` the change by each."""
-    classifier = model.classifier
-    assert isinstance(classifier, Classifier)
     index = list(model.card["class_names"]).index(_nearer(row, model))
-    device = next(classifier.parameters()).device
+    device = next(model.classifier.parameters()).device
     volume = dataset.preprocess(seen)[None].to(device)
     healthy = torch.as_tensor(model.record.healthy, dtype=torch.float32, device=device)[None]
     own_grid = _input_grid(dataset.contract.grid, volume.shape[2:])
     weights = region_weights(own_grid) if method == "regions" else None
+    classifier = model.classifier if weights is None else near(model.classifier, volume)
+    assert isinstance(classifier, Classifier)
     question = Question(method, classifier, index, reference=healthy, weights=weights)
     if target == "similarity":
         groups = [model.record.embeddings.centre(index), model.record.embeddings.centre()]
@@ -202,7 +203,7 @@ def _map(
         question = replace(question, network=likeness, index=1, probability=False)
     changes = None
     if weights is not None:
-        changes = regional_changes(question, volume, 1 if device.type == "cpu" else 8)
+        changes = regional_changes(question, volume)
         found = in_regions(changes, weights, volume.shape[2:])
     else:
         found = explain(question, volume)

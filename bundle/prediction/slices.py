@@ -21,6 +21,9 @@ COLOURED = 90.0  # percentile of a map's absolute values in the brain beyond whi
 OPACITY = 0.65
 BAR = 20  # voxels, 30 mm
 SPRITE_COLUMNS = 10
+# How sprites are encoded: with the effort beyond which they take twice the time and are hardly smaller.
+SCAN: dict[str, Any] = {"quality": 55, "method": 2}
+MAP: dict[str, Any] = {"lossless": True, "quality": 20}  # the quality of what is lossless is effort
 # Okabe & Ito's vermilion and blue, told apart by colour-blind readers. A few steps keep a sprite small.
 WARM = LinearSegmentedColormap.from_list("warm", ["#D55E00", "#F0E442"], N=12)
 COLD = LinearSegmentedColormap.from_list("cold", ["#0072B2", "#9EE8FF"], N=12)
@@ -88,11 +91,13 @@ class Overlay:
 
     def colours(self, values: Volume) -> Pixels:
         """RGBA of values in `unit`; what is not coloured is transparent."""
-        strength = (np.abs(values) - self.threshold) / ((self.strongest - self.threshold) or 1)
-        coloured = np.where((values < 0)[..., None], COLD(strength.clip(0, 1)), WARM(strength.clip(0, 1)))
-        coloured[..., 3] = OPACITY * self._is_strong(values)
-        coloured[coloured[..., 3] == 0] = 0
-        return (coloured * 255).round().astype(np.uint8)
+        pixels, is_strong = np.zeros((*values.shape, 4), np.uint8), self._is_strong(values)
+        strong = values[is_strong]
+        strength = ((np.abs(strong) - self.threshold) / ((self.strongest - self.threshold) or 1)).clip(0, 1)
+        coloured = np.where((strong < 0)[..., None], COLD(strength), WARM(strength))
+        coloured[..., 3] = OPACITY
+        pixels[is_strong] = (coloured * 255).round().astype(np.uint8)
+        return pixels
 
 
 def drawn(scan: Volume, affine: NDArray[np.float64], overlay: Overlay | None) -> dict[str, Any]:
@@ -106,16 +111,17 @@ def drawn(scan: Volume, affine: NDArray[np.float64], overlay: Overlay | None) ->
     grey = _grey(to_grid(scan, affine, GRID))
     colours = None if overlay is None else overlay.colours(overlay.values)
     place = WITHOUT_MAP if overlay is None else overlay.place
-    brain = _blended(grey, colours)
     x, y = _indices(place)[:2]
     return {
-        "tiles": [{"label": f"z = {_mm(z)}", "image": _tile(brain, 2, _indices((0, 0, z))[2])} for z in HEIGHTS],
-        "locators": [
-            {"label": f"x = {_mm(place[0])}", "image": _tile(brain, 0, x), "ends": "PA"},
-            {"label": f"y = {_mm(place[1])}", "image": _tile(brain, 1, y), "ends": "LR"},
+        "tiles": [
+            {"label": f"z = {_mm(z)}", "image": _tile(grey, colours, 2, _indices((0, 0, z))[2])} for z in HEIGHTS
         ],
-        "viewer": {**_viewer(place), "scan": _sprite(grey, quality=55)}
-        | ({} if colours is None else {"map": _sprite(colours, lossless=True)}),
+        "locators": [
+            {"label": f"x = {_mm(place[0])}", "image": _tile(grey, colours, 0, x), "ends": "PA"},
+            {"label": f"y = {_mm(place[1])}", "image": _tile(grey, colours, 1, y), "ends": "LR"},
+        ],
+        "viewer": {**_viewer(place), "scan": _sprite(grey, **SCAN)}
+        | ({} if colours is None else {"map": _sprite(colours, **MAP)}),
         "bar": {} if overlay is None else _bar(overlay),
     }
 
@@ -148,9 +154,9 @@ def _plane(volume: Pixels, axis: int, index: int) -> Pixels:
     return np.take(volume, index, axis).swapaxes(0, 1)[::-1]
 
 
-def _tile(brain: Pixels, axis: int, index: int) -> str:
+def _tile(grey: Pixels, colours: Pixels | None, axis: int, index: int) -> str:
     """A slice with a scale bar; the heights of the axial tiles are dotted on the others. A data URI."""
-    picture = _plane(brain, axis, index).copy()
+    picture = _blended(_plane(grey, axis, index), None if colours is None else _plane(colours, axis, index)).copy()
     if axis != 2:
         rows = [len(picture) - 1 - _indices((0, 0, z))[2] for z in HEIGHTS]
         picture[rows, ::6] = 150

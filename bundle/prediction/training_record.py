@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from bundle.files import check_format, replacing
 from bundle.hub import located
 from bundle.metrics.classification import platt
-from bundle.metrics.representation import OverallScaler, ridge
+from bundle.metrics.representation import OverallScaler, ridge, whitening
 from bundle.networks.cards import read_card
 from bundle.networks.classifiers import Classifier
 from bundle.networks.weights import load_network
@@ -356,18 +356,20 @@ class _Fold:
     """Some people, as far as they are from all others.
 
     Attributes:
-        others: Embeddings of the people of other folds, as a mean and a covariance.
+        centre: Mean embedding of the people of other folds.
+        whitening: Matrix that turns a difference into one whose length is its distance.
         distances: Distances of the scans of its own people from them, ascending.
         shares: What each of these scans counts among all people: one person's scans 1 / number of people together.
     """
 
-    others: LedoitWolf
+    centre: Array
+    whitening: Array
     distances: Array
     shares: Array
 
     def distance(self, features: Array) -> Array:
         """Distance from the people of other folds."""
-        return np.sqrt(self.others.mahalanobis(features))
+        return np.asarray(np.linalg.norm((features - self.centre) @ self.whitening.T, axis=1))
 
     def share(self, distances: Array) -> Array:
         """Share of all people that are of this fold and closer, or as close."""
@@ -380,7 +382,9 @@ def _folds(features: Array, people: NDArray[np.intp]) -> Iterator[_Fold]:
     persons, counts = np.unique(people), np.bincount(people)
     for _, held_out in KFold(min(FOLDS, len(persons)), shuffle=True, random_state=0).split(persons):
         rows = np.isin(people, persons[held_out])
-        others = LedoitWolf().fit(features[~rows])
-        distances = np.sqrt(others.mahalanobis(features[rows]))
+        others = LedoitWolf(store_precision=False).fit(features[~rows])
+        fold = _Fold(others.location_, whitening(others.covariance_), np.empty(0), np.empty(0))
+        distances = fold.distance(features[rows])
         order = distances.argsort(kind="stable")
-        yield _Fold(others, distances[order], (1 / counts[people[rows]] / len(persons))[order])
+        shares = (1 / counts[people[rows]] / len(persons))[order]
+        yield replace(fold, distances=distances[order], shares=shares)

@@ -16,6 +16,7 @@ from bundle.metrics.representation import (
     openbhb_score,
     site_balanced_accuracy,
     uniformity,
+    whitening,
 )
 
 RNG = np.random.default_rng(0)
@@ -108,3 +109,17 @@ def test_the_challenge_score_is_that_of_its_paper():
 
 def test_examples_in_the_docstrings_run():
     assert all(doctest.testmod(part).failed == 0 for part in (classification, representation, resampling))
+
+
+def test_the_length_of_a_whitened_difference_is_its_mahalanobis_distance():
+    random = np.random.default_rng(0)
+    known, difference = random.normal(size=(40, 6)) @ random.normal(size=(6, 6)), random.normal(size=6)
+    covariance = np.cov(known.T)
+    expected = np.sqrt(difference @ np.linalg.inv(covariance) @ difference)
+    assert np.linalg.norm(whitening(covariance) @ difference) == pytest.approx(expected)
+
+
+def test_directions_in_which_nothing_varies_count_nothing():
+    covariance = np.outer([1.0, 2.0, 0.0], [1.0, 2.0, 0.0])  # of two points on a line
+    assert np.linalg.norm(whitening(covariance) @ [1.0, 2.0, 5.0]) == pytest.approx(1)
+    assert not whitening(np.zeros((3, 3))).any()

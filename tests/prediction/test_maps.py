@@ -9,6 +9,7 @@ from monai.networks.nets import DenseNet
 from scipy.sparse import csr_array
 from torch import nn
 
+from bundle.networks import nearby
 from bundle.networks.classifiers import Classifier
 from bundle.prediction import maps
 from bundle.prediction.maps import METHODS, Question, Similarity, explain, in_regions, randomised, regional_changes
@@ -81,6 +82,19 @@ def test_occlusion_shows_the_reference_in_place_of_what_it_hides(volume):
     found = explain(Question("occlusion", Corners(), 1, reference=reference), volume)
     assert np.abs(found[CORNER]).max() < 1e-6
     assert np.ptp(found) > 1e-4
+
+
+def test_what_is_computed_only_around_a_window_gives_the_map_of_the_whole_network(classifier, volume, monkeypatch):
+    asked = Question("occlusion", classifier, 1, reference=0.3 * volume + 0.1)
+    whole = explain(asked, volume, 1)
+    counted = []
+    monkeypatch.setattr(nearby, "LEAST_VOXELS", volume.numel())
+    monkeypatch.setattr(
+        nearby.Nearby, "_block_of", lambda *args, of=nearby.Nearby._block_of: counted.append(args[2]) or of(*args)
+    )
+    assert explain(asked, volume, 1) == pytest.approx(whole, abs=1e-6)
+    assert {side.stop - side.start for box in counted for side in box} <= {2, 3, 4}  # a window, not the whole volume
+    assert np.abs(whole).max() > 1e-4
 
 
 def test_smoothgrad_is_strong_where_the_score_depends_on_the_values(volume):

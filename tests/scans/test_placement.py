@@ -1,8 +1,14 @@
+import itertools
+
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import SpatialResample
+from nilearn import datasets
 
-from bundle.scans.grid import NEWER, REFERENCE, Grid, to_grid
+from bundle.scans.grid import NEWER, REFERENCE, Grid, templates, to_grid
 from bundle.scans.placement import (
     difference,
     grid_of,
@@ -15,6 +21,7 @@ from bundle.scans.placement import (
 )
 from bundle.scans.scan import read_scan
 
+OFFSET = np.outer([87.75, -123.75, -69.75, 0], [0, 0, 0, 1])
 RNG = np.random.default_rng(0)
 SMALL = Grid.of((10, 12, 9), [[-3, 0, 0, 15], [0, 3, 0, -18], [0, 0, 3, -9], [0, 0, 0, 1]])
 
@@ -56,6 +63,51 @@ def test_half_a_voxel_is_interpolated_and_far_away_is_empty():
     far = SMALL.matrix
     far[1, 3] += 300
     assert not to_grid(volume, far, SMALL).any()
+
+
+def sampled(volume, affine, grid, parts):
+    """Means of samples between eight voxels each, by loops; beyond the volume there is zero."""
+    padded, found = np.pad(volume.astype(float), 1), np.zeros(grid.shape)
+    steps = [(np.arange(k) + 0.5) / k - 0.5 for k in parts]
+    for index in np.ndindex(grid.shape):
+        for part in itertools.product(*steps):
+            place = (np.linalg.inv(affine) @ grid.matrix @ [*(np.array(index) + part), 1])[:3]
+            low = np.floor(place).astype(int)
+            for corner in itertools.product((0, 1), repeat=3):
+                weight = np.prod(np.where(corner, place - low, 1 - (place - low)))
+                voxel = low + corner + 1
+                if (voxel >= 0).all() and (voxel < padded.shape).all():
+                    found[index] += weight * padded[tuple(voxel)] / np.prod(parts)
+    return found
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize(("size", "parts"), [((6.6, 7.5, 9.0), (2, 2, 3)), ((1.7, 2.9, 4.0), (1, 1, 1))])
+@pytest.mark.parametrize("askew", [0.0, 0.05])
+def test_other_voxel_sizes_are_sampled_as_by_loops(order, size, parts, askew):
+    """Where axes are parallel one after the other, elsewhere by MONAI, whose coordinates are float32."""
+    volume, affine = turned(RNG.random(SMALL.shape).astype(np.float32), SMALL.matrix, (0,), order)
+    matrix = np.diag([-size[0], size[1], size[2], 1.0])
+    matrix[0, 1], matrix[:3, 3] = askew, (14.0, -17.0, -10.0)
+    grid = Grid.of((4, 5, 3), matrix)
+    expected = sampled(volume, affine, grid, parts)
+    assert np.abs(to_grid(volume, affine, grid) - expected).max() < (1e-5 if askew else 5e-7)
+    assert expected.max() > 0.1
+
+
+@pytest.mark.parametrize("grid", [REFERENCE, Grid.of((40, 48, 40), np.diag([-4.5, 4.5, 4.5, 1]) + OFFSET)])
+def test_the_brain_ends_where_it_ended_when_cards_were_measured(grid):
+    """Signal is outside the brain where the mask is 0 to its last digit, as of MONAI's float32 coordinates."""
+    image = datasets.load_mni152_brain_mask(resolution=1)
+    source = MetaTensor(torch.as_tensor(image.get_fdata(dtype=np.float32))[None], affine=torch.as_tensor(image.affine))
+    parts = 1 if grid is REFERENCE else 4
+    fine = grid.matrix
+    fine[:3, :3] /= parts
+    fine[:3, 3] -= grid.matrix[:3, :3] @ np.full(3, (parts - 1) / (2 * parts))
+    resample = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float32)
+    moved = resample(source, dst_affine=torch.as_tensor(fine), spatial_size=[n * parts for n in grid.shape])
+    expected = torch.nn.functional.avg_pool3d(moved.as_tensor(), parts)[0].numpy()
+    assert np.array_equal(templates(grid)["brain"], expected)
 
 
 def images(folder):
