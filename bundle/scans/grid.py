@@ -113,15 +113,11 @@ def to_grid(volume: Array, affine: NDArray[np.float64], grid: Grid, by_axis: boo
         return np.asarray(volume, dtype=np.float32)
     if (turned := _moved_by_whole_voxels(volume, affine, grid)) is not None:
         return turned
-    return _resampled(volume, affine, grid)
+    return _resampled(volume, affine, grid, by_axis)
 
 
-def _resampled(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
+def _resampled(volume: Array, affine: NDArray[np.float64], grid: Grid, by_axis: bool) -> Array:
     """The volume between its voxels, averaged where the grid is coarser."""
-    import torch  # here, so that who reads headers alone does not wait for it
-    from monai.data import MetaTensor
-    from monai.transforms import SpatialResample
-
     step = np.linalg.norm((np.linalg.inv(affine) @ grid.matrix)[:3, :3], axis=0)  # of the target, in source voxels
     most = max(1, int((FINEST / np.prod(grid.shape)) ** (1 / 3)))
     parts = np.floor(step + 0.45).clip(1, most).astype(int)  # up to 1.5, linear interpolation suffices
@@ -130,13 +126,24 @@ def _resampled(volume: Array, affine: NDArray[np.float64], grid: Grid) -> Array:
     fine[:3, 3] -= grid.matrix[:3, :3] @ ((parts - 1) / (2 * parts))
     if by_axis and (sampled := _sampled_by_axis(volume, affine, grid, fine, parts)) is not None:
         return sampled
+    size = [n * k for n, k in zip(grid.shape, parts.tolist(), strict=True)]
+    return _sampled_by_monai(volume, affine, fine, size, parts.tolist())
+
+
+def _sampled_by_monai(
+    volume: Array, affine: NDArray[np.float64], fine: NDArray[np.float64], size: list[int], parts: list[int]
+) -> Array:
+    """The volume at the voxels of a fine grid, averaged in parts."""
+    import torch  # here, so that who reads headers alone does not wait for it
+    from monai.data import MetaTensor
+    from monai.transforms import SpatialResample
+
     source = MetaTensor(
         torch.as_tensor(np.ascontiguousarray(volume, dtype=np.float32))[None], affine=torch.as_tensor(affine)
     )
     resample = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float32)
-    size = [n * k for n, k in zip(grid.shape, parts.tolist(), strict=True)]
     moved = resample(source, dst_affine=torch.as_tensor(fine), spatial_size=size)
-    return torch.nn.functional.avg_pool3d(torch.as_tensor(np.asarray(moved)), tuple(parts.tolist()))[0].numpy()
+    return torch.nn.functional.avg_pool3d(torch.as_tensor(np.asarray(moved)), tuple(parts))[0].numpy()
 
 
 def _sampled_by_axis(
