@@ -131,7 +131,7 @@ def _most_likely(design: Array, truth: Array, offset: Array, weights: Array) -> 
     for _ in range(STEPS):
         likely = expit(offset + found @ design.T)
         gradient = (weights * (truth - likely)) @ design
-        curvature = ((weights * likely * (1 - likely)) @ squares).reshape(*found.shape, -1)
+        curvature = ((weights * likely * (1 - likely)) @ squares).reshape(*found.shape, found.shape[1])
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         moved = np.abs(step @ design.T).max(axis=1)
         found += step * np.where(moved > 0, np.log1p(moved) / np.where(moved > 0, moved, 1), 1)[:, None]
