@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
-from bundle.metrics import classification, representation, resampling
+from bundle.metrics import answers, classification, clinic, representation, resampling
 from bundle.metrics.classification import roc_auc
 from bundle.metrics.representation import (
     age_errors,
@@ -107,4 +107,5 @@ def test_the_challenge_score_is_that_of_its_paper():
 
 
 def test_examples_in_the_docstrings_run():
-    assert all(doctest.testmod(part).failed == 0 for part in (classification, representation, resampling))
+    for part in (answers, classification, clinic, representation, resampling):
+        assert doctest.testmod(part).failed == 0
