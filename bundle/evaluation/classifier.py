@@ -61,24 +61,31 @@ def report_evaluation(
     table = pd.read_csv(Path(folder) / "predictions.csv", dtype=texts, keep_default_na=False)
     columns = [str(name) for name in table.filter(like=PREFIX)]
     people = _people(table, columns[1])
-    low, high = interval(bootstrap_auc(people["label"], people["probability"]).samples)
     values = {name.removeprefix("val_"): float(value) for name, value in metrics.items()}
-    patients = int(people["label"].sum())
-    content: dict[str, Any] = {"images": len(table), "participants": len(people), "patients": patients, **values}
-    content["auc_interval"] = [low, high]
-    if {"sensitivity", "specificity"} <= values.keys():
-        found = decision_intervals(values["sensitivity"], values["specificity"], patients, len(people) - patients)
-        content |= {f"{name}_interval": list(limits) for name, limits in found.items()}
+    content = {"images": len(table), **_summary(people, values)}
     made_of = _origin(model, datalist, overlap_allowed) if model and datalist else {}
-    found_out = numbers_for_a_clinic(people, validation or Validation(missing=NOT_GIVEN), asked)
-    content |= {"clinic": found_out.content, **made_of, "made_by": provenance(seed)}
+    found = numbers_for_a_clinic(people, validation or Validation(missing=NOT_GIVEN), asked)
+    content |= {"clinic": found.content, **made_of, "made_by": provenance(seed)}
     write_json(Path(folder) / "metrics.json", content)
     names = [name.removeprefix(PREFIX) for name in columns]
     _draw(Path(folder), people, names, values)
-    _write_clinic(Path(folder), found_out, names, f"{len(people)} test participants ({names[1]}: {patients})")
+    who = f"{len(people)} test participants ({names[1]}: {content['patients']}), 95 % intervals."
+    _write_clinic(Path(folder), found, names, f"{who} {made_of.get('warning') or ''}".strip())
+    low, high = content["auc_interval"]
     logger.info(
         f"ROC-AUC {values['auc']:.3f} (95 % interval {low:.2f}–{high:.2f}), {len(people)} participants: {folder}"
     )
+
+
+def _summary(people: pd.DataFrame, values: Mapping[str, float]) -> dict[str, Any]:
+    """How many there are, and the metrics with intervals."""
+    patients = int(people["label"].sum())
+    content: dict[str, Any] = {"participants": len(people), "patients": patients, **values}
+    content["auc_interval"] = list(interval(bootstrap_auc(people["label"], people["probability"]).samples))
+    if {"sensitivity", "specificity"} <= values.keys():
+        found = decision_intervals(values["sensitivity"], values["specificity"], patients, len(people) - patients)
+        content |= {f"{name}_interval": list(limits) for name, limits in found.items()}
+    return content
 
 
 def _people(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -87,16 +94,17 @@ def _people(table: pd.DataFrame, column: str) -> pd.DataFrame:
     people = by_person.agg(label=("label", "max"), probability=(column, "mean"))
     if "site" not in table:
         return people
-    return people.assign(site=by_person["site"].agg(lambda sites: sites.iloc[0] if sites.nunique() == 1 else SEVERAL))
+    sites = by_person["site"]
+    return people.assign(site=sites.first().where(sites.nunique() == 1, SEVERAL))
 
 
 def _write_clinic(folder: Path, found: Clinic, names: Sequence[str], note: str) -> None:
     """Write the numbers for a clinic as tables and a figure."""
-    write_text(folder / "clinic.md", clinic_table(found.content, names, f"{note}; 95 % intervals."))
+    write_text(folder / "clinic.md", clinic_table(found.content, names, note))
     if found.curves:
         tables = [table.assign(probabilities=kind) for kind, table in found.curves.items()]
         write_text(folder / "decision_curve.csv", pd.concat(tables).to_csv(index=False, float_format="%.6g"))
-    clinic_figure(folder / "clinic.png", found.content, found.curves, names, f"{note}; 95 % intervals")
+    clinic_figure(folder / "clinic.png", found.content, found.curves, names, note)
     for reason in found.content["left_out"]:
         logger.info(reason)
     logger.info(f"Numbers for a clinic: {folder / 'clinic.md'}")

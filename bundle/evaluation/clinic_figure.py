@@ -87,7 +87,7 @@ def _fixed(axes: Axes, rows: Sequence[Mapping[str, Any]] | None) -> None:
         return _empty(axes)
     looks = (
         ("specificity", GREEN, "o", "specificity reached", 0.0),
-        ("sensitivity", BLUE, "s", "sensitivity", 0.14),
+        ("sensitivity", BLUE, "s", "sensitivity there", 0.14),
         ("own_sensitivity", SKY, "D", OF_TEST, 0.28),
     )
     for place, row in enumerate(rows):
@@ -102,9 +102,7 @@ def _fixed(axes: Axes, rows: Sequence[Mapping[str, Any]] | None) -> None:
                     markerfacecolor=filled, label=words,
                 )  # fmt: skip
     axes.set_xticks(range(len(rows)), [f"{100 * row['asked']:g} %" for row in rows])
-    axes.set(
-        xlim=(-0.4, len(rows) - 0.4), ylim=(-0.02, 1.02), xlabel="specificity asked for; threshold of the validation"
-    )
+    axes.set(xlim=(-0.4, len(rows) - 0.4), ylim=(-0.02, 1.02), xlabel="specificity asked for")
     axes.set_ylabel("share of the participants of a class")
     axes.grid(axis="y")
     return _legend(axes)

@@ -118,7 +118,7 @@ def _decisions(kinds: Mapping[str, Mapping[str, Any]], share: float) -> list[str
 
 _FIXED = (
     "The threshold is chosen on the validation, so that the specificity that is reached can differ. The last column "
-    "takes the threshold that the test itself would choose: it is too good for new people."
+    "takes the threshold that the test itself would choose, which nobody knows beforehand."
 )
 
 

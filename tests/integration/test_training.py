@@ -62,7 +62,9 @@ def test_the_metrics_are_those_of_the_predictions(evaluated, trained):
         ((table[PATIENT] - table["label"]) ** 2).mean(), abs=1e-5
     )
     assert [row["asked"] for row in found["clinic"]["fixed_specificity"]] == [0.8, 0.9, 0.95]
-    assert any("at least 9 patients of the validation" in reason for reason in found["clinic"]["left_out"])
+    assert any(
+        "at least 9 controls of the validation, but there are" in reason for reason in found["clinic"]["left_out"]
+    )
     for name in ("calibration.png", "roc.png", "confusion_matrix.png", "clinic.png"):
         assert (evaluated / name).stat().st_size > 5_000
 
