@@ -199,6 +199,7 @@ def _fixed(people: pd.DataFrame, validation: Validation, asked: Asked, left_out:
         row: dict[str, Any] = {"asked": specificity}
         if known.all():
             row |= _with_intervals(answers.at_specificity(validation, labels, found, specificity), sizes)
+            row["chosen_on"] = {"controls": int(known[0]), "patients": int(known[1])}
         share, low, high = answers.own_sensitivity(labels, found, specificity, RESAMPLES, asked.seed)
         rows.append({**row, "own_sensitivity": share, "own_sensitivity_interval": [low, high]})
     return rows

@@ -127,12 +127,17 @@ def _fixed(rows: Sequence[Mapping[str, Any]]) -> str:
         {
             "specificity asked for": f"{row['asked']:.2f}",
             "threshold": _threshold(row.get("threshold")),
+            "chosen on": _chosen_on(row.get("chosen_on")),
             "specificity reached": _interval(row, "specificity", "specificity_interval", 2),
             "sensitivity": _interval(row, "sensitivity", "sensitivity_interval", 2),
             "sensitivity at the test's own threshold": _interval(row, "own_sensitivity", "own_sensitivity_interval", 2),
         }
         for row in rows
     )
+
+
+def _chosen_on(found: Mapping[str, int] | None) -> str:
+    return NOTHING if found is None else f"{found['controls']} controls, {found['patients']} patients"
 
 
 def _threshold(value: float | None) -> str:

@@ -71,6 +71,7 @@ def test_thresholds_and_sets_are_chosen_on_the_validation_alone():
     ]
     (row,), (other,) = first["fixed_specificity"], others["fixed_specificity"]
     assert row["asked"] == 0.85
+    assert row["chosen_on"] == {"controls": 40, "patients": 40}
     assert row["threshold"] == other["threshold"]
     assert row["threshold"] == operating_point(known.labels, known.probabilities, "specificity=0.85")
     assert row["own_sensitivity"] != other["own_sensitivity"]
