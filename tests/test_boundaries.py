@@ -44,7 +44,10 @@ ONLY_IN = {  # a library: the files, or rooms, that may import it
     "ignite": {"training", "prediction"},
     "monai.engines": {"training", "prediction/table"},
     "monai.bundle": {"cli", "evaluation/comparison"},
-    "matplotlib": {"drawing", "pages/pictures", "prediction/slices", "training/curves", "evaluation/figures"},
+    "matplotlib": {
+        *("drawing", "pages/pictures", "prediction/slices", "training/curves", "evaluation/figures"),
+        "evaluation/clinic_figure",
+    },
     "openpyxl": {"cohort/workbook"},
 }
 UNSAFE = {

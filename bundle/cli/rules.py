@@ -81,6 +81,7 @@ def _is_point(value: Any) -> bool:
 
 ABOVE_ZERO, FROM_ZERO = number(0, without_low=True), number(0)
 SHARE = number(0, 1)
+BETWEEN = Rule("a share between 0 and 1", lambda v: _is_number(v) and 0 < v < 1)
 TEMPERATURE = number(0.001, 100)  # beyond, a loss is the nearest negative alone, or nothing
 COUNT, SEED = whole(1), whole(0, SEED_LIMIT)
 NULL = Rule("null", lambda v: v is None)
@@ -121,6 +122,8 @@ OPTIONS: dict[str, Rule] = {
         "youden, or sensitivity, specificity or probability with a value in [0, 1], such as sensitivity=0.9",
         lambda v: v == "youden" or _is_point(v),
     ),
+    "conformal_level": BETWEEN,
+    "specificities": each(BETWEEN),
     "views": either(one_of("cutout", "crop", "all_tf"), each(MAPPING)),
     "metadata_columns": each(one_of("age", "sex", "site", "tiv")),
     "target": one_of("metadata", "volumes"),
@@ -138,7 +141,7 @@ OPTIONS: dict[str, Rule] = {
     "penalties": each(ABOVE_ZERO),
     "voxel_penalties": each(ABOVE_ZERO),
     "augmentations": whole(0),
-    "prevalence": either(Rule("a share between 0 and 1", lambda v: _is_number(v) and 0 < v < 1), NULL),
+    "prevalence": either(BETWEEN, NULL),
     "explain": one_of("regions", "occlusion", "integrated_gradients", "gradcam++", "smoothgrad", "none"),
     "backend": one_of("torch", "onnx"),
     "existing": one_of("refuse", "append", "overwrite"),

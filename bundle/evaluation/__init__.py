@@ -1,6 +1,7 @@
 """Probes, comparisons and the tables and figures of both."""
 
 from bundle.evaluation.classifier import report_evaluation
+from bundle.evaluation.clinic import Asked
 from bundle.evaluation.comparison import Comparison
 from bundle.evaluation.features import Images, voxels
 from bundle.evaluation.given import probe, probe_age
@@ -13,6 +14,7 @@ from bundle.evaluation.subjects import Subjects
 
 __all__ = [
     "AgeResult",
+    "Asked",
     "Comparison",
     "Images",
     "Plan",

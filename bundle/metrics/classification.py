@@ -132,9 +132,17 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> 
         n (subjects).
     """
     table = pd.DataFrame({"predicted": np.asarray(probabilities, dtype=np.float64), "observed": np.asarray(labels)})
-    place = np.clip((table["predicted"] * bins).astype(int), 0, bins - 1)
-    groups = table.groupby(place)
+    groups = table.groupby(bin_of(probabilities, bins))
     return groups.mean().assign(n=groups.size()).reset_index(drop=True)
+
+
+def bin_of(probabilities: ArrayLike, bins: int = 10) -> NDArray[np.int64]:
+    """The bin of equal width that each probability lies in.
+
+    Shape:
+        probabilities (N,), output (N,) in 0 … bins − 1.
+    """
+    return np.clip((np.asarray(probabilities, dtype=np.float64) * bins).astype(np.int64), 0, bins - 1)
 
 
 def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
@@ -166,7 +174,7 @@ def platt(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, float]:
     labels = np.asarray(labels)
     patients, controls = int(labels.sum()), int((1 - labels).sum())
     target = np.where(labels == 1, (patients + 1) / (patients + 2), 1 / (controls + 2))
-    scores = np.tile(_log_odds(probabilities), 2)[:, None]
+    scores = np.tile(log_odds(probabilities), 2)[:, None]
     both = np.repeat([1, 0], len(labels))
     fitted = LogisticRegression(C=np.inf, max_iter=1000).fit(scores, both, np.concatenate([target, 1 - target]))
     if fitted.coef_[0, 0] < 0:  # worse than chance: every probability becomes the share of patients
@@ -176,8 +184,13 @@ def platt(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, float]:
 
 def calibrated(probabilities: ArrayLike, slope: float, intercept: float) -> NDArray[np.float64]:
     """Probabilities whose log odds were stretched and shifted, see `platt`."""
-    return expit(slope * _log_odds(probabilities) + intercept)
+    return expit(slope * log_odds(probabilities) + intercept)
 
 
-def _log_odds(probabilities: ArrayLike) -> NDArray[np.float64]:
+def log_odds(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Log odds, within ±13.8, which are those of 1e-6 and 1 − 1e-6.
+
+    Shape:
+        probabilities (…), output (…).
+    """
     return logit(np.clip(np.asarray(probabilities, dtype=np.float64), 1e-6, 1 - 1e-6))

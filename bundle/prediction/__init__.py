@@ -2,6 +2,7 @@
 
 from bundle.prediction.checking import CheckedDataset, check_scans
 from bundle.prediction.incoming import incoming_scans, needs_preparation
+from bundle.prediction.judgement import validation_of
 from bundle.prediction.listing import list_scans
 from bundle.prediction.maps import Similarity
 from bundle.prediction.output import AnswerFolder
@@ -28,6 +29,7 @@ __all__ = [
     "load_model",
     "needs_preparation",
     "predict_and_embed",
+    "validation_of",
     "write_pages",
     "write_record",
 ]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
 
+from bundle.metrics.answers import Validation
 from bundle.metrics.classification import calibrated
-from bundle.prediction.training_record import TrainingRecord
+from bundle.prediction.training_record import TrainingRecord, load_record
 from bundle.scans.contract import PASS, WARN, Check
 
 LEAST_CALIBRATED = 50  # people of the validation, below whom a calibration is too uncertain to be shown
+DIGITS = 6  # of probabilities in `predictions.csv` of `evaluate`
 FAR = 99.0  # percentile of the distance beyond which the model cannot answer
 GIVEN, NOT_CALIBRATED, CANNOT = "given", "not calibrated", "cannot answer"  # what a table says of an answer
 REASONS = {
@@ -80,14 +83,12 @@ class Scale:
     @property
     def is_calibrated(self) -> bool:
         """Whether enough people calibrate it for a probability to be shown."""
-        return self.people >= LEAST_CALIBRATED and self.slope > 0
+        return not self.words
 
     @property
     def words(self) -> str:
         """What is said in place of a probability, or of its calibration."""
-        if self.slope == 0:
-            return "no better than chance on validation subjects"
-        return "" if self.is_calibrated else f"not calibrated: {self.people} subjects"
+        return _uncalibrated(self.people, self.slope)
 
     def probability(self, raw: ArrayLike) -> NDArray[np.float64]:
         """Calibrated probabilities, at the prevalence, of the network's own."""
@@ -119,6 +120,35 @@ class Scale:
         cleared = (1 - self.sensitivity) * ill + self.specificity * well
         positive = self.sensitivity * ill / called if called else math.nan
         return positive, self.specificity * well / cleared if cleared else math.nan
+
+
+def _uncalibrated(people: int, slope: float) -> str:
+    """Why no probability is calibrated; empty where it is."""
+    if slope == 0:
+        return "no better than chance on validation subjects"
+    return "" if people >= LEAST_CALIBRATED else f"not calibrated: {people} subjects"
+
+
+def validation_of(model: str | Path) -> Validation:
+    """What a model said of the people of its validation, and how `predict` calibrates it, from its record.
+
+    Probabilities of scans have the digits of `predictions.csv`, so that those of validation and test can be compared
+    where a network is nearly certain.
+
+    Args:
+        model: The file of weights; one without a record, such as weights from elsewhere, has no validation.
+    """
+    try:
+        record = load_record(model)
+    except ValueError as error:
+        return Validation(missing=str(error))
+    labels, probabilities = replace(record, probabilities=record.probabilities.round(DIGITS)).validated
+    if not len(labels):
+        return Validation(missing=f"The record of {model} holds no people of a validation.")
+    if len(np.unique(labels)) < 2:
+        return Validation(labels, probabilities, uncalibrated="the validation has one class.")
+    words = _uncalibrated(len(labels), record.calibration[0])
+    return Validation(labels, probabilities, None if words else record.calibration, f"{words}." if words else "")
 
 
 def shown(value: float, limit: float) -> str:

@@ -115,6 +115,11 @@ BAD = [
     ("train", "operating_point", "sensitivity=90"),
     ("train", "operating_point", "sensitivity"),
     ("train", "operating_point", "accuracy=0.9"),
+    ("evaluate", "conformal_level", 1.0),
+    ("evaluate", "conformal_level", 90),
+    ("evaluate", "specificities", 0.9),
+    ("evaluate", "specificities", [0.9, 95]),
+    ("evaluate", "specificities", []),
     ("inference", "explain", "gradcam"),
     ("inference", "backend", "tensorrt"),
     ("inference", "target", "metadata"),
@@ -147,6 +152,7 @@ GOOD = [
     ("train", {"operating_point": "youden"}),
     ("probe", {"adjust": [], "tasks": {"a": {"training": "x.json", "test": "y.json"}}}),
     ("cache", {"workers": 0}),
+    ("evaluate", {"conformal_level": 0.95, "specificities": [0.85]}),
 ]
 
 

@@ -58,7 +58,14 @@ def test_the_metrics_are_those_of_the_predictions(evaluated, trained):
     expected = decisions(table["label"], table[PATIENT], found["threshold"])
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert found["threshold"] == json.loads((trained / "model.json").read_text())["validation"]["val_threshold"]
-    for name in ("calibration.png", "roc.png", "confusion_matrix.png"):
+    assert found["clinic"]["probabilities"]["network"]["brier"]["brier"] == pytest.approx(
+        ((table[PATIENT] - table["label"]) ** 2).mean(), abs=1e-5
+    )
+    assert [row["asked"] for row in found["clinic"]["fixed_specificity"]] == [0.8, 0.9, 0.95]
+    assert any(
+        "at least 9 controls of the validation, but there are" in reason for reason in found["clinic"]["left_out"]
+    )
+    for name in ("calibration.png", "roc.png", "confusion_matrix.png", "clinic.png"):
         assert (evaluated / name).stat().st_size > 5_000
 
 

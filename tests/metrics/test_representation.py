@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
-from bundle.metrics import classification, representation, resampling
+from bundle.metrics import answers, classification, clinic, representation, resampling
 from bundle.metrics.classification import roc_auc
 from bundle.metrics.representation import (
     age_errors,
@@ -108,7 +108,8 @@ def test_the_challenge_score_is_that_of_its_paper():
 
 
 def test_examples_in_the_docstrings_run():
-    assert all(doctest.testmod(part).failed == 0 for part in (classification, representation, resampling))
+    for part in (answers, classification, clinic, representation, resampling):
+        assert doctest.testmod(part).failed == 0
 
 
 def test_the_length_of_a_whitened_difference_is_its_mahalanobis_distance():

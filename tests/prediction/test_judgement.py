@@ -1,4 +1,5 @@
 import doctest
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,36 @@ def test_a_classifier_no_better_than_chance_gives_no_probability():
     scale = Scale.of(record(better_than_chance=False), VALIDATION)
     assert not scale.is_calibrated
     assert scale.words == "no better than chance on validation subjects"
+
+
+@pytest.mark.parametrize(("people", "scans", "words"), [(48, 2, "not calibrated: 48 subjects."), (60, 2, "")])
+def test_a_validation_is_of_people_and_calibrated_as_answers_are(people, scans, words, monkeypatch):
+    known = record(people, scans)
+    monkeypatch.setattr(judgement, "load_record", lambda _: known)
+    found = judgement.validation_of("model.pt")
+    assert found.labels.tolist() == (np.arange(people) % 2).tolist()
+    assert found.probabilities == pytest.approx(known.validated[1], abs=1e-6)
+    assert (found.probabilities == found.probabilities.round(6)).all()
+    assert (found.calibration, found.uncalibrated, found.missing) == (None if words else known.calibration, words, "")
+
+
+def test_a_validation_without_a_record_or_of_one_class_says_so(tmp_path, monkeypatch):
+    found = judgement.validation_of(tmp_path / "model.pt")
+    assert len(found.labels) == 0
+    assert "There is no" in found.missing
+    assert "model_record.npz" in found.missing
+    for rows, words in (
+        (slice(0, 0), ("", "holds no people")),
+        (slice(0, 60, 2), ("the validation has one class.", "")),
+    ):
+        whole = record(60)
+        people = {name: getattr(whole, name)[rows] for name in ("labels", "probabilities", "people")}
+        part = replace(whole, **people)
+        monkeypatch.setattr(judgement, "load_record", lambda _, part=part: part)
+        found = judgement.validation_of("model.pt")
+        assert found.uncalibrated == words[0]
+        assert words[1] in found.missing
+        assert found.calibration is None
 
 
 def test_a_prevalence_shifts_the_odds_and_gives_predictive_values():
