@@ -92,6 +92,9 @@ def features_of(
 
     Shape:
         each output (subjects, p) float32.
+
+    Raises:
+        ValueError: when there are fewer volumes than `subjects`, or more.
     """
 
     @torch.no_grad()
@@ -104,11 +107,13 @@ def features_of(
     with _side_by_side(torch.device(device)) as pool:
         for part in _in_order(pool, compute, batches):
             last = first + len(next(iter(part.values())))
-            for name, values in part.items():  # into its place at once: voxels are large, and would be there twice
+            for name, values in part.items() if last <= subjects else ():  # into its place: voxels are large
                 if name not in found:
                     found[name] = np.empty((subjects, values.shape[1]), np.float32)
                 found[name][first:last] = values.numpy()
             first = last
+    if first != subjects:
+        raise ValueError(f"`batches` gave {first} volumes, but `subjects` is {subjects}; give the number of all.")
     return found
 
 

@@ -149,3 +149,10 @@ def test_an_embedding_is_written_with_whose_it_is_and_nothing_that_is_pickled(tm
     assert arrays["participant_id"].tolist() == ["sub-1", "sub-02"]
     assert (arrays["age"].dtype.kind, arrays["label"].dtype.kind, arrays["task"].dtype.kind) == ("f", "i", "U")
     assert arrays["embedding"].dtype == np.float32
+
+
+@pytest.mark.parametrize("subjects", [5, 3])
+def test_another_number_of_volumes_than_was_said_is_refused(subjects):
+    batches = [{"image": torch.zeros(2, 1, 2, 2, 2)}] * 2
+    with pytest.raises(ValueError, match=f"gave 4 volumes, but `subjects` is {subjects}"):
+        features.features_of({"voxels": features.voxels}, batches, subjects)
