@@ -39,7 +39,8 @@ ROOMS = {
 }
 ONLY_IN = {  # a library: the files, or rooms, that may import it
     "sklearn": {
-        *("metrics", "evaluation/probing", "prediction/training_record", "training/monitors", "notebook/transformer"),
+        *("metrics", "evaluation/probing", "evaluation/linear", "evaluation/knowledge"),
+        *("prediction/training_record", "training/monitors", "notebook/transformer"),
     },
     "ignite": {"training", "prediction"},
     "monai.engines": {"training", "prediction/table"},

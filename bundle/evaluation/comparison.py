@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 
 from bundle.cohort.datalist import load_section
 from bundle.cohort.overlap import refuse_overlap
-from bundle.evaluation import probing
+from bundle.evaluation import knowledge
 from bundle.evaluation.features import Extractor, Images, voxels, write_embedding
 from bundle.evaluation.pipeline import Probed, probe_pools
 from bundle.evaluation.plan import CALIBRATED, KNOWN, REFERENCES, SCRATCH, VOXELS, Plan
@@ -176,11 +176,11 @@ class Comparison:
         """Write how well age and site are read from the embedding, and, of encoders, the embedding itself."""
         healthy = [load_section(self.plan.datalist("pretraining"), name) for name in ("training", "validation")]
         train, test = (features(records)[method] for records in healthy)
-        accuracy = probing.probe_site(train, healthy[0], test, healthy[1])
+        accuracy = knowledge.probe_site(train, healthy[0], test, healthy[1])
         ids, embedding = pd.concat([p.ids for p in probed]), np.concatenate([p.features for p in probed])
         outside = ((ids["label"] == 0) & (ids["section"] == "test")).to_numpy()
-        away = probing.Aged.of(embedding[outside], ids[outside].to_dict("records"))
-        error = float(probing.probe_age(method, probing.Aged.of(train, healthy[0]), away)["mae"])
+        away = knowledge.Aged.of(embedding[outside], ids[outside].to_dict("records"))
+        error = float(knowledge.probe_age(method, knowledge.Aged.of(train, healthy[0]), away)["mae"])
         known = {"site_accuracy": accuracy, "age_mae": error, "openbhb_score": openbhb_score(accuracy, error)}
         write_json(folder / "knowledge.json", known)
         if method != VOXELS:

@@ -13,12 +13,12 @@ from bundle.cohort.datalist import RECORD_KEYS, collatable
 from bundle.cohort.folds import fold_trials, site_trials
 from bundle.cohort.quantities import require_plausible
 from bundle.cohort.splits import assert_disjoint
-from bundle.evaluation import probing
+from bundle.evaluation import knowledge, probing
 from bundle.evaluation.features import COVARIATES, IDS, covariates
+from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.outcome import AgeResult, ProbeResult
 from bundle.evaluation.pipeline import Probe
 from bundle.evaluation.plan import KNOWN
-from bundle.evaluation.probing import Aged
 from bundle.evaluation.subjects import PROTOCOLS, Pool, draw_pool
 from bundle.hints import nearest, quoted
 from bundle.people import person_codes, person_of
@@ -130,10 +130,10 @@ def probe_age(
     for train, test in trials:
         for name, values in of_methods.items():
             parts = (Aged.of(values[rows], [records[row] for row in rows]) for rows in (train, test))
-            predicted[name][test] = probing.predicted_ages(*parts)
+            predicted[name][test] = knowledge.predicted_ages(*parts)
     people = pd.DataFrame([records[row] for row in tested])
     ages, codes = people["age"].to_numpy(float), person_codes(people["participant_id"].tolist())
-    rows = [probing.age_errors_of(name, values[tested], ages, codes) for name, values in predicted.items()]
+    rows = [knowledge.age_errors_of(name, values[tested], ages, codes) for name, values in predicted.items()]
     told = people[["participant_id", "session_id", "age"]]
     tables = [told.assign(method=name, predicted=values[tested]) for name, values in predicted.items()]
     return AgeResult(pd.concat(tables, ignore_index=True), pd.DataFrame(rows), method)

@@ -25,7 +25,7 @@ class Probe:
     Args:
         penalties: Candidates for C of the probes.
         voxel_penalties: The same for voxels, whose squared norm is thousands of times larger.
-        adjust: What is known beside the image and removed from all features; see `probing.without_known`.
+        adjust: What is known beside the image and removed from all features; see `linear.without_known`.
     """
 
     penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)

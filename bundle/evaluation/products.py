@@ -77,7 +77,7 @@ class PoolProducts:
             train: Rows of the pool.
             test: Rows of the pool.
             explained: What is taken away from the features of each of both, as weights of those of the training
-                subjects; see `probing.explained_by_known`.
+                subjects; see `linear.explained_by_known`.
 
         Shape:
             train (n,), test (m,), explained (n + m, n), outputs (n, r) and (m, r).

@@ -17,12 +17,12 @@ from torch import nn
 from bundle.cohort.datalist import phantom_of
 from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.regrid import require_grid
-from bundle.evaluation import figures, probing
+from bundle.evaluation import figures, knowledge, probing
 from bundle.evaluation.classifier_figures import predicted_ages
 from bundle.evaluation.features import Extractor, Images, embedding_table, ids_of, voxels, write_embedding
+from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
-from bundle.evaluation.probing import Aged
 from bundle.evaluation.subjects import Pool, Subjects
 from bundle.files import write_json, write_text
 from bundle.networks.weights import load_encoder
@@ -127,13 +127,13 @@ class ProbeStudy:
         for method in extractors:
             logger.info(f"age: probing {method}")
             tested = Aged.of(new[method], test)
-            predicted[method] = probing.predicted_ages(Aged.of(known.pop(method), train), tested)
-            rows.append(probing.age_errors_of(method, predicted[method], tested.ages, tested.people))
+            predicted[method] = knowledge.predicted_ages(Aged.of(known.pop(method), train), tested)
+            rows.append(knowledge.age_errors_of(method, predicted[method], tested.ages, tested.people))
         self._write_ages(predicted, [record for record in test if not np.isnan(record["age"])])
         for method, parts in embedded.items():
             parts.append((ids_of(test, "age"), new[method]))
         nothing = (Aged.of(np.zeros((len(records), 1)), records) for records in (train, test))
-        mean_age = probing.probe_age("mean age", *nothing)
+        mean_age = knowledge.probe_age("mean age", *nothing)
         return pd.DataFrame([*rows, mean_age])
 
     def _write_ages(self, predicted: Mapping[str, np.ndarray], records: Sequence[Mapping]) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bundle.evaluation import features, probing
+from bundle.evaluation import features, linear
 from bundle.networks.encoders import DenseNetEncoder
 from tests.benchmarks.measure import CUDA, seconds, table, threads
 
@@ -44,8 +44,8 @@ def test_another_method_on_a_draw_waits_for_no_folds(show):
     def probed(forget):
         for method in methods:
             if forget:
-                probing._inner_folds.cache_clear()
-            probing.fit_predict(method, labels, people, method[:20], [0.1, 1.0], "each")
+                linear._inner_folds.cache_clear()
+            linear.fit_predict(method, labels, people, method[:20], [0.1, 1.0], "each")
 
     each, once = seconds(lambda: probed(True)), seconds(lambda: probed(False))
     rows = [("each", f"{each:.3f}"), ("once", f"{once:.3f}")]

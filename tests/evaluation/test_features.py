@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bundle.evaluation import features
-from bundle.evaluation.probing import fill_unknown
+from bundle.evaluation.linear import fill_unknown
 from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
 
 

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
 from bundle.cohort.folds import Trial
-from bundle.evaluation import probing
+from bundle.evaluation import knowledge, linear, probing
 
 RNG = np.random.default_rng(0)
 
@@ -21,25 +21,25 @@ def two_classes(n, p, shift=1.0, seed=0):
 
 def test_the_probe_reads_a_class_that_is_there_and_no_other():
     (train, labels), (test, truth) = two_classes(200, 10, 2.0), two_classes(200, 10, 2.0, seed=1)
-    scores = probing.fit_predict(train, labels, np.arange(200), test, [0.01, 1.0], scaling="overall")
+    scores = linear.fit_predict(train, labels, np.arange(200), test, [0.01, 1.0], scaling="overall")
     assert probing.roc_auc(truth, scores) > 0.85
-    noise = probing.fit_predict(train[:, 1:], labels, np.arange(200), test[:, 1:], [0.01, 1.0], scaling="overall")
+    noise = linear.fit_predict(train[:, 1:], labels, np.arange(200), test[:, 1:], [0.01, 1.0], scaling="overall")
     assert 0.35 < probing.roc_auc(truth, noise) < 0.65
 
 
 def test_inner_folds_keep_a_participants_sessions_together(monkeypatch):
     seen = []
 
-    class Folds(probing.StratifiedGroupKFold):
+    class Folds(linear.StratifiedGroupKFold):
         def split(self, X, y=None, groups=None):
             for fit, held in super().split(X, y, groups):
                 seen.append(set(groups[fit]) & set(groups[held]))
                 yield fit, held
 
-    monkeypatch.setattr(probing, "StratifiedGroupKFold", Folds)
+    monkeypatch.setattr(linear, "StratifiedGroupKFold", Folds)
     train, labels = two_classes(60, 4)
     labels, groups = np.repeat(labels[:30], 2), np.repeat(np.arange(30), 2)
-    probing.fit_predict(train, labels, groups, train[:3], [1.0], scaling="each")
+    linear.fit_predict(train, labels, groups, train[:3], [1.0], scaling="each")
     assert len(seen) >= 5
     assert not any(seen)
 
@@ -47,18 +47,18 @@ def test_inner_folds_keep_a_participants_sessions_together(monkeypatch):
 def test_inner_folds_of_a_draw_are_made_once_for_all_methods(monkeypatch):
     made = []
 
-    class Folds(probing.StratifiedGroupKFold):
+    class Folds(linear.StratifiedGroupKFold):
         def split(self, *given):
             made.append(given)
             return super().split(*given)
 
-    monkeypatch.setattr(probing, "StratifiedGroupKFold", Folds)
+    monkeypatch.setattr(linear, "StratifiedGroupKFold", Folds)
     labels, groups = np.arange(40) % 2, np.array([f"once-{i}" for i in range(40)])
     methods = [np.random.default_rng(seed).normal(size=(40, 3)) for seed in range(3)]
-    found = [probing.fit_predict(m, labels, groups, m, [0.1, 1.0], scaling="each") for m in methods]
+    found = [linear.fit_predict(m, labels, groups, m, [0.1, 1.0], scaling="each") for m in methods]
     assert len(made) == 1
     assert not np.array_equal(found[0], found[1])
-    probing.fit_predict(methods[0], 1 - labels, groups, methods[0], [0.1, 1.0], scaling="each")
+    linear.fit_predict(methods[0], 1 - labels, groups, methods[0], [0.1, 1.0], scaling="each")
     assert len(made) == 2
 
 
@@ -68,12 +68,12 @@ def test_the_penalty_is_the_one_of_a_grid_search(n, p, scaling):
     for seed in range(4):
         (train, labels), (test, _) = two_classes(n, p, 0.5, seed), two_classes(20, p, 0.5, seed + 10)
         groups, penalties = np.arange(n) // 2 * 2 + labels, [1e-3, 0.1, 1.0, 10.0]
-        folds = StratifiedGroupKFold(probing.INNER_FOLDS, shuffle=True, random_state=0)
+        folds = StratifiedGroupKFold(linear.INNER_FOLDS, shuffle=True, random_state=0)
         model = LogisticRegression(solver="liblinear")
         search = GridSearchCV(model, {"C": penalties}, scoring="roc_auc", cv=folds)
-        fit_on, score_on = probing.prepared(train, test, scaling)
+        fit_on, score_on = linear.prepared(train, test, scaling)
         expected = search.fit(fit_on, labels, groups=groups).decision_function(score_on)
-        assert np.array_equal(probing.fit_predict(train, labels, groups, test, penalties, scaling), expected)
+        assert np.array_equal(linear.fit_predict(train, labels, groups, test, penalties, scaling), expected)
 
 
 @pytest.mark.parametrize("adjust", [(), ("age", "sex")])
@@ -88,9 +88,9 @@ def test_wide_features_of_a_pool_give_the_scores_that_each_trial_alone_gives(adj
     for trial, table in zip(trials, tables, strict=True):
         train, test = pool[trial.train].astype(float), pool[trial.test].astype(float)
         if adjust:
-            train, test = probing.without_known(train, known[trial.train], test, known[trial.test])
+            train, test = linear.without_known(train, known[trial.train], test, known[trial.test])
         people = np.array([r["participant_id"] for r in who])[trial.train]
-        expected = probing.fit_predict(train, labels[trial.train], people, test, [1e-4, 1e-3], "none")
+        expected = linear.fit_predict(train, labels[trial.train], people, test, [1e-4, 1e-3], "none")
         assert table["score"].to_numpy() == pytest.approx(expected, abs=1e-6)
         assert (table["n"] == trial.n).all()
 
@@ -160,7 +160,7 @@ def test_known_age_is_removed_so_that_looking_older_shows():
 def test_what_is_known_is_removed_by_training_subjects_alone():
     age, test_age = RNG.uniform(20, 60, (50, 1)), RNG.uniform(20, 60, (20, 1))
     effect = [np.column_stack([a, 3 - a**2 / 40, np.ones(len(a))]) for a in (age, test_age)]
-    left, test_left = probing.without_known(effect[0], age, effect[1] + 7, test_age)
+    left, test_left = linear.without_known(effect[0], age, effect[1] + 7, test_age)
     assert np.allclose(left, 0, atol=1e-8)
     assert np.allclose(test_left, 7, atol=1e-8)
 
@@ -193,12 +193,12 @@ def test_a_training_set_too_small_for_the_inner_folds_is_refused():
     with pytest.raises(
         ValueError, match=r"needs 5 training participants of each label, but by label there are \{0: 4, 1"
     ):
-        probing.fit_predict(train, labels, np.arange(8), train, [1.0], "overall")
+        linear.fit_predict(train, labels, np.arange(8), train, [1.0], "overall")
 
 
 def test_a_collapsed_encoder_scores_everybody_alike():
     labels = np.repeat([0, 1], 10)
-    scores = probing.fit_predict(np.ones((20, 50)), labels, np.arange(20), np.ones((3, 50)), [1.0], "overall")
+    scores = linear.fit_predict(np.ones((20, 50)), labels, np.arange(20), np.ones((3, 50)), [1.0], "overall")
     assert len(set(scores)) == 1
 
 
@@ -208,21 +208,21 @@ def test_unknown_covariates_are_taken_as_the_training_mean():
     known[0, 0] = np.delete(train[:, 0], 0).mean()
     missing = train.copy()
     missing[0, 0] = np.nan
-    scores = [probing.fit_predict(t, labels, np.arange(40), train[:5], [1.0], "each") for t in (known, missing)]
+    scores = [linear.fit_predict(t, labels, np.arange(40), train[:5], [1.0], "each") for t in (known, missing)]
     assert np.allclose(*scores)
 
 
 def aged(features, ages, scans=1):
     """People of some features and ages, each scanned so many times."""
     records = [{"participant_id": f"p{i // scans}", "age": age} for i, age in enumerate(ages)]
-    return probing.Aged.of(features, records)
+    return knowledge.Aged.of(features, records)
 
 
 def test_an_age_probe_counts_people_and_not_scans():
     train, ages = RNG.normal(size=(80, 4)), RNG.uniform(20, 60, 80)
-    once = probing.probe_age("toy", aged(train[:40], ages[:40]), aged(train[40:], ages[40:]))
+    once = knowledge.probe_age("toy", aged(train[:40], ages[:40]), aged(train[40:], ages[40:]))
     again = [np.repeat(part, 3, axis=0) for part in (train[:40], ages[:40], train[40:], ages[40:])]
-    thrice = probing.probe_age("toy", aged(*again[:2], scans=3), aged(*again[2:], scans=3))
+    thrice = knowledge.probe_age("toy", aged(*again[:2], scans=3), aged(*again[2:], scans=3))
     assert thrice == pytest.approx(once)
 
 
@@ -231,10 +231,10 @@ def test_age_probe_measures_on_the_test_set_and_leaves_out_unknown_ages():
     ages = 40 + 8 * embedding[:, 0]
     ages[:10] = np.nan
     train, test = aged(embedding[:100], ages[:100]), aged(embedding[100:], ages[100:])
-    report = probing.probe_age("toy", train, test)
+    report = knowledge.probe_age("toy", train, test)
     assert report["n_test"] == 50
     assert report["low"] < report["mae"] < report["high"]
-    baseline = probing.probe_age("mean", aged(np.zeros((100, 1)), ages[:100]), aged(np.zeros((50, 1)), ages[100:]))
+    baseline = knowledge.probe_age("mean", aged(np.zeros((100, 1)), ages[:100]), aged(np.zeros((50, 1)), ages[100:]))
     assert baseline["mae"] == pytest.approx(np.abs(ages[100:] - np.nanmean(ages[:100])).mean())
 
 
@@ -244,12 +244,12 @@ def test_a_feature_that_is_almost_never_active_does_not_blow_up():
     rare[0] = 1e-7
     test, truth = two_classes(100, 5, 3.0, seed=1)
     shown = np.where(np.arange(100) % 3 == 0, 1.0, 0.0)[:, None]
-    scores = probing.fit_predict(
+    scores = linear.fit_predict(
         np.hstack([train, rare]), labels, np.arange(100), np.hstack([test, shown]), [0.1], scaling="overall"
     )
     assert probing.roc_auc(truth, scores) > 0.9
     known, new = aged(np.hstack([train, rare]), 40 + train[:, 0]), aged(np.hstack([test, shown]), 40 + test[:, 0])
-    report = probing.probe_age("toy", known, new)
+    report = knowledge.probe_age("toy", known, new)
     assert report["mae"] < 0.5
 
 
@@ -285,9 +285,9 @@ def test_the_site_of_others_is_read_where_it_is_written():
     train, test = order[:80], order[80:]
     records = [{"participant_id": f"p{i}", "site": site} for i, site in enumerate(sites)]
     of = [[records[i] for i in rows] for rows in (train, test)]
-    assert probing.probe_site(written[train], of[0], written[test], of[1]) > 0.9
+    assert knowledge.probe_site(written[train], of[0], written[test], of[1]) > 0.9
     noise = RNG.normal(size=(120, 30))
-    assert probing.probe_site(noise[train], of[0], noise[test], of[1]) < 0.6
+    assert knowledge.probe_site(noise[train], of[0], noise[test], of[1]) < 0.6
 
 
 def test_a_plane_shows_the_largest_directions():
