@@ -159,8 +159,8 @@ OWN: dict[str, dict[str, Rule]] = {
     "compare": {"seeds": each(SEED), "tasks": each(like(r"[^/\\]+", "the name of a datalist"))},
     "phantom": {
         "resolution": number(1, 12),
-        "pretraining": whole(8, 9999),
-        "per_task": whole(8, 9999),
+        "pretraining": whole(8, 99999),
+        "per_task": whole(8, 99999),
         "workers": either(COUNT, NULL),
     },
     "prepare": {

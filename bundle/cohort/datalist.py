@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bundle.cohort.folds import people_drawn
 from bundle.cohort.participants import CohortError
 from bundle.files import SECTIONS, check_format, read_json, relative_to, write_text
 from bundle.hints import nearest, quoted
@@ -48,7 +49,12 @@ def write_datalist(
 
 
 def load_section(
-    datalist: Path, section: str, metadata_columns: Sequence[str] = (), cached: bool | None = False
+    datalist: Path,
+    section: str,
+    metadata_columns: Sequence[str] = (),
+    cached: bool | None = False,
+    size: int | None = None,
+    seed: int = 0,
 ) -> list[dict]:
     """Read one section of a datalist, ready for a data loader.
 
@@ -62,13 +68,15 @@ def load_section(
         section: `training`, `validation` or `test`.
         metadata_columns: Columns among `age`, `sex`, `site`, `tiv` to stack, in this order.
         cached: Whether the images are volumes of a cache, which other preprocessing cannot read; None: either.
+        size: Participants drawn from the section; see `people_drawn`. None takes all.
+        seed: Seed of that draw.
 
     Shape:
         `metadata` of an item: (M,), float32.
 
     Raises:
         CohortError: the file or section is missing, a value is not understood, or an image is or is not `cached`.
-        ValueError: a metadata column is unknown.
+        ValueError: a metadata column is unknown, or `size` exceeds the participants.
     """
     for name in metadata_columns:
         if name not in METADATA_COLUMNS:
@@ -93,7 +101,7 @@ def load_section(
         for item in items:
             row = [_metadata(item, name, sites) for name in metadata_columns]
             item["metadata"] = np.asarray(row, dtype=np.float32)
-    return items
+    return people_drawn(items, size, seed)
 
 
 def load_sections(datalist: Path, cached: bool | None = None) -> dict[str, list[dict]]:
