@@ -26,7 +26,7 @@ ROOMS = {
     "pretext": {"networks"},
     "cohort": {"scans", "networks", "metrics"},
     "training": {"networks", "metrics"},
-    "evaluation": {"cohort", "networks", "metrics", "training"},
+    "evaluation": {"scans", "cohort", "networks", "metrics", "training"},
     "preparation": {"pages", "scans"},
     "prediction": {"pages", "scans", "cohort", "networks", "metrics", "preparation"},
     "dicom": {"scans", "prediction"},
@@ -39,7 +39,7 @@ ROOMS = {
 }
 ONLY_IN = {  # a library: the files, or rooms, that may import it
     "sklearn": {
-        *("metrics", "evaluation/probing", "evaluation/linear", "evaluation/knowledge"),
+        *("metrics", "evaluation/probing", "evaluation/linear", "evaluation/knowledge", "evaluation/readers"),
         *("prediction/training_record", "training/monitors", "notebook/transformer"),
     },
     "ignite": {"training", "prediction"},

@@ -262,9 +262,12 @@ def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
     if keys["dataset_dir"] == keys.pop("phantom") and not options.dry_run:
         _make_missing_phantom(Path(keys["dataset_dir"]))
 
-    from bundle.evaluation.plan import Plan
+    from bundle.evaluation.plan import Plan, references_of
 
-    plan = Plan(**keys, configs=_COMPARED, digests=_check_overlays(keys))
+    probing = merged_config([_COMPARED["probe"], *map(Path, keys["overlays"])], keys["probing"])
+    plan = Plan(
+        **keys, configs=_COMPARED, digests=_check_overlays(keys), references=references_of(probing["references"])
+    )
 
     from bundle.cli.preview import preview_comparison
     from bundle.cli.run import run_config

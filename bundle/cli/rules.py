@@ -91,6 +91,15 @@ DATALISTS = Rule(
     "task: datalist, or task: {training: datalist, test: datalist}",
     lambda v: isinstance(v, Mapping) and bool(v) and all(isinstance(source, (str, Mapping)) for source in v.values()),
 )
+REFERENCES = (  # of a probe, in the order of its tables
+    *("random initialisation", "random, calibrated batch norm", "voxels", "voxels, native, logistic"),
+    *("voxels, native, ridge classifier", "regions, elastic net", "regions, RBF-SVM", "age, sex, TIV", "site"),
+)
+LINES = Rule(
+    f"all, or a list of any of {', '.join(map(repr, REFERENCES))}",
+    lambda v: v == "all" or (isinstance(v, (list, tuple)) and all(name in REFERENCES for name in v)),
+    REFERENCES,
+)
 
 # Options of configs by their name at the top level; the same for every command that has them.
 OPTIONS: dict[str, Rule] = {
@@ -140,6 +149,10 @@ OPTIONS: dict[str, Rule] = {
     "adjust": each(one_of("age", "sex", "tiv"), fewest=0),
     "penalties": each(ABOVE_ZERO),
     "voxel_penalties": each(ABOVE_ZERO),
+    "native_penalties": each(ABOVE_ZERO),
+    "net_penalties": each(ABOVE_ZERO),
+    "svm_penalties": each(ABOVE_ZERO),
+    "references": LINES,
     "augmentations": whole(0),
     "prevalence": either(BETWEEN, NULL),
     "explain": one_of("regions", "occlusion", "integrated_gradients", "gradcam++", "smoothgrad", "none"),

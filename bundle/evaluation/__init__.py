@@ -8,6 +8,7 @@ from bundle.evaluation.given import probe, probe_age
 from bundle.evaluation.outcome import AgeResult, ProbeResult
 from bundle.evaluation.pipeline import Probe
 from bundle.evaluation.plan import Plan
+from bundle.evaluation.references import References
 from bundle.evaluation.results import write_results
 from bundle.evaluation.study import Pretrained, ProbeStudy
 from bundle.evaluation.subjects import Subjects
@@ -22,6 +23,7 @@ __all__ = [
     "Probe",
     "ProbeResult",
     "ProbeStudy",
+    "References",
     "Subjects",
     "probe",
     "probe_age",

@@ -17,9 +17,10 @@ from monai.bundle import ConfigParser
 from bundle.cohort.datalist import load_section
 from bundle.cohort.overlap import refuse_overlap
 from bundle.evaluation import knowledge
-from bundle.evaluation.features import Extractor, Images, voxels, write_embedding
+from bundle.evaluation.features import Images, write_embedding
 from bundle.evaluation.pipeline import Probed, probe_pools
-from bundle.evaluation.plan import CALIBRATED, KNOWN, REFERENCES, SCRATCH, VOXELS, Plan
+from bundle.evaluation.plan import CALIBRATED, REFERENCES, SCRATCH, VOXELS, Plan
+from bundle.evaluation.references import References, Source
 from bundle.evaluation.subjects import Pool, draw_pool, read_sections
 from bundle.files import sha256, write_json, write_text
 from bundle.metrics.representation import openbhb_score
@@ -27,6 +28,9 @@ from bundle.networks.weights import architecture_of, load_encoder, network_of
 from bundle.provenance import code_digest
 
 Run = Callable[[Sequence[Path], Mapping[str, Any], str], object]
+NO_SCORES = pd.DataFrame(  # of a line that has nothing to read in any task
+    columns=["participant_id", "session_id", "label", "method", "n", "draw", "score", "task"]
+)
 CODE = ("networks", "pretext", "training")  # rooms whose code decides what a unit comes to
 _Unit = tuple[str, Path, dict[str, Any], Callable[[Path], None]]
 logger = logging.getLogger(__name__)
@@ -70,8 +74,8 @@ class Comparison:
 
     def _todo(self) -> tuple[list[_Unit], list[_Unit]]:
         """All units, and those that are not done."""
-        for task in self.plan.tasks:
-            self._pool(task, len(self.plan.seeds) - 1)
+        pools = [self._pool(task, len(self.plan.seeds) - 1) for task in self.plan.tasks]
+        self._references().check((pool.records, f"the task {pool.task}") for pool in pools)
         units = list(self._units())
         return units, [unit for unit in units if not _is_done(unit[1], unit[2])]
 
@@ -85,7 +89,7 @@ class Comparison:
                 )
                 folder = plan.folder(name, seed) / "pretraining"
                 yield f"{name}, seed {seed}: pretraining", folder, settings, partial(self._pretrain, overlays, seed)
-            for method in (*plan.pretexts, *REFERENCES):
+            for method in (*plan.pretexts, *plan.references):
                 folder = plan.folder(method, seed) / "probe"
                 settings = self._probe_settings(method, seed, draw)
                 yield f"{method}, seed {seed}: probe", folder, settings, partial(self._probe, method, seed, draw)
@@ -107,7 +111,10 @@ class Comparison:
         chosen = {"method": method, "seed": seed, "draw": draw, "sizes": list(self.plan.sizes)}
         pretext = self.plan.pretexts.get(method)
         pretraining = None if pretext is None else {**self.plan.pretraining, "overlays": self._digests(pretext)}
-        return self._settings(["pretraining", *self.plan.tasks], self.plan.probing, pretraining=pretraining, **chosen)
+        options = {name: value for name, value in self.plan.probing.items() if name != "references"}
+        files = {name: sha256(Path(options[name]))[:16] for name in ("atlas", "mask") if options.get(name)}
+        chosen |= {"files": files} if files else {}
+        return self._settings(["pretraining", *self.plan.tasks], options, pretraining=pretraining, **chosen)
 
     def _digests(self, overlays: Sequence[str]) -> dict[str, str]:
         """What overlays say, by their names."""
@@ -141,21 +148,26 @@ class Comparison:
         pools = [self._pool(task, draw) for task in self.plan.tasks]
         for pool in pools if method in self.plan.pretexts else ():
             refuse_overlap(self._weights(method, seed), pool.tested, pool.task)
-        extractor = self._extractor(method, seed, images)
-        probed = list(probe_pools(images, probe, {method: extractor}, pools))
-        write_text(folder / "scores.csv", pd.concat([p.scores for p in probed]).to_csv(index=False))
-        if extractor is not None:
-            self._describe(method, partial(images.features, {method: extractor}), probed, folder)
+        source = self._source(method, seed, images)
+        probed = list(probe_pools(images, probe, {method: source}, pools))
+        write_text(folder / "scores.csv", pd.concat([p.scores for p in probed] or [NO_SCORES]).to_csv(index=False))
+        if callable(source):
+            self._describe(method, partial(images.features, {method: source}), probed, folder)
 
     def _parser(self, command: str, options: Mapping[str, Any]) -> ConfigParser:
         """What a config says with the plan's overlays and options."""
         files = [str(p) for p in (self.plan.configs[command], *self.plan.overlays)]
         return ConfigParser({**ConfigParser.load_config_files(files), "device": self.plan.device, **options})
 
-    def _extractor(self, method: str, seed: int, images: Images) -> Extractor | None:
-        """What computes a method's features of images; None for what is known beside the image."""
-        if method in (KNOWN, VOXELS):
-            return voxels if method == VOXELS else None
+    def _references(self) -> References:
+        """The lines that need no encoder, and what they read."""
+        probing = {**self.plan.probing, "references": list(self.plan.references)}
+        return self._parser("probe", probing).get_parsed_content("study#references")
+
+    def _source(self, method: str, seed: int, images: Images) -> Source:
+        """What gives a method's features; see `references.Source`."""
+        if method in REFERENCES and method in (sources := self._references().sources()):
+            return sources[method]
         if method in self.plan.pretexts:
             return images.encoder(load_encoder(self._weights(method, seed)).encoder)
         encoder = self._parser("pretrain", self.plan.pretraining).get_parsed_content("encoder")  # from torch's seed

@@ -18,12 +18,11 @@ from bundle.evaluation.features import COVARIATES, IDS, covariates
 from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.outcome import AgeResult, ProbeResult
 from bundle.evaluation.pipeline import Probe
-from bundle.evaluation.plan import KNOWN
+from bundle.evaluation.plan import KNOWN, SITE
 from bundle.evaluation.subjects import PROTOCOLS, Pool, draw_pool
 from bundle.hints import nearest, quoted
 from bundle.people import person_codes, person_of
 
-SITE = "site"  # a reference: what the site alone tells
 NOT_FEATURES = {*IDS, *RECORD_KEYS, "task", "diagnosis"}  # columns of a table of embeddings
 Records = list[dict[str, Any]]
 

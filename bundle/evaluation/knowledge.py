@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.preprocessing import StandardScaler
 
 from bundle.evaluation.products import to_row_space
 from bundle.metrics.representation import ridge, site_classifier
@@ -60,13 +61,22 @@ def probe_age(method: str, train: Aged, test: Aged) -> dict[str, float | str]:
     return age_errors_of(method, predicted_ages(train, test), test.ages, test.people)
 
 
-def predicted_ages(train: Aged, test: Aged) -> Array:
+def predicted_ages(train: Aged, test: Aged, *, each: bool = False) -> Array:
     """Ages (years) that a ridge regression, fitted with the mean of each person's scans, reads from other scans.
+
+    Args:
+        train: Who is fitted.
+        test: Who is tested.
+        each: Whether every feature is scaled to unit variance first.
 
     Shape:
         output (scans of `test`,).
     """
-    fit_on, test_on = to_row_space(mean_of_each(train.features, train.people), test.features)
+    fit_on, test_on = mean_of_each(train.features, train.people), test.features
+    if each:
+        scaler = StandardScaler().fit(fit_on)
+        fit_on, test_on = scaler.transform(fit_on), scaler.transform(test_on)
+    fit_on, test_on = to_row_space(fit_on, test_on)
     return ridge().fit(fit_on, mean_of_each(train.ages, train.people)).predict(test_on)
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import auc, roc_curve
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from bundle.evaluation.products import to_row_space
-from bundle.metrics.representation import OverallScaler
+from bundle.evaluation.readers import Model, logistic
+from bundle.metrics.representation import LengthScaler, OverallScaler
 
 Array = NDArray[np.float64]
 INNER_FOLDS = 5
-SCALERS = {"overall": OverallScaler, "each": StandardScaler}
+SCALERS = {"overall": OverallScaler, "each": StandardScaler, "length": LengthScaler}
 
 
 def fill_unknown(train: Array, test: Array) -> tuple[Array, Array]:
@@ -85,7 +86,7 @@ def fit_predict(
         test: Features of the test subjects.
         penalties: Candidates for C.
         scaling: `overall` (features divided by one number), `each` (unit variance for every feature: for features of
-            different units) or `none`.
+            different units), `length` (a mean squared length of 1, however many features there are) or `none`.
 
     Shape:
         train (n, p), labels and groups (n,), test (m, p), output (m,) log odds of being a patient.
@@ -100,13 +101,14 @@ def fit_predict(
     return chosen(fit_on, np.asarray(labels), np.asarray(groups), penalties).decision_function(score_on)
 
 
-def prepared(train: ArrayLike, test: ArrayLike, scaling: str) -> tuple[Array, Array]:
+def prepared(train: ArrayLike, test: ArrayLike, scaling: str, rotated: bool = True) -> tuple[Array, Array]:
     """Features for a linear model: what is unknown filled in, scaled, and rotated onto the span of the training ones.
 
     Args:
         train: Features of the training subjects.
         test: Features of the test subjects.
         scaling: Scaling; see `fit_predict`.
+        rotated: False for a model that is not the same on rotated features: they are scaled alone.
 
     Shape:
         train (n, p), test (m, p), outputs (n, r) and (m, r) with r ≤ p.
@@ -115,24 +117,24 @@ def prepared(train: ArrayLike, test: ArrayLike, scaling: str) -> tuple[Array, Ar
     if scaling != "none":
         scaler = SCALERS[scaling]().fit(fit_on)
         fit_on, score_on = scaler.transform(fit_on), scaler.transform(score_on)
-    return to_row_space(fit_on, score_on)
+    return to_row_space(fit_on, score_on) if rotated else (fit_on, score_on)
 
 
-def chosen(train: Array, labels: NDArray, groups: NDArray, penalties: Sequence[float]) -> LogisticRegression:
+def chosen(train: Array, labels: NDArray, groups: NDArray, penalties: Sequence[float], model: Model = logistic) -> Any:
     """The probe with the C of the best mean ROC-AUC over inner folds, the first of equally good ones.
 
     What scikit-learn's `GridSearchCV` does, to the last digit, without its copies and checks.
     """
     folds = _inner_folds(tuple(labels.tolist()), tuple(groups.tolist()))
     parts = [(train[fit], labels[fit], train[held], labels[held]) for fit, held in folds]
-    aucs = [[_held_out_auc(penalty, *part) for part in parts] for penalty in penalties]
+    aucs = [[_held_out_auc(model(penalty), *part) for part in parts] for penalty in penalties]
     best = penalties[int(np.nan_to_num(np.average(aucs, axis=1), nan=-1.0).argmax())]
-    return LogisticRegression(solver="liblinear", C=best).fit(train, labels)
+    return model(best).fit(train, labels)
 
 
-def _held_out_auc(penalty: float, train: Array, labels: NDArray, held: Array, truth: NDArray) -> float:
-    model = LogisticRegression(solver="liblinear", C=penalty).fit(train, labels)
-    return auc(*roc_curve(truth, model.decision_function(held))[:2])  # scikit-learn's, which decides between equals
+def _held_out_auc(model: Any, train: Array, labels: NDArray, held: Array, truth: NDArray) -> float:
+    scores = model.fit(train, labels).decision_function(held)
+    return auc(*roc_curve(truth, scores)[:2])  # scikit-learn's, which decides between equals
 
 
 @lru_cache(maxsize=64)  # of a draw, on which every method is trained

@@ -11,8 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bundle.evaluation import probing
-from bundle.evaluation.features import Extractor, Images, covariates, ids_of
-from bundle.evaluation.plan import KNOWN, SCALING, VOXELS
+from bundle.evaluation.features import Images, ids_of
+from bundle.evaluation.plan import KNOWN, SITE
+from bundle.evaluation.readers import LOGISTIC, READERS
+from bundle.evaluation.references import Source, features_of_pool
 from bundle.evaluation.subjects import Pool
 
 logger = logging.getLogger(__name__)
@@ -25,11 +27,18 @@ class Probe:
     Args:
         penalties: Candidates for C of the probes.
         voxel_penalties: The same for voxels, whose squared norm is thousands of times larger.
+        native_penalties: The same for voxels before any shrinking, whose mean squared length is set to 1; of the ridge
+            classifier, 1 / penalty.
+        net_penalties: The same for the elastic net on regions.
+        svm_penalties: The same for the support-vector machine on regions.
         adjust: What is known beside the image and removed from all features; see `linear.without_known`.
     """
 
     penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)
     voxel_penalties: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3)
+    native_penalties: Sequence[float] = (0.1, 1.0, 10.0, 100.0)
+    net_penalties: Sequence[float] = (0.03, 0.1, 0.3)
+    svm_penalties: Sequence[float] = (0.1, 1.0, 10.0)
     adjust: Sequence[str] = ()
 
     def scores(self, method: str, features: NDArray, pool: Pool) -> pd.DataFrame:
@@ -43,9 +52,9 @@ class Probe:
         Shape:
             features (subjects of the pool, p).
         """
-        penalties = self.voxel_penalties if method == VOXELS else self.penalties
-        scaling, adjust = SCALING.get(method, "overall"), () if method == KNOWN else self.adjust
-        parts = probing.probe_diagnosis(method, features, pool.records, pool.trials, penalties, scaling, adjust)
+        reader, adjust = READERS.get(method, LOGISTIC), () if method in (KNOWN, SITE) else self.adjust
+        penalties, people = getattr(self, reader.option), (pool.records, pool.trials)
+        parts = probing.probe_diagnosis(method, features, *people, penalties, reader.scaling, adjust, reader)
         return pd.concat(parts).assign(task=pool.task)
 
 
@@ -65,23 +74,21 @@ class Probed(NamedTuple):
     scores: pd.DataFrame
 
 
-def probe_pools(
-    images: Images, probe: Probe, extractors: Mapping[str, Extractor | None], pools: Iterable[Pool]
-) -> Iterator[Probed]:
-    """Probe every method on every task; an image is read once for all methods.
+def probe_pools(images: Images, probe: Probe, sources: Mapping[str, Source], pools: Iterable[Pool]) -> Iterator[Probed]:
+    """Probe every method on every task where it has something to read; an image is read once for all methods.
+
+    It is read once more for methods that look at images before they are shrunk, where preprocessing shrinks them.
 
     Args:
         images: How images become features.
         probe: How features are probed.
-        extractors: Method → what computes its features of images; None for what is known beside the image.
+        sources: Method → what computes its features of images; None for what is known beside the image.
         pools: The tasks.
 
     Yields:
         Task after task, and of each one method after another.
     """
     for pool in pools:
-        found = images.features({name: one for name, one in extractors.items() if one}, pool.records)
-        for method, extractor in extractors.items():
+        for method, features in features_of_pool(images, sources, pool).items():
             logger.info(f"{pool.task}: probing {method}")
-            features = covariates(pool.records) if extractor is None else found[method]
             yield Probed(method, features, ids_of(pool.records, pool.task), probe.scores(method, features, pool))

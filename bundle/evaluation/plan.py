@@ -11,9 +11,12 @@ from bundle.hints import nearest, quoted
 
 SCRATCH = "scratch"
 RANDOM, CALIBRATED = "random initialisation", "random, calibrated batch norm"
-VOXELS, KNOWN = "voxels", "age, sex, TIV"
-REFERENCES = (RANDOM, CALIBRATED, VOXELS, KNOWN)
-SCALING = {VOXELS: "none", KNOWN: "each"}  # of features before a probe; embeddings are divided by one number
+VOXELS, KNOWN, SITE = "voxels", "age, sex, TIV", "site"
+NATIVE, REGIONS = "voxels, native", "regions"  # features that two models read each
+NATIVE_LOGISTIC, NATIVE_RIDGE = f"{NATIVE}, logistic", f"{NATIVE}, ridge classifier"
+REGIONS_NET, REGIONS_SVM = f"{REGIONS}, elastic net", f"{REGIONS}, RBF-SVM"
+FEATURES = {NATIVE_LOGISTIC: NATIVE, NATIVE_RIDGE: NATIVE, REGIONS_NET: REGIONS, REGIONS_SVM: REGIONS}
+REFERENCES = (RANDOM, CALIBRATED, VOXELS, *FEATURES, KNOWN, SITE)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Plan:
             None.
         configs: The runnable configs by command: pretrain, probe, train and evaluate.
         digests: Digests of what each overlay says, by its path; another content is another setting.
+        references: What the pretexts have to beat, among `REFERENCES`; see `references_of`.
     """
 
     dataset_dir: Path
@@ -52,6 +56,7 @@ class Plan:
     document: str | None = None
     configs: Mapping[str, Path] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    references: Sequence[str] = REFERENCES
 
     def __post_init__(self) -> None:
         """Refuse, before any work, what could only fail later."""
@@ -74,7 +79,7 @@ class Plan:
     @property
     def methods(self) -> list[str]:
         """All that is compared, references last."""
-        return [*self.pretexts, *self.networks, *REFERENCES]
+        return [*self.pretexts, *self.networks, *self.references]
 
     def datalist(self, task: str) -> Path:
         """The datalist of a task, or of `pretraining`."""
@@ -83,6 +88,22 @@ class Plan:
     def folder(self, method: str, seed: int) -> Path:
         """Where the runs of a method and a seed lie."""
         return Path(self.output_dir) / "runs" / slug(method) / f"seed_{seed}"
+
+
+def references_of(asked: str | Sequence[str]) -> tuple[str, ...]:
+    """The reference lines that are meant, in the order of tables; the random encoder, that gains refer to, always.
+
+    Args:
+        asked: `all`, or names among `REFERENCES`.
+
+    Raises:
+        ValueError: for another name.
+    """
+    names = REFERENCES if asked == "all" else [asked] if isinstance(asked, str) else list(asked)
+    for name in names:
+        if name not in REFERENCES:
+            raise ValueError(f"There is no reference '{name}'{nearest(name, ['all', *REFERENCES])}")
+    return tuple(name for name in REFERENCES if name in (RANDOM, *names))
 
 
 def slug(name: str) -> str:

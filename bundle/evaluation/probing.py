@@ -17,6 +17,7 @@ from bundle.cohort.folds import Trial
 from bundle.evaluation.features import COVARIATES, covariates
 from bundle.evaluation.linear import chosen, explained_by_known, prepared, without_known
 from bundle.evaluation.products import PoolProducts
+from bundle.evaluation.readers import LOGISTIC, Reader
 from bundle.metrics.classification import roc_auc
 from bundle.metrics.resampling import SHARE, Resamples, bootstrap_auc, holm, interval
 from bundle.people import person_of
@@ -32,6 +33,7 @@ def probe_diagnosis(
     penalties: Sequence[float],
     scaling: str = "overall",
     adjust: Sequence[str] = (),
+    reader: Reader = LOGISTIC,
 ) -> Iterator[pd.DataFrame]:
     """Scores of test subjects by the probe of each trial.
 
@@ -43,6 +45,7 @@ def probe_diagnosis(
         penalties: Candidates for C.
         scaling: Scaling; see `fit_predict`.
         adjust: Names of `COVARIATES` whose effect is removed from the features first (see `without_known`).
+        reader: Reader; the model that is fitted, and whether it may have its features rotated.
 
     Yields:
         For each trial a table with the columns method, n, draw, participant_id, session_id, label, score.
@@ -53,18 +56,21 @@ def probe_diagnosis(
     known = _known(records, adjust) if adjust else None
     table = pd.DataFrame({name: [r[name] for r in records] for name in ("participant_id", "session_id", "label")})
     labels, groups = table["label"].to_numpy(), table["participant_id"].map(person_of).to_numpy(dtype=str)
-    divided = _divided(features, known, scaling)
+    divided = _divided(features, known, scaling, reader.rotated)
 
     def scores_of(trial: Trial, parts: tuple[Array, Array]) -> Array:
-        return chosen(parts[0], labels[trial.train], groups[trial.train], penalties).decision_function(parts[1])
+        model = chosen(parts[0], labels[trial.train], groups[trial.train], penalties, reader.model)
+        return model.decision_function(parts[1])
 
-    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:  # liblinear: a core, outside Python's lock
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:  # libraries: a core, outside Python's lock
         found = list(pool.map(scores_of, trials, [divided(trial) for trial in trials]))
     for trial, scores in zip(trials, found, strict=True):
         yield table.iloc[trial.test].assign(method=method, n=trial.n, draw=trial.draw, score=scores)
 
 
-def _divided(features: NDArray, known: Array | None, scaling: str) -> Callable[[Trial], tuple[Array, Array]]:
+def _divided(
+    features: NDArray, known: Array | None, scaling: str, rotated: bool = True
+) -> Callable[[Trial], tuple[Array, Array]]:
     """What gives the training and test features of a trial, ready for a linear model."""
     wide = features.shape[1] > len(features) and np.isfinite(features.sum(dtype=np.float64))
     products = PoolProducts(features) if scaling == "none" and wide else None
@@ -76,7 +82,7 @@ def _divided(features: NDArray, known: Array | None, scaling: str) -> Callable[[
         train, test = features[trial.train], features[trial.test]
         if known is not None:
             train, test = without_known(train, known[trial.train], test, known[trial.test])
-        return prepared(train, test, scaling)
+        return prepared(train, test, scaling, rotated)
 
     return divided
 

@@ -42,6 +42,21 @@ def to_row_space(train: NDArray, test: NDArray) -> tuple[NDArray, NDArray]:
     return train @ basis, test @ basis
 
 
+def in_few(features: NDArray) -> NDArray:
+    """Wide features of a pool in as many coordinates as it has subjects: every inner product stays as it is.
+
+    A linear model with an L2 penalty is the same, whoever of them trains. Features that are fewer than subjects, or
+    unknown somewhere, are left alone.
+
+    Shape:
+        features (N, p), output (N, r) with r ≤ N.
+    """
+    if features.shape[1] <= len(features) or not np.isfinite(features.sum(dtype=np.float64)):
+        return features
+    own = inner_products(features, features)
+    return _coordinates(own, own)[0]
+
+
 def _coordinates(own: Array, cross: Array) -> tuple[Array, Array]:
     """Coordinates of training and test subjects, by their inner products (n, n) and (m, n) with the training ones."""
     basis = _basis(own)

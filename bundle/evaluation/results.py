@@ -15,6 +15,7 @@ from bundle.cohort.datalist import phantom_of
 from bundle.evaluation import figures, probing
 from bundle.evaluation.plan import RANDOM, REFERENCES, VOXELS, Plan
 from bundle.evaluation.probing import by_participant
+from bundle.evaluation.readers import LOGISTIC, READERS
 from bundle.files import replacing, write_json, write_text
 from bundle.metrics.classification import calibration_error, reliability
 from bundle.metrics.representation import OverallScaler
@@ -91,10 +92,10 @@ def collected_scores(plan: Plan) -> pd.DataFrame:
     probes = [
         _read(plan.folder(method, seed) / "probe" / "scores.csv")
         for seed in plan.seeds
-        for method in (*plan.pretexts, *REFERENCES)
+        for method in (*plan.pretexts, *plan.references)
     ]
     order = {method: place for place, method in enumerate(plan.methods)}
-    table = pd.concat([*probes, *_network_scores(plan)])
+    table = pd.concat([part for part in (*probes, *_network_scores(plan)) if len(part)])
     return table.sort_values("method", key=lambda m: m.map(order), kind="stable")
 
 
@@ -118,7 +119,7 @@ def _read(path: Path) -> pd.DataFrame:
 def collected_knowledge(plan: Plan) -> pd.DataFrame:
     """What each embedding knows of site and age: a row per method and seed."""
     rows = []
-    for method in (*plan.pretexts, *REFERENCES):
+    for method in (*plan.pretexts, *plan.references):
         for seed in plan.seeds:
             path = plan.folder(method, seed) / "probe" / "knowledge.json"
             if path.is_file():
@@ -129,7 +130,8 @@ def collected_knowledge(plan: Plan) -> pd.DataFrame:
 
 
 def calibration_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Expected calibration error of each method and task at the largest N, over all draws."""
+    """Expected calibration error at the largest N over all draws, of each task and method whose scores are log odds."""
+    scores = scores[[READERS.get(method, LOGISTIC).is_log_odds for method in scores["method"]]]
     rows = [
         (task, method, calibration_error(g["label"], expit(g["score"])))
         for (task, method), g in _largest(by_participant(scores)).groupby(["task", "method"], sort=False)
@@ -169,7 +171,8 @@ def _markdown(plan: Plan, tables: dict[str, pd.DataFrame], best: dict[str, float
     first = plan.methods[0]
     knowledge = tables["knowledge"].drop(columns="seed").groupby("method", sort=False).mean().reset_index()
     calibration = tables["calibration"].pivot(index="method", columns="task", values="calibration_error")
-    calibration = calibration.reindex(index=plan.methods, columns=list(plan.tasks)).reset_index()
+    calibrated = [method for method in plan.methods if method in calibration.index]
+    calibration = calibration.reindex(index=calibrated, columns=list(plan.tasks)).reset_index()
     parts = [
         note,
         f"ROC-AUC on test subjects, mean over {len(plan.seeds)} seeds (95 % interval over subjects and seeds)",

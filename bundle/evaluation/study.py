@@ -19,10 +19,11 @@ from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, knowledge, probing
 from bundle.evaluation.classifier_figures import predicted_ages
-from bundle.evaluation.features import Extractor, Images, embedding_table, ids_of, voxels, write_embedding
+from bundle.evaluation.features import Extractor, Images, embedding_table, ids_of, write_embedding
 from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.pipeline import Probe, probe_pools
-from bundle.evaluation.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
+from bundle.evaluation.plan import CALIBRATED, RANDOM, REGIONS, slug
+from bundle.evaluation.references import References, features_of_records
 from bundle.evaluation.subjects import Pool, Subjects
 from bundle.files import write_json, write_text
 from bundle.networks.weights import load_encoder
@@ -66,6 +67,7 @@ class ProbeStudy:
         probe: How features are probed.
         output_dir: Folder that receives tables and figures.
         note: A line that tables and figures carry; a phantom's datalist adds that it is one.
+        references: What the encoder has to beat; None: every line.
     """
 
     def __init__(
@@ -76,9 +78,11 @@ class ProbeStudy:
         probe: Probe,
         output_dir: str | Path,
         note: str = "",
+        references: References | None = None,
     ) -> None:
         self.pretrained, self.subjects, self.images, self.probe = pretrained, subjects, images, probe
         self.output_dir, self.note = Path(output_dir), note
+        self.references = references or References(images)
         load_encoder(pretrained.weights, pretrained.encoder)
 
     def check(self) -> None:
@@ -88,6 +92,8 @@ class ProbeStudy:
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
         aged = [record for part in self.subjects.of_age() for record in part]
         require_grid(aged, "the age probe", self.pretrained.weights)
+        tasks = [(pool.records, f"the task {pool.task}") for pool in self.pools]
+        self.references.check([*tasks, (aged, "the age probe")])
 
     @cached_property
     def pools(self) -> list[Pool]:
@@ -100,7 +106,7 @@ class ProbeStudy:
         encoders = self._encoders()
         embedded: dict[str, list[Embedded]] = {method: [] for method in encoders}
         scores = []
-        for probed in probe_pools(self.images, self.probe, {**encoders, VOXELS: voxels, KNOWN: None}, pools):
+        for probed in probe_pools(self.images, self.probe, {**encoders, **self.references.sources()}, pools):
             scores.append(probed.scores)
             if probed.method in embedded:
                 embedded[probed.method].append((probed.ids, probed.features))
@@ -111,23 +117,26 @@ class ProbeStudy:
         self._write_tables(found, probing.summarize(found, RANDOM, self.subjects.seed), ages)
 
     def _encoders(self) -> dict[str, Extractor]:
-        """The pretrained encoder and its references."""
+        """The pretrained encoder and the references that are encoders."""
         given = self.pretrained
-        calibrated = self.images.calibrate(copy.deepcopy(given.random_encoder), self.subjects.healthy())
-        encoders = {given.method: given.encoder, RANDOM: given.random_encoder, CALIBRATED: calibrated}
+        encoders = {given.method: given.encoder, RANDOM: given.random_encoder}
+        if CALIBRATED in self.references.asked:
+            initialised = copy.deepcopy(given.random_encoder)
+            encoders[CALIBRATED] = self.images.calibrate(initialised, self.subjects.healthy())
         return {method: self.images.encoder(encoder) for method, encoder in encoders.items()}
 
     def _probe_age(self, encoders: Mapping[str, Extractor], embedded: Mapping[str, list[Embedded]]) -> pd.DataFrame:
         if self.subjects.age_datalist is None:
             return pd.DataFrame(columns=["method", "mae", "low", "high", "n_test"])
         train, test = self.subjects.of_age()
-        extractors = {**encoders, VOXELS: voxels}
-        known, new = (self.images.features(extractors, records) for records in (train, test))
+        sources = {**encoders, **self.references.of_age()}
+        known, new = (features_of_records(self.images, sources, records, "the age probe") for records in (train, test))
         rows, predicted = [], {}
-        for method in extractors:
+        for method in [name for name in sources if name in known]:
             logger.info(f"age: probing {method}")
             tested = Aged.of(new[method], test)
-            predicted[method] = knowledge.predicted_ages(Aged.of(known.pop(method), train), tested)
+            fitted = Aged.of(known.pop(method), train)
+            predicted[method] = knowledge.predicted_ages(fitted, tested, each=method == REGIONS)
             rows.append(knowledge.age_errors_of(method, predicted[method], tested.ages, tested.people))
         self._write_ages(predicted, [record for record in test if not np.isnan(record["age"])])
         for method, parts in embedded.items():

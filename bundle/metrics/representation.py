@@ -82,6 +82,19 @@ class OverallScaler(TransformerMixin, BaseEstimator):
         return (np.asarray(X, dtype=np.float64) - self.mean_) / self.scale_
 
 
+class LengthScaler(OverallScaler):
+    """Centre every feature, then divide all by one number, so that the mean squared length of a row is 1.
+
+    A penalty then means the same for ten features and for a million.
+    """
+
+    def fit(self, X: ArrayLike, y: object = None) -> LengthScaler:
+        """Measure the features X (n, p)."""
+        super().fit(X, y)
+        self.scale_ *= np.sqrt(len(self.mean_))
+        return self
+
+
 def whitening(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """A matrix W for which the length of W d is the Mahalanobis distance of a difference d.
 
