@@ -146,6 +146,7 @@ OPTIONS: dict[str, Rule] = {
     "draws": COUNT,
     "n_folds": whole(2),
     "pool": COUNT,
+    "layers": either(one_of("last", "all"), each(COUNT)),
     "adjust": each(one_of("age", "sex", "tiv"), fewest=0),
     "penalties": each(ABOVE_ZERO),
     "voxel_penalties": each(ABOVE_ZERO),

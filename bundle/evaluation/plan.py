@@ -63,6 +63,11 @@ class Plan:
         for what, values in (("seeds", self.seeds), ("sizes", self.sizes), ("tasks", self.tasks)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"`{what}` must name at least one, each once, but is {list(values)}.")
+        if (layers := self.probing.get("layers", "last")) != "last":
+            raise ValueError(
+                f"`probing` has layers {layers!r}, but a comparison probes the last block alone; leave it out, and "
+                "give `layers` to `python -m bundle probe` for each of the encoders."
+            )
         self._check_methods()
         for task in ("pretraining", *self.tasks):
             if not self.datalist(task).is_file():

@@ -17,7 +17,7 @@ from torch import nn
 from bundle.cohort.datalist import phantom_of
 from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.regrid import require_grid
-from bundle.evaluation import figures, knowledge, probing
+from bundle.evaluation import figures, knowledge, layers, probing
 from bundle.evaluation.classifier_figures import predicted_ages
 from bundle.evaluation.features import Extractor, Images, embedding_table, ids_of, write_embedding
 from bundle.evaluation.knowledge import Aged
@@ -26,6 +26,7 @@ from bundle.evaluation.plan import CALIBRATED, RANDOM, REGIONS, slug
 from bundle.evaluation.references import References, features_of_records
 from bundle.evaluation.subjects import Pool, Subjects
 from bundle.files import write_json, write_text
+from bundle.networks.blocks import LAST, Layers, chosen_blocks, number_of_blocks
 from bundle.networks.weights import load_encoder
 from bundle.provenance import provenance
 
@@ -44,6 +45,7 @@ class Pretrained:
         weights: File written by pretraining.
         method: Name of the pretrained encoder in tables and figures.
         allow_overlap: Go on, with a warning, when test subjects were in the pretraining.
+        layers: Blocks that are probed: `last`, `all`, or numbers beside the last; see `networks.blocks.block_maps`.
     """
 
     encoder: nn.Module
@@ -51,6 +53,12 @@ class Pretrained:
     weights: str | Path
     method: str = "y-Aware"
     allow_overlap: bool = False
+    layers: Layers = LAST
+
+    @property
+    def blocks(self) -> list[int]:
+        """The blocks before the last that are probed, from 1 on."""
+        return chosen_blocks(self.encoder, self.layers)
 
 
 class ProbeStudy:
@@ -58,7 +66,8 @@ class ProbeStudy:
 
     Writes to `output_dir`: `scores.csv` (a row per test image, draw, N, method and task), `results.csv` (ROC-AUC
     per draw), `summary.csv`, `age.csv`, `age_predictions.csv` with `age.png`, `table.md`, `learning_curves.png`,
-    `embeddings_<method>.npz` and `.tsv` (with participant ids), and `provenance.json`.
+    `embeddings_<method>.npz` and `.tsv` (with participant ids), and `provenance.json`; where several blocks are probed
+    also `layers.csv`, `layers.md` and `layers.png`.
 
     Args:
         pretrained: What is probed.
@@ -86,7 +95,11 @@ class ProbeStudy:
         load_encoder(pretrained.weights, pretrained.encoder)
 
     def check(self) -> None:
-        """Refuse subjects who cannot be probed, or whom the encoder was pretrained on, before anything is written."""
+        """Refuse subjects who cannot be probed, or whom the encoder was pretrained on, before anything is written.
+
+        Blocks that the encoder does not have are refused, too.
+        """
+        chosen_blocks(self.pretrained.encoder, self.pretrained.layers)
         for pool in self.pools:
             require_grid(pool.records, f"the task {pool.task}", self.pretrained.weights)
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
@@ -123,7 +136,7 @@ class ProbeStudy:
         if CALIBRATED in self.references.asked:
             initialised = copy.deepcopy(given.random_encoder)
             encoders[CALIBRATED] = self.images.calibrate(initialised, self.subjects.healthy())
-        return {method: self.images.encoder(encoder) for method, encoder in encoders.items()}
+        return layers.extractors_of(self.images, encoders, given.blocks)
 
     def _probe_age(self, encoders: Mapping[str, Extractor], embedded: Mapping[str, list[Embedded]]) -> pd.DataFrame:
         if self.subjects.age_datalist is None:
@@ -174,11 +187,21 @@ class ProbeStudy:
             write_text(self.output_dir / name, table.to_csv(index=False))
         text = _markdown(summary, ages, phantom.get("best_auc", {}), RANDOM, note)
         write_text(self.output_dir / "table.md", text)
+        if self.pretrained.blocks:
+            text += f"\n{self._write_layers(summary, ages, note)}"
         figure = self.output_dir / "learning_curves.png"
         figures.learning_curves(figure, summary, phantom.get("best_auc"), note)
         made_from = {"weights": str(Path(self.pretrained.weights))}
         write_json(self.output_dir / "provenance.json", provenance(self.subjects.seed, made_from))
         sys.stdout.write(f"\n{text}\nTable: {self.output_dir / 'table.md'}\nFigure: {figure}\n")
+
+    def _write_layers(self, summary: pd.DataFrame, ages: pd.DataFrame, note: str) -> str:
+        """Write what each block reads."""
+        given = self.pretrained
+        methods, last = [given.method, RANDOM], number_of_blocks(given.encoder)
+        return layers.write_layers(
+            self.output_dir, layers.layers_table(summary, ages, methods, given.blocks, last), note
+        )
 
 
 def _markdown(
