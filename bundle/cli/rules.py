@@ -84,6 +84,7 @@ SHARE = number(0, 1)
 BETWEEN = Rule("a share between 0 and 1", lambda v: _is_number(v) and 0 < v < 1)
 TEMPERATURE = number(0.001, 100)  # beyond, a loss is the nearest negative alone, or nothing
 COUNT, SEED = whole(1), whole(0, SEED_LIMIT)
+PROJECTOR_LAYERS = whole(2, 3)
 NULL = Rule("null", lambda v: v is None)
 MAPPING = Rule("a mapping", lambda v: isinstance(v, Mapping))
 TWO_NAMES = Rule("two names that differ", lambda v: isinstance(v, list) and len(v) == len(set(map(str, v))) == 2)
@@ -108,6 +109,12 @@ OPTIONS: dict[str, Rule] = {
     "micro_batch": either(COUNT, NULL),
     "sigma": either(one_of("scott", "silverman"), ABOVE_ZERO),
     "temperature": TEMPERATURE,
+    "own_share": either(SHARE, NULL),
+    "start": like(r"\S.*", "scratch, or a file of weights"),
+    "average": either(BETWEEN, NULL),
+    "keep": one_of("best", "last"),
+    "allow_other_grid": Rule("true or false", lambda v: isinstance(v, bool)),
+    "projector_layers": PROJECTOR_LAYERS,
     "learning_rate": ABOVE_ZERO,
     "head_learning_rate": ABOVE_ZERO,
     "weight_decay": FROM_ZERO,
@@ -133,7 +140,7 @@ OPTIONS: dict[str, Rule] = {
     ),
     "conformal_level": BETWEEN,
     "specificities": each(BETWEEN),
-    "views": either(one_of("cutout", "crop", "all_tf"), each(MAPPING)),
+    "views": either(one_of("cutout", "crop", "cutout_flip", "all_tf"), each(MAPPING)),
     "metadata_columns": each(one_of("age", "sex", "site", "tiv")),
     "target": one_of("metadata", "volumes"),
     "precision": one_of("float32", "bfloat16", "float16", "auto"),
@@ -209,6 +216,9 @@ ARGUMENTS: dict[str, Rule] = {
     "interval": COUNT,
     "hidden_size": COUNT,
     "projection_size": COUNT,
+    "projector_layers": PROJECTOR_LAYERS,
+    "own_share": either(SHARE, NULL),
+    "people_per_site": whole(2),
     "width": COUNT,
     "norm": one_of("batch", "group"),
     "prob": SHARE,

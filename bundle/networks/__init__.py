@@ -6,10 +6,8 @@ from bundle.networks.classifiers import Classifier, EncoderClassifier
 from bundle.networks.conversion import convert_weights
 from bundle.networks.devices import chosen_device
 from bundle.networks.encoders import (
-    ContrastiveNetwork,
     DenseNetEncoder,
     Encoder,
-    Projector,
     ResNetEncoder,
     check_encoder,
     checkpointed_units,
@@ -19,6 +17,7 @@ from bundle.networks.encoders import (
 from bundle.networks.export import export_classifier, load_onnx
 from bundle.networks.pools import AveragePool, MaxPool
 from bundle.networks.preprocessing import as_config, steps_of
+from bundle.networks.projector import ContrastiveNetwork, Projector
 from bundle.networks.transformers import SwinEncoder, ViTEncoder
 from bundle.networks.weights import (
     LoadReport,
@@ -31,6 +30,7 @@ from bundle.networks.weights import (
     origin,
     refuse_other_preprocessing,
     save_weights,
+    start_encoder,
     start_from,
 )
 
@@ -67,6 +67,7 @@ __all__ = [
     "refuse_other_preprocessing",
     "save_weights",
     "set_checkpointing",
+    "start_encoder",
     "start_from",
     "statistics_kept",
     "steps_of",

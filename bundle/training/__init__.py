@@ -1,6 +1,7 @@
 """Engines and handlers of training, several processes, and going on after an interruption."""
 
 from bundle.training.allocator import keep_freed_memory
+from bundle.training.averaging import WeightAverage
 from bundle.training.distributed import GlobalLoss, parallel, share_of, start
 from bundle.training.divergence import CollapseWarning, FiniteSteps
 from bundle.training.engines import (
@@ -18,6 +19,7 @@ from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, Partici
 from bundle.training.readiness import require_metadata, require_network, require_sections
 from bundle.training.resume import EpochSampler, RandomState, Resume, scalars
 from bundle.training.same_run import require_same_run
+from bundle.training.site_sampler import SiteSampler
 
 __all__ = [
     "BestWeights",
@@ -38,7 +40,9 @@ __all__ = [
     "RepresentationMonitor",
     "Resume",
     "SameBuffers",
+    "SiteSampler",
     "ViewEpoch",
+    "WeightAverage",
     "chance_levels",
     "iteration_update",
     "keep_freed_memory",
