@@ -92,6 +92,12 @@ DATALISTS = Rule(
     lambda v: isinstance(v, Mapping) and bool(v) and all(isinstance(source, (str, Mapping)) for source in v.values()),
 )
 
+PRESERVED = Rule(
+    "a list of age and sex (a diagnosis cannot be preserved: it would have to be known of test subjects, and their "
+    "features would then tell it)",
+    lambda v: isinstance(v, (list, tuple)) and all(name in ("age", "sex") for name in v),
+)
+
 # Options of configs by their name at the top level; the same for every command that has them.
 OPTIONS: dict[str, Rule] = {
     "epochs": COUNT,
@@ -138,6 +144,8 @@ OPTIONS: dict[str, Rule] = {
     "n_folds": whole(2),
     "pool": COUNT,
     "adjust": each(one_of("age", "sex", "tiv"), fewest=0),
+    "harmonize": one_of("none", "centre", "combat"),
+    "harmonize_keep": PRESERVED,
     "penalties": each(ABOVE_ZERO),
     "voxel_penalties": each(ABOVE_ZERO),
     "augmentations": whole(0),

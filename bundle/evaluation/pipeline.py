@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bundle.evaluation import probing
 from bundle.evaluation.features import Extractor, Images, covariates, ids_of
+from bundle.evaluation.harmonizing import NONE, Harmonizing
 from bundle.evaluation.plan import KNOWN, SCALING, VOXELS
 from bundle.evaluation.subjects import Pool
 
@@ -26,11 +27,20 @@ class Probe:
         penalties: Candidates for C of the probes.
         voxel_penalties: The same for voxels, whose squared norm is thousands of times larger.
         adjust: What is known beside the image and removed from all features; see `linear.without_known`.
+        harmonize: How site effects are taken out of features before that; see `harmonizing.Harmonizing`.
+        harmonize_keep: What ComBat preserves, of age and sex.
     """
 
     penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)
     voxel_penalties: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3)
     adjust: Sequence[str] = ()
+    harmonize: str = "none"
+    harmonize_keep: Sequence[str] = ()
+    harmonizing: Harmonizing = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what may not be preserved before any work."""
+        object.__setattr__(self, "harmonizing", Harmonizing(self.harmonize, self.harmonize_keep))
 
     def scores(self, method: str, features: NDArray, pool: Pool) -> pd.DataFrame:
         """Scores of the tested subjects by the probe of each trial; see `probing.probe_diagnosis`.
@@ -45,7 +55,8 @@ class Probe:
         """
         penalties = self.voxel_penalties if method == VOXELS else self.penalties
         scaling, adjust = SCALING.get(method, "overall"), () if method == KNOWN else self.adjust
-        parts = probing.probe_diagnosis(method, features, pool.records, pool.trials, penalties, scaling, adjust)
+        how = NONE if method == KNOWN else self.harmonizing
+        parts = probing.probe_diagnosis(method, features, pool.records, pool.trials, penalties, scaling, adjust, how)
         return pd.concat(parts).assign(task=pool.task)
 
 

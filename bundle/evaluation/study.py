@@ -20,6 +20,7 @@ from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, knowledge, probing
 from bundle.evaluation.classifier_figures import predicted_ages
 from bundle.evaluation.features import Extractor, Images, embedding_table, ids_of, voxels, write_embedding
+from bundle.evaluation.harmonizing import of_ages
 from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, KNOWN, RANDOM, VOXELS, slug
@@ -83,9 +84,12 @@ class ProbeStudy:
 
     def check(self) -> None:
         """Refuse subjects who cannot be probed, or whom the encoder was pretrained on, before anything is written."""
+        how = self.probe.harmonizing
         for pool in self.pools:
+            how.check(pool.records, pool.trials, pool.task)
             require_grid(pool.records, f"the task {pool.task}", self.pretrained.weights)
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
+        how.check_ages(*self.subjects.of_age())
         aged = [record for part in self.subjects.of_age() for record in part]
         require_grid(aged, "the age probe", self.pretrained.weights)
 
@@ -127,13 +131,14 @@ class ProbeStudy:
         for method in extractors:
             logger.info(f"age: probing {method}")
             tested = Aged.of(new[method], test)
-            predicted[method] = knowledge.predicted_ages(Aged.of(known.pop(method), train), tested)
+            fitted, how = Aged.of(known.pop(method), train), self.probe.harmonizing
+            predicted[method] = knowledge.predicted_ages(fitted, tested, how)
             rows.append(knowledge.age_errors_of(method, predicted[method], tested.ages, tested.people))
         self._write_ages(predicted, [record for record in test if not np.isnan(record["age"])])
         for method, parts in embedded.items():
             parts.append((ids_of(test, "age"), new[method]))
-        nothing = (Aged.of(np.zeros((len(records), 1)), records) for records in (train, test))
-        mean_age = knowledge.probe_age("mean age", *nothing)
+        nothing, unknown = (Aged.of(np.zeros((len(records), 1)), records) for records in (train, test))
+        mean_age = knowledge.probe_age("mean age", nothing, unknown)
         return pd.DataFrame([*rows, mean_age])
 
     def _write_ages(self, predicted: Mapping[str, np.ndarray], records: Sequence[Mapping]) -> None:
@@ -154,7 +159,10 @@ class ProbeStudy:
     def _write_tables(self, scores: pd.DataFrame, summary: pd.DataFrame, ages: pd.DataFrame) -> None:
         phantom, adjust = phantom_of(self.subjects.datalists), self.probe.adjust
         adjusted = f"Effects of {', '.join(adjust)} are removed from all features." if adjust else ""
-        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), adjusted]))
+        harmonized = self.probe.harmonizing.sentence(
+            [*((pool.records, pool.trials) for pool in self.pools), of_ages(*self.subjects.of_age())]
+        )
+        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), harmonized, adjusted]))
         tables = {
             "scores.csv": scores,
             "results.csv": probing.draw_aucs(scores),
