@@ -106,6 +106,12 @@ GROUPS = Rule(
     lambda v: isinstance(v, Mapping) and bool(v) and all(isinstance(sites, list) and sites for sites in v.values()),
 )
 
+PRESERVED = Rule(
+    "a list of age and sex (a diagnosis cannot be preserved: it would have to be known of test subjects, and their "
+    "features would then tell it)",
+    lambda v: isinstance(v, (list, tuple)) and all(name in ("age", "sex") for name in v),
+)
+
 # Options of configs by their name at the top level; the same for every command that has them.
 OPTIONS: dict[str, Rule] = {
     "epochs": COUNT,
@@ -159,6 +165,8 @@ OPTIONS: dict[str, Rule] = {
     "pool": COUNT,
     "layers": either(one_of("last", "all"), each(COUNT)),
     "adjust": each(one_of("age", "sex", "tiv"), fewest=0),
+    "harmonize": one_of("none", "centre", "combat"),
+    "harmonize_keep": PRESERVED,
     "penalties": each(ABOVE_ZERO),
     "voxel_penalties": each(ABOVE_ZERO),
     "native_penalties": each(ABOVE_ZERO),

@@ -20,6 +20,7 @@ from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, knowledge, layers, probing
 from bundle.evaluation.classifier_figures import predicted_ages
 from bundle.evaluation.features import Extractor, Images, embedding_table, ids_of, write_embedding
+from bundle.evaluation.harmonizing import of_ages
 from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, RANDOM, REGIONS, slug
@@ -100,9 +101,12 @@ class ProbeStudy:
         Blocks that the encoder does not have are refused, too.
         """
         chosen_blocks(self.pretrained.encoder, self.pretrained.layers)
+        how = self.probe.harmonizing
         for pool in self.pools:
+            how.check(pool.records, pool.trials, pool.task)
             require_grid(pool.records, f"the task {pool.task}", self.pretrained.weights)
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
+        how.check_ages(*self.subjects.of_age())
         aged = [record for part in self.subjects.of_age() for record in part]
         require_grid(aged, "the age probe", self.pretrained.weights)
         tasks = [(pool.records, f"the task {pool.task}") for pool in self.pools]
@@ -148,14 +152,14 @@ class ProbeStudy:
         for method in [name for name in sources if name in known]:
             logger.info(f"age: probing {method}")
             tested = Aged.of(new[method], test)
-            fitted = Aged.of(known.pop(method), train)
-            predicted[method] = knowledge.predicted_ages(fitted, tested, each=method == REGIONS)
+            fitted, how = Aged.of(known.pop(method), train), self.probe.harmonizing
+            predicted[method] = knowledge.predicted_ages(fitted, tested, how, each=method == REGIONS)
             rows.append(knowledge.age_errors_of(method, predicted[method], tested.ages, tested.people))
         self._write_ages(predicted, [record for record in test if not np.isnan(record["age"])])
         for method, parts in embedded.items():
             parts.append((ids_of(test, "age"), new[method]))
-        nothing = (Aged.of(np.zeros((len(records), 1)), records) for records in (train, test))
-        mean_age = knowledge.probe_age("mean age", *nothing)
+        nothing, unknown = (Aged.of(np.zeros((len(records), 1)), records) for records in (train, test))
+        mean_age = knowledge.probe_age("mean age", nothing, unknown)
         return pd.DataFrame([*rows, mean_age])
 
     def _write_ages(self, predicted: Mapping[str, np.ndarray], records: Sequence[Mapping]) -> None:
@@ -176,7 +180,10 @@ class ProbeStudy:
     def _write_tables(self, scores: pd.DataFrame, summary: pd.DataFrame, ages: pd.DataFrame) -> None:
         phantom, adjust = phantom_of(self.subjects.datalists), self.probe.adjust
         adjusted = f"Effects of {', '.join(adjust)} are removed from all features." if adjust else ""
-        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), adjusted]))
+        harmonized = self.probe.harmonizing.sentence(
+            [*((pool.records, pool.trials) for pool in self.pools), of_ages(*self.subjects.of_age())]
+        )
+        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), harmonized, adjusted]))
         tables = {
             "scores.csv": scores,
             "results.csv": probing.draw_aucs(scores),
