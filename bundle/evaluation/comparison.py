@@ -122,6 +122,7 @@ class Comparison:
         common = {"task": task, "model": str(folder / "model.pt"), "seed": seed, **self.plan.fine_tuning}
         weights = SCRATCH if start == SCRATCH else str(encoder)
         data = {"weights": weights, "size": size, "draw": draw, "output_dir": str(folder)}
+        data |= {"resume": True} if common.get("ensemble") else {}  # members that are trained are not trained again
         own = start == SCRATCH or "network_def" in self.plan.fine_tuning
         self._run([], {**({} if own else architecture_of(encoder)), **common, **data}, "train")
         stated = {} if own else network_of(folder / "model.pt")

@@ -44,7 +44,9 @@ def test_the_last_block_alone_is_as_it_was(encoder):
 
 
 def summary_of(names):
-    rows = [("t", n, name, 0.5 + place / 100 + n / 1000, 0.4, 0.9) for n in (10, 20) for place, name in enumerate(names)]
+    rows = [
+        ("t", n, name, 0.5 + place / 100 + n / 1000, 0.4, 0.9) for n in (10, 20) for place, name in enumerate(names)
+    ]
     return pd.DataFrame(rows, columns=["task", "n", "method", "auc", "low", "high"])
 
 
