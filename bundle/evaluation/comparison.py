@@ -138,6 +138,7 @@ class Comparison:
         weights = SCRATCH if start == SCRATCH else str(encoder)
         drawn = None if size == ALL else size
         data = {"weights": weights, "size": drawn, "draw": draw, "output_dir": str(folder)}
+        data |= {"resume": True} if common.get("ensemble") else {}  # members that are trained are not trained again
         own = start == SCRATCH or "network_def" in self.plan.fine_tuning
         self._run([], {**({} if own else architecture_of(encoder)), **common, **data}, "train")
         stated = {} if own else network_of(folder / "model.pt")

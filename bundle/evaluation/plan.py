@@ -68,10 +68,10 @@ class Plan:
         for what, values in (("seeds", self.seeds), ("sizes", self.sizes), ("tasks", self.tasks)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"`{what}` must name at least one, each once, but is {list(values)}.")
-        if (layers := self.probing.get("layers", "last")) != "last":
+        if alone := [name for name in ("layers", "centre_sites") if name in self.probing]:
             raise ValueError(
-                f"`probing` has layers {layers!r}, but a comparison probes the last block alone; leave it out, and "
-                "give `layers` to `python -m bundle probe` for each of the encoders."
+                f"`probing` has {' and '.join(alone)}, which a comparison does not know; give it to `python -m bundle "
+                "probe` for each of the encoders."
             )
         self._check_methods()
         for task in ("pretraining", *self.tasks):

@@ -18,6 +18,7 @@ from bundle.cohort.datalist import phantom_of
 from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, knowledge, layers, probing
+from bundle.evaluation.centring import CENTRED, NEEDS, centred_scores, require_people_of_sites
 from bundle.evaluation.classifier_figures import predicted_ages
 from bundle.evaluation.features import Extractor, Images, embedding_table, ids_of, write_embedding
 from bundle.evaluation.harmonizing import of_ages
@@ -78,6 +79,8 @@ class ProbeStudy:
         output_dir: Folder that receives tables and figures.
         note: A line that tables and figures carry; a phantom's datalist adds that it is one.
         references: What the encoder has to beat; None: every line.
+        centre_sites: Also write `summary_centred_within_site.csv`, of scores less the mean of their site, and show it
+            in `table.md` beside the plain numbers; see `centring`.
     """
 
     def __init__(
@@ -89,9 +92,10 @@ class ProbeStudy:
         output_dir: str | Path,
         note: str = "",
         references: References | None = None,
+        centre_sites: bool = False,
     ) -> None:
         self.pretrained, self.subjects, self.images, self.probe = pretrained, subjects, images, probe
-        self.output_dir, self.note = Path(output_dir), note
+        self.output_dir, self.note, self.centre_sites = Path(output_dir), note, centre_sites
         self.references = references or References(images)
         load_encoder(pretrained.weights, pretrained.encoder)
 
@@ -101,9 +105,15 @@ class ProbeStudy:
         Blocks that the encoder does not have are refused, too.
         """
         chosen_blocks(self.pretrained.encoder, self.pretrained.layers)
+        if self.centre_sites and self.subjects.protocol == "folds":
+            raise ValueError(
+                "`centre_sites` is of the protocols draws and sites: in folds, people of one site are tested by "
+                "different models, whose scores have no common mean. Leave it out, or take another protocol."
+            )
         how = self.probe.harmonizing
         for pool in self.pools:
             how.check(pool.records, pool.trials, pool.task)
+            require_people_of_sites(pool.tested, f"the task {pool.task}", self.centre_sites)
             require_grid(pool.records, f"the task {pool.task}", self.pretrained.weights)
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
         how.check_ages(*self.subjects.of_age())
@@ -194,6 +204,9 @@ class ProbeStudy:
             write_text(self.output_dir / name, table.to_csv(index=False))
         text = _markdown(summary, ages, phantom.get("best_auc", {}), RANDOM, note)
         write_text(self.output_dir / "table.md", text)
+        if self.centre_sites:
+            text += f"\n{self._write_centred(scores)}"
+            write_text(self.output_dir / "table.md", text)
         if self.pretrained.blocks:
             text += f"\n{self._write_layers(summary, ages, note)}"
         figure = self.output_dir / "learning_curves.png"
@@ -201,6 +214,14 @@ class ProbeStudy:
         made_from = {"weights": str(Path(self.pretrained.weights))}
         write_json(self.output_dir / "provenance.json", provenance(self.subjects.seed, made_from))
         sys.stdout.write(f"\n{text}\nTable: {self.output_dir / 'table.md'}\nFigure: {figure}\n")
+
+    def _write_centred(self, scores: pd.DataFrame) -> str:
+        """Write the summary of scores centred within site, and give it as text."""
+        within = centred_scores(scores, {pool.task: pool.records for pool in self.pools})
+        summary = probing.summarize(within, RANDOM, self.subjects.seed)
+        write_text(self.output_dir / f"summary_{CENTRED}.csv", summary.to_csv(index=False))
+        head = f"ROC-AUC of scores centred within site (95 % interval). {NEEDS}"
+        return f"{head}\n\n{figures.diagnosis_table(summary)}\n"
 
     def _write_layers(self, summary: pd.DataFrame, ages: pd.DataFrame, note: str) -> str:
         """Write what each block reads."""

@@ -14,7 +14,9 @@ from bundle.networks.encoders import (
     set_checkpointing,
     statistics_kept,
 )
+from bundle.networks.ensembles import Ensemble
 from bundle.networks.export import export_classifier, load_onnx
+from bundle.networks.members import load_members, members_of
 from bundle.networks.pools import AveragePool, MaxPool
 from bundle.networks.preprocessing import as_config, steps_of
 from bundle.networks.projector import ContrastiveNetwork, Projector
@@ -41,6 +43,7 @@ __all__ = [
     "DenseNetEncoder",
     "Encoder",
     "EncoderClassifier",
+    "Ensemble",
     "LoadReport",
     "MaxPool",
     "Projector",
@@ -58,8 +61,10 @@ __all__ = [
     "encoder_like",
     "export_classifier",
     "load_encoder",
+    "load_members",
     "load_network",
     "load_onnx",
+    "members_of",
     "method_of",
     "network_of",
     "origin",

@@ -13,6 +13,7 @@ from bundle.training.engines import (
     report_training,
     run_remaining,
 )
+from bundle.training.ensembles import EnsembleWeights, require_one
 from bundle.training.handlers import BestWeights, PredictionWriter, SameBuffers, ViewEpoch, mlflow_store
 from bundle.training.history import History, chance_levels
 from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, ParticipantAUC, RepresentationMonitor
@@ -26,6 +27,7 @@ __all__ = [
     "CollapseWarning",
     "ContrastiveMonitor",
     "ContrastivePrepareBatch",
+    "EnsembleWeights",
     "EpochSampler",
     "FiniteSteps",
     "GlobalLoss",
@@ -51,6 +53,7 @@ __all__ = [
     "report_training",
     "require_metadata",
     "require_network",
+    "require_one",
     "require_same_run",
     "require_sections",
     "run_remaining",

@@ -140,14 +140,19 @@ class BestWeights:
         best = engine.state.best_metric_epoch == engine.state.epoch
         if idist.get_rank() > 0 or not (best or self.keep == "last"):
             return
-        metrics = {name: _rounded(name, float(value)) for name, value in engine.state.metrics.items()}
+        metrics = {name: rounded(name, float(value)) for name, value in engine.state.metrics.items()}
         card = {**self.card, "epoch": engine.state.epoch, "validation": metrics}
         save_weights(self.path, self.module, card, self.storage)
         logger.info(f"{'Best' if best else 'Last'} so far ({engine.state.key_metric_name}): wrote {self.path}")
 
 
-def _rounded(name: str, value: float) -> float:
-    """A metric for the card; a threshold in full, since rounding it could change a decision."""
+def rounded(name: str, value: float) -> float:
+    """A metric for the card; a threshold in full, since rounding it could change a decision.
+
+    Args:
+        name: Name of the metric.
+        value: Value of it.
+    """
     return value if name == "val_threshold" else round(value, 6)
 
 
