@@ -28,23 +28,23 @@ class Probe:
     Args:
         penalties: Candidates for C of the probes.
         voxel_penalties: The same for voxels, whose squared norm is thousands of times larger.
+        adjust: What is known beside the image and removed from all features; see `linear.without_known`.
+        harmonize: How site effects are taken out of features before that; see `harmonizing.Harmonizing`.
+        harmonize_keep: What ComBat preserves, of age and sex.
         native_penalties: The same for voxels before any shrinking, whose mean squared length is set to 1; of the ridge
             classifier, 1 / penalty.
         net_penalties: The same for the elastic net on regions.
         svm_penalties: The same for the support-vector machine on regions.
-        adjust: What is known beside the image and removed from all features; see `linear.without_known`.
-        harmonize: How site effects are taken out of features before that; see `harmonizing.Harmonizing`.
-        harmonize_keep: What ComBat preserves, of age and sex.
     """
 
     penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)
     voxel_penalties: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3)
-    native_penalties: Sequence[float] = (0.1, 1.0, 10.0, 100.0)
-    net_penalties: Sequence[float] = (0.03, 0.1, 0.3)
-    svm_penalties: Sequence[float] = (0.1, 1.0, 10.0)
     adjust: Sequence[str] = ()
     harmonize: str = "none"
     harmonize_keep: Sequence[str] = ()
+    native_penalties: Sequence[float] = (0.1, 1.0, 10.0, 100.0)
+    net_penalties: Sequence[float] = (0.03, 0.1, 0.3)
+    svm_penalties: Sequence[float] = (0.1, 1.0, 10.0)
     harmonizing: Harmonizing = field(init=False)
 
     def __post_init__(self) -> None:
