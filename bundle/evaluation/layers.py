@@ -87,7 +87,8 @@ def write_layers(folder: Path, table: pd.DataFrame, note: str = "") -> str:
     parts = [note, "What each block reads, by a linear probe (95 % interval)"]
     for (measure, task), rows in table.groupby(["measure", "task"], sort=False):
         at = "" if measure == AGE else f" of {task} at N = {rows['n'].iloc[0]}"
-        parts += [f"{measure[0].upper()}{measure[1:]}{at}", _by_block(rows, 2 if measure == AGE else 3)]
+        said = str(measure)
+        parts += [f"{said[0].upper()}{said[1:]}{at}", _by_block(rows, 2 if measure == AGE else 3)]
     text = "\n\n".join(filter(None, [*parts, CAUTION])) + "\n"
     write_text(folder / "layers.md", text)
     block_curves(folder / "layers.png", table, note)

@@ -111,6 +111,11 @@ def _publishable(weights: Path, card: Mapping[str, Any], choices: Choices) -> di
     """The public card, once everything is said that only people can know."""
     if missing := [name for name in _WANTED if not card.get(name)]:
         raise ValueError(f"The card of {weights} has no {', '.join(missing)}; train the classifier again.")
+    if members := card["network"].get("members"):
+        raise ValueError(
+            f"{weights} is an ensemble of {members} members, and what is published holds one network, from which "
+            "others load its encoder. Publish a member: --model with the file in member_0, member_1, …."
+        )
     phantom = bool(card.get("warning"))
     if choices.participants is None and not phantom:
         raise ValueError(
