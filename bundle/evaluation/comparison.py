@@ -18,6 +18,7 @@ from bundle.cohort.datalist import load_section
 from bundle.cohort.overlap import refuse_overlap
 from bundle.evaluation import knowledge
 from bundle.evaluation.features import Extractor, Images, voxels, write_embedding
+from bundle.evaluation.harmonizing import Harmonizing
 from bundle.evaluation.pipeline import Probed, probe_pools
 from bundle.evaluation.plan import CALIBRATED, KNOWN, REFERENCES, SCRATCH, VOXELS, Plan
 from bundle.evaluation.subjects import Pool, draw_pool, read_sections
@@ -70,8 +71,11 @@ class Comparison:
 
     def _todo(self) -> tuple[list[_Unit], list[_Unit]]:
         """All units, and those that are not done."""
-        for task in self.plan.tasks:
-            self._pool(task, len(self.plan.seeds) - 1)
+        how = self._parser("probe", self.plan.probing).get_parsed_content("study#probe").harmonizing
+        for pool in self._all_pools():
+            how.check(pool.records, pool.trials, pool.task)
+        if how:
+            how.check_ages(*(load_section(self.plan.datalist("pretraining"), n) for n in ("training", "validation")))
         units = list(self._units())
         return units, [unit for unit in units if not _is_done(unit[1], unit[2])]
 
@@ -143,9 +147,13 @@ class Comparison:
             refuse_overlap(self._weights(method, seed), pool.tested, pool.task)
         extractor = self._extractor(method, seed, images)
         probed = list(probe_pools(images, probe, {method: extractor}, pools))
+        if sentence := probe.harmonizing.sentence((pool.records, pool.trials) for pool in self._all_pools()):
+            write_text(folder / "site_effects.md", f"{sentence}\n")
         write_text(folder / "scores.csv", pd.concat([p.scores for p in probed]).to_csv(index=False))
         if extractor is not None:
-            self._describe(method, partial(images.features, {method: extractor}), probed, folder)
+            people = [record for pool in pools for record in pool.records]
+            features = partial(images.features, {method: extractor})
+            self._describe(method, features, probed, people, probe.harmonizing, folder)
 
     def _parser(self, command: str, options: Mapping[str, Any]) -> ConfigParser:
         """What a config says with the plan's overlays and options."""
@@ -170,17 +178,26 @@ class Comparison:
         sections = read_sections(self.plan.datalist(task), ("training", "test"))
         return draw_pool(task, sections, self.plan.sizes, draw + 1, 0).of_draw(draw)
 
+    def _all_pools(self) -> list[Pool]:
+        return [self._pool(task, draw) for task in self.plan.tasks for draw in range(len(self.plan.seeds))]
+
     def _describe(
-        self, method: str, features: Callable[[Sequence[dict]], dict], probed: Sequence[Probed], folder: Path
+        self,
+        method: str,
+        features: Callable[[Sequence[dict]], dict],
+        probed: Sequence[Probed],
+        people: Sequence[dict],
+        how: Harmonizing,
+        folder: Path,
     ) -> None:
         """Write how well age and site are read from the embedding, and, of encoders, the embedding itself."""
         healthy = [load_section(self.plan.datalist("pretraining"), name) for name in ("training", "validation")]
         train, test = (features(records)[method] for records in healthy)
-        accuracy = knowledge.probe_site(train, healthy[0], test, healthy[1])
+        accuracy = knowledge.probe_site(train, healthy[0], test, healthy[1], how)
         ids, embedding = pd.concat([p.ids for p in probed]), np.concatenate([p.features for p in probed])
         outside = ((ids["label"] == 0) & (ids["section"] == "test")).to_numpy()
-        away = knowledge.Aged.of(embedding[outside], ids[outside].to_dict("records"))
-        error = float(knowledge.probe_age(method, knowledge.Aged.of(train, healthy[0]), away)["mae"])
+        away = knowledge.Aged.of(embedding[outside], [people[row] for row in np.flatnonzero(outside)])
+        error = float(knowledge.probe_age(method, knowledge.Aged.of(train, healthy[0]), away, how)["mae"])
         known = {"site_accuracy": accuracy, "age_mae": error, "openbhb_score": openbhb_score(accuracy, error)}
         write_json(folder / "knowledge.json", known)
         if method != VOXELS:

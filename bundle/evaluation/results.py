@@ -29,7 +29,7 @@ def write_results(plan: Plan) -> None:
     """
     folder = Path(plan.output_dir)
     phantom = phantom_of([str(plan.datalist(task)) for task in plan.tasks])
-    note = phantom.get("warning", "")
+    note = " ".join(filter(None, [phantom.get("warning", ""), *_site_effects(plan)]))
     scores = collected_scores(plan)
     summary, tests = probing.summarize(scores, RANDOM), probing.paired_tests(scores)
     tables = {
@@ -51,6 +51,12 @@ def write_results(plan: Plan) -> None:
     if plan.document is not None:
         _document(plan, Path(plan.document))
     sys.stdout.write(f"\n{(folder / 'table.md').read_text(encoding='utf-8')}\nTables and figures: {folder}\n")
+
+
+def _site_effects(plan: Plan) -> list[str]:
+    """How site effects were taken out of the features of probes; nothing where they were not."""
+    files = [plan.folder(method, seed) / "probe" / "site_effects.md" for seed in plan.seeds for method in REFERENCES]
+    return sorted({path.read_text(encoding="utf-8").strip() for path in files if path.is_file()})
 
 
 def _document(plan: Plan, document: Path) -> None:
