@@ -19,6 +19,7 @@ from bundle.cohort.datalist import load_section
 from bundle.cohort.overlap import refuse_overlap
 from bundle.evaluation import knowledge
 from bundle.evaluation.features import Images, write_embedding
+from bundle.evaluation.harmonizing import Harmonizing
 from bundle.evaluation.pipeline import Probed, probe_pools
 from bundle.evaluation.plan import ALL, CALIBRATED, REFERENCES, SCRATCH, VOXELS, Plan
 from bundle.evaluation.references import References, Source
@@ -80,8 +81,13 @@ class Comparison:
 
     def _todo(self) -> tuple[list[_Unit], list[_Unit]]:
         """All units, and those that are not done."""
-        pools = [self._pool(task, len(self.plan.seeds) - 1) for task in self.plan.tasks]
-        self._references().check((pool.records, f"the task {pool.task}") for pool in pools)
+        how = self._parser("probe", self.plan.probing).get_parsed_content("study#probe").harmonizing
+        for pool in self._all_pools():
+            how.check(pool.records, pool.trials, pool.task)
+        if how:
+            how.check_ages(*(self._section(name) for name in ("training", "validation")))
+        last = [self._pool(task, len(self.plan.seeds) - 1) for task in self.plan.tasks]
+        self._references().check((pool.records, f"the task {pool.task}") for pool in last)
         units = list(self._units())
         return units, [unit for unit in units if not _is_done(unit[1], unit[2])]
 
@@ -160,9 +166,13 @@ class Comparison:
             refuse_overlap(self._weights(method, seed), pool.tested, pool.task)
         source = self._source(method, seed, images)
         probed = list(probe_pools(images, probe, {method: source}, pools))
+        if sentence := probe.harmonizing.sentence((pool.records, pool.trials) for pool in self._all_pools()):
+            write_text(folder / "site_effects.md", f"{sentence}\n")
         write_text(folder / "scores.csv", pd.concat([p.scores for p in probed] or [NO_SCORES]).to_csv(index=False))
         if callable(source):
-            self._describe(method, partial(images.features, {method: source}), probed, folder)
+            people = [record for pool in pools for record in pool.records]
+            features = partial(images.features, {method: source})
+            self._describe(method, features, probed, people, probe.harmonizing, folder)
 
     def _parser(self, command: str, options: Mapping[str, Any]) -> ConfigParser:
         """What a config says with the plan's overlays and options."""
@@ -199,20 +209,29 @@ class Comparison:
         """A section of the datalist of pretraining."""
         return load_section(self.plan.datalist("pretraining"), name, cached=self.plan.stored is not None)
 
+    def _all_pools(self) -> list[Pool]:
+        return [self._pool(task, draw) for task in self.plan.tasks for draw in range(len(self.plan.seeds))]
+
     def _describe(
-        self, method: str, features: Callable[[Sequence[dict]], dict], probed: Sequence[Probed], folder: Path
+        self,
+        method: str,
+        features: Callable[[Sequence[dict]], dict],
+        probed: Sequence[Probed],
+        people: Sequence[dict],
+        how: Harmonizing,
+        folder: Path,
     ) -> None:
         """Write how well age and site are read from the embedding, and, of encoders, the embedding itself."""
         healthy = [self._section(name) for name in ("training", "validation")]
         train, test = (features(records)[method] for records in healthy)
-        accuracy = knowledge.probe_site(train, healthy[0], test, healthy[1])
+        accuracy = knowledge.probe_site(train, healthy[0], test, healthy[1], how)
         ids, embedding = pd.concat([p.ids for p in probed]), np.concatenate([p.features for p in probed])
         of_disease = ids["task"].isin(self.plan.tasks if self.plan.diagnoses is None else self.plan.diagnoses)
         outside = ((ids["label"] == 0) & (ids["section"] == "test") & of_disease).to_numpy()
-        away = knowledge.Aged.of(embedding[outside], ids[outside].to_dict("records"))
+        away = knowledge.Aged.of(embedding[outside], [people[row] for row in np.flatnonzero(outside)])
         error = np.nan
         if len(away.ages):
-            error = float(knowledge.probe_age(method, knowledge.Aged.of(train, healthy[0]), away)["mae"])
+            error = float(knowledge.probe_age(method, knowledge.Aged.of(train, healthy[0]), away, how)["mae"])
         known = {"site_accuracy": accuracy, "age_mae": error, "openbhb_score": openbhb_score(accuracy, error)}
         write_json(folder / "knowledge.json", known)
         if method != VOXELS:

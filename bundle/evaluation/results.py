@@ -31,7 +31,7 @@ def write_results(plan: Plan) -> None:
     """
     folder = Path(plan.output_dir)
     phantom = phantom_of([str(plan.datalist(task)) for task in plan.tasks])
-    note = phantom.get("warning", "")
+    note = " ".join(filter(None, [phantom.get("warning", ""), *_site_effects(plan)]))
     scores = collected_scores(plan)
     summary, tests = probing.summarize(scores, RANDOM), probing.paired_tests(scores)
     tables = {
@@ -55,6 +55,13 @@ def write_results(plan: Plan) -> None:
         pictures = {title: title.lower().replace(" ", "_") + ".png" for title in titles}
         show_in_document(Path(plan.document), folder, pictures, origin_of([plan]))
     sys.stdout.write(f"\n{(folder / 'table.md').read_text(encoding='utf-8')}\nTables and figures: {folder}\n")
+
+
+def _site_effects(plan: Plan) -> list[str]:
+    """How site effects were taken out of the features of probes; nothing where they were not."""
+    probes = [plan.folder(method, seed) / "probe" for seed in plan.seeds for method in plan.references]
+    files = [folder / "site_effects.md" for folder in probes]
+    return sorted({path.read_text(encoding="utf-8").strip() for path in files if path.is_file()})
 
 
 def collected_scores(plan: Plan) -> pd.DataFrame:

@@ -33,7 +33,9 @@ def test_every_rule_is_of_an_option_that_there_is():
 def test_the_choices_are_those_of_the_code():
     from bundle.cohort.datalist import METADATA_COLUMNS
     from bundle.cohort.packing import STORAGES
+    from bundle.evaluation.harmonizing import KINDS
     from bundle.evaluation.probing import COVARIATES
+    from bundle.evaluation.site_effects import KEPT
     from bundle.evaluation.subjects import PROTOCOLS
     from bundle.networks.encoders import NORMS
     from bundle.networks.weights import save_weights
@@ -55,6 +57,7 @@ def test_the_choices_are_those_of_the_code():
         (own["prepare"]["backend"], NAMES),
         (options["existing"], EXISTING),
         (options["protocol"], PROTOCOLS),
+        (options["harmonize"], KINDS),
         (own["cache"]["storage"], STORAGES),
         (rules.ARGUMENTS["norm"], NORMS),
     ]
@@ -63,6 +66,7 @@ def test_the_choices_are_those_of_the_code():
     assert all(TwoViews(name, seed=0).transforms for name in options["views"].choices)
     assert all(options["metadata_columns"].holds([name]) for name in METADATA_COLUMNS)
     assert all(options["adjust"].holds([name]) for name in COVARIATES)
+    assert options["harmonize_keep"].holds(list(KEPT))
     assert "float16" in save_weights.__doc__
 
 
@@ -102,6 +106,9 @@ BAD = [
     ("probe", "draws", 0),
     ("probe", "pool", 0),
     ("probe", "adjust", ["site"]),
+    ("probe", "harmonize", "center"),
+    ("probe", "harmonize_keep", ["diagnosis"]),
+    ("probe", "harmonize_keep", "age"),
     ("probe", "penalties", []),
     ("probe", "tasks", {}),
     ("train", "validation_share", 0.0),
@@ -151,6 +158,7 @@ GOOD = [
     ("train", {"operating_point": "probability=1e-05"}),
     ("train", {"operating_point": "youden"}),
     ("probe", {"adjust": [], "tasks": {"a": {"training": "x.json", "test": "y.json"}}}),
+    ("probe", {"harmonize": "combat", "harmonize_keep": ["age", "sex"]}),
     ("cache", {"workers": 0}),
     ("evaluate", {"conformal_level": 0.95, "specificities": [0.85]}),
 ]
