@@ -92,6 +92,10 @@ DATALISTS = Rule(
     "task: datalist, or task: {training: datalist, test: datalist}",
     lambda v: isinstance(v, Mapping) and bool(v) and all(isinstance(source, (str, Mapping)) for source in v.values()),
 )
+GROUPS = Rule(
+    "name: [sites]",
+    lambda v: isinstance(v, Mapping) and bool(v) and all(isinstance(sites, list) and sites for sites in v.values()),
+)
 
 # Options of configs by their name at the top level; the same for every command that has them.
 OPTIONS: dict[str, Rule] = {
@@ -163,7 +167,16 @@ OWN: dict[str, dict[str, Rule]] = {
     "pretrain": {"batch_size": whole(2)},  # an anchor is compared with others
     "probe": {"tasks": DATALISTS},
     "inference": {"target": one_of("class", "similarity")},
-    "compare": {"seeds": each(SEED), "tasks": each(like(r"[^/\\]+", "the name of a datalist"))},
+    "compare": {
+        "protocol": one_of("draws", "sites"),
+        "seeds": each(SEED),
+        "tasks": each(like(r"[^/\\]+", "the name of a datalist")),
+        "site_groups": either(GROUPS, NULL),
+        "min_site": COUNT,
+        "min_label": COUNT,
+        "pretrain_on": one_of("controls", "everybody"),
+        "diagnoses": either(each(like(r"[^/\\]+", "the name of a task"), fewest=0), NULL),
+    },
     "phantom": {
         "resolution": number(1, 12),
         "pretraining": whole(8, 9999),

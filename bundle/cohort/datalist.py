@@ -38,13 +38,34 @@ def write_datalist(
     Raises:
         CohortError: a section is unknown, or a record has no image.
     """
+    write_text(path, datalist_text(path, sections, description=description, extra=extra))
+
+
+def datalist_text(
+    path: Path,
+    sections: Mapping[str, list[dict]],
+    *,
+    description: str,
+    extra: Mapping[str, Any] | None = None,
+) -> str:
+    """What `write_datalist` writes.
+
+    Args:
+        path: The JSON file, from whose folder images are named.
+        sections: Records, as of `write_datalist`.
+        description: Sentence that says where the scans come from.
+        extra: Further entries at the top.
+
+    Raises:
+        CohortError: a section is unknown, or a record has no image.
+    """
     for name in sections:
         if name not in SECTIONS:
             raise CohortError(f"A datalist has no section '{name}'; use {quoted(SECTIONS)}.")
     content: dict[str, Any] = {"description": description, **(extra or {})}
     lists = {name: [_written(r, path) for r in sections.get(name, [])] for name in SECTIONS}
     content |= {f"num{name.capitalize()}": len(records) for name, records in lists.items()} | lists
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def load_section(

@@ -13,6 +13,7 @@ SCRATCH = "scratch"
 RANDOM, CALIBRATED = "random initialisation", "random, calibrated batch norm"
 VOXELS, KNOWN = "voxels", "age, sex, TIV"
 REFERENCES = (RANDOM, CALIBRATED, VOXELS, KNOWN)
+ALL = "all"  # in place of a number of training subjects: everybody of `training`
 SCALING = {VOXELS: "none", KNOWN: "each"}  # of features before a probe; embeddings are divided by one number
 
 
@@ -26,7 +27,7 @@ class Plan:
         tasks: Names of the datalists.
         pretexts: Name → overlays on pretrain.yaml.
         networks: Name → pretext that a classifier is fine-tuned from, or `scratch`.
-        sizes: Numbers of training subjects N.
+        sizes: Numbers of training subjects N, or `all`.
         seeds: Seeds of pretraining, draw and initialisation together.
         overlays: Laid over every run.
         pretraining, probing, fine_tuning: options of the three configs.
@@ -35,6 +36,8 @@ class Plan:
             None.
         configs: The runnable configs by command: pretrain, probe, train and evaluate.
         digests: Digests of what each overlay says, by its path; another content is another setting.
+        diagnoses: Tasks whose people of label 0 are controls, on whom the error of age is measured; None: all.
+        stored: Cache that the datalists are of, whose volumes are read in place of images; None: they name images.
     """
 
     dataset_dir: Path
@@ -42,7 +45,7 @@ class Plan:
     tasks: Sequence[str]
     pretexts: Mapping[str, Sequence[str]]
     networks: Mapping[str, str]
-    sizes: Sequence[int]
+    sizes: Sequence[int | str]
     seeds: Sequence[int]
     overlays: Sequence[str]
     pretraining: Mapping[str, Any]
@@ -52,6 +55,8 @@ class Plan:
     document: str | None = None
     configs: Mapping[str, Path] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    diagnoses: Sequence[str] | None = None
+    stored: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse, before any work, what could only fail later."""

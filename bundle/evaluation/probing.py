@@ -116,7 +116,7 @@ def summarize(scores: pd.DataFrame, reference: str, seed: int = 0) -> pd.DataFra
     """
     rows = []
     for (task, size), group in by_participant(scores).groupby(["task", "n"], sort=False):
-        resamples = {m: _bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
+        resamples = {m: bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
         aucs = draw_aucs(group).groupby("method", sort=False)["auc"].mean()
         for method, samples in resamples.items():
             gain = interval((samples - resamples[reference]).samples)
@@ -142,7 +142,7 @@ def paired_tests(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     for (task, size), group in by_participant(scores).groupby(["task", "n"], sort=False):
-        resamples = {m: _bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
+        resamples = {m: bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
         aucs = draw_aucs(group).pivot(index="draw", columns="method", values="auc")
         for method, other in combinations(resamples, 2):
             gaps, samples = aucs[method] - aucs[other], resamples[method] - resamples[other]
@@ -154,7 +154,13 @@ def paired_tests(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return table.assign(p_holm=table.groupby("task", sort=False)["p"].transform(holm))
 
 
-def _bootstrap(group: pd.DataFrame, seed: int) -> Resamples:
+def bootstrap(group: pd.DataFrame, seed: int) -> Resamples:
+    """Bootstrap resamples of the ROC-AUC of one method; see `metrics.bootstrap_auc`.
+
+    Args:
+        group: Rows of `by_participant` of one task, method and N.
+        seed: Seed of the resampling.
+    """
     table = group.pivot(index="draw", columns="participant_id", values="score")
     labels = group.drop_duplicates("participant_id").set_index("participant_id")["label"]
     return bootstrap_auc(labels.loc[table.columns].to_numpy(), table.to_numpy(), seed=seed)
