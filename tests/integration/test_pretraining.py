@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bundle.cli.main import main
+from bundle.files import sha256
 from bundle.networks.weights import load_encoder
 from tests.conftest import OVERLAY, ROOT, SMALL, run_monai, with_full_paths
 from tests.integration.conftest import same
@@ -110,6 +111,83 @@ def test_every_pretext_trains_by_an_overlay(tiny_phantom, tmp_path, pretext):
     card = json.loads((tmp_path / "best.json").read_text())
     assert math.isfinite(card["validation"]["val_loss"])
     assert card["loss"].startswith("YAwareInfoNCE(") == ("supervised" in pretext or "metadata" in pretext)
+
+
+def test_options_for_few_people_work_together_and_go_on_after_an_interruption(tiny_phantom, straight, tmp_path):
+    """Start from weights, age, sex and site, own share, flips, three layers, an average of the weights, last epoch."""
+    overlays = ["--config", "configs/metadata_age_sex.yaml", "configs/pretext_within_site.yaml"]
+    start = ["--start", str(straight[0] / "best.pt"), "--projector_layers", "3", "--views", "cutout_flip"]
+    options = [*overlays, *start, "--own_share", "0.5", "--average", "0.9", "--keep", "last", "--sigma", "silverman"]
+    whole = pretrain(tiny_phantom, tmp_path / "whole", 3, *options)
+    pretrain(tiny_phantom, tmp_path / "parts", 2, *options)
+    resumed = pretrain(tiny_phantom, tmp_path / "parts", 3, *options, "--resume")
+    for part in ("network", "average", "optimizer", "trainer", "evaluator"):
+        assert same(whole[part], resumed[part]), part
+    kept = {f: torch.load(tmp_path / f / "best.pt", weights_only=True) for f in ("whole", "parts")}
+    assert same(kept["whole"], kept["parts"])
+    average = {name.removeprefix("module.encoder."): tensor for name, tensor in whole["average"].items()}
+    assert all(torch.equal(tensor, average[name]) for name, tensor in kept["whole"].items())
+    trained = whole["network"]["encoder.features.conv0.weight"]
+    assert not torch.equal(trained, average["features.conv0.weight"])
+    card = json.loads((tmp_path / "whole" / "best.json").read_text())
+    assert card["epoch"] == 3
+    assert card["method"] == "y-Aware within sites"
+    assert card["loss"].startswith("WithinSiteInfoNCE( temperature=0.1, own_share=0.5")
+    assert "DiscreteKernel(mismatch=0.5)" in card["loss"]
+    assert "sigma=5.0" not in card["loss"]
+    assert card["pretrained"]["sha256"] == sha256(straight[0] / "best.pt")
+    said = {name: card["config"][name] for name in ("average", "keep", "projector_layers", "views")}
+    views = "[LeftRightFlip(prob=0.5), Cutout(prob=1.0, fraction=0.25)]"
+    assert said == {"average": 0.9, "keep": "last", "projector_layers": 3, "views": views}
+
+
+def test_whoever_was_in_the_start_is_known_to_the_new_card(tiny_phantom, straight, tmp_path):
+    datalist = with_full_paths(tiny_phantom / "pretraining.json")
+    known = json.loads((straight[0] / "best.json").read_text())["fingerprints"]["participants"]
+    datalist["training"] = datalist["training"][:20]
+    few = tmp_path / "few.json"
+    few.write_text(json.dumps(datalist))
+    pretrain(tiny_phantom, tmp_path, 1, "--datalist", str(few), "--start", str(straight[0] / "best.pt"))
+    card = json.loads((tmp_path / "best.json").read_text())
+    assert card["fingerprints"]["participants"] == known
+    assert len(known) > 20
+
+
+def test_a_start_that_does_not_fit_is_refused_before_anything_is_written(tiny_phantom, straight, tmp_path, capsys):
+    start = ["--start", str(straight[0] / "best.pt"), "--output_dir", str(tmp_path / "out")]
+    command = ["pretrain", "--config", str(OVERLAY), "--dataset_dir", str(tiny_phantom), *start]
+    assert main([*command, *SMALL, "--growth_rate", "8"]) == 1
+    assert "Nothing was loaded" in capsys.readouterr().err
+    assert main(["pretrain", "--config", "configs/resolution_4mm.yaml", *command[2:], *SMALL]) == 1
+    assert "preprocessed in another way" in capsys.readouterr().err
+    assert main([*command[:-2], *SMALL, "--start", str(tmp_path / "none.pt")]) == 1
+    assert "no such file" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "history.csv").exists()
+
+
+def test_a_cohort_of_one_site_cannot_be_compared_within_sites(tiny_phantom, tmp_path, capsys):
+    datalist = with_full_paths(tiny_phantom / "pretraining.json")
+    command = ["pretrain", "--config", "configs/pretext_within_site.yaml", str(OVERLAY), *SMALL]
+    for site, words in (("here", "the same wherever it is known, one site in"), (None, "known of nobody")):
+        for record in (*datalist["training"], *datalist["validation"]):
+            record["site"] = site
+        (tmp_path / "one.json").write_text(json.dumps(datalist))
+        assert main([*command, "--datalist", str(tmp_path / "one.json"), "--output_dir", str(tmp_path / "out")]) == 1
+        said = capsys.readouterr().err
+        assert "the metadata column `site` is " + words in said
+    assert (
+        main(
+            [
+                *command,
+                "--dataset_dir",
+                str(tiny_phantom),
+                "--loss#kernel",
+                "{_target_: bundle.pretext.GaussianKernel, sigma: 5}",
+            ]
+        )
+        == 1
+    )
+    assert "column `site` of its kernel" in capsys.readouterr().err
 
 
 def test_a_resnet_trains_by_an_overlay_and_loads_by_its_path(tiny_phantom, tmp_path):
