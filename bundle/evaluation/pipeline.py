@@ -27,19 +27,19 @@ class Probe:
     Args:
         penalties: Candidates for C of the probes.
         voxel_penalties: The same for voxels, whose squared norm is thousands of times larger.
-        native_penalties: The same for voxels before any shrinking, whose mean squared length is set to 1; of the ridge
-            classifier, 1 / penalty.
-        net_penalties: The same for the elastic net on regions.
-        svm_penalties: The same for the support-vector machine on regions.
         adjust: What is known beside the image and removed from all features; see `linear.without_known`.
+        native_penalties: Candidates for C of voxels before any shrinking, whose mean squared length is set to 1; the
+            ridge classifier's penalty is 1 / C.
+        net_penalties: The same of the elastic net on regions.
+        svm_penalties: The same of the support-vector machine on regions.
     """
 
     penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)
     voxel_penalties: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3)
+    adjust: Sequence[str] = ()
     native_penalties: Sequence[float] = (0.1, 1.0, 10.0, 100.0)
     net_penalties: Sequence[float] = (0.03, 0.1, 0.3)
     svm_penalties: Sequence[float] = (0.1, 1.0, 10.0)
-    adjust: Sequence[str] = ()
 
     def scores(self, method: str, features: NDArray, pool: Pool) -> pd.DataFrame:
         """Scores of the tested subjects by the probe of each trial; see `probing.probe_diagnosis`.
