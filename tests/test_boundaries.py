@@ -44,11 +44,11 @@ ONLY_IN = {  # a library: the files, or rooms, that may import it
         *("prediction/training_record", "training/monitors", "notebook/transformer"),
     },
     "ignite": {"training", "prediction"},
-    "monai.engines": {"training", "prediction/table"},
+    "monai.engines": {"training", "prediction/table", "cli/cost"},
     "monai.bundle": {"cli", "evaluation/comparison"},
     "matplotlib": {
         *("drawing", "pages/pictures", "prediction/slices", "training/curves", "evaluation/figures"),
-        "evaluation/clinic_figure",
+        *("evaluation/clinic_figure", "evaluation/site_figure"),
     },
     "openpyxl": {"cohort/workbook"},
 }
@@ -67,6 +67,7 @@ READERS = {
     "nib.load": set(),  # it would try formats that nobody checked; scans/nifti names the classes
     "json.loads": {
         *("files", "cli/options", "cohort/cache", "evaluation/comparison", "evaluation/results"),
+        *("evaluation/in_document", "evaluation/site_data", "evaluation/site_protocol"),
         *("phantom/cohort", "prediction/table", "networks/safetensors_file"),
     },
     "json.load": set(),

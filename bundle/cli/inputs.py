@@ -17,7 +17,7 @@ _TERM = r"@\w+|'[^']*'"
 _SUM = re.compile(rf"[$]?(?:{_TERM})(?:\s*\+\s*(?:{_TERM}))*")
 # Options of a command that name a file it reads.
 INPUTS = {
-    "pretrain": ("datalist",),
+    "pretrain": ("datalist", "start"),
     "probe": ("weights", "age_datalist", "tasks"),
     "train": ("datalist", "weights"),
     "evaluate": ("datalist", "model"),
@@ -35,10 +35,18 @@ INPUTS = {
 # Options that name several files, and those that name files or folders.
 LISTED = {"check-cohort": ("others", "weights"), "cohort": ("hold_out",)}
 PLACES = {"check": ("scans",), "predict": ("source",), "prepare": ("scans",)}
-WEIGHTS = ("weights", "model", "encoder", "file")  # options that name weights; `file` is that of convert-weights
+WEIGHTS = (
+    "weights",
+    "model",
+    "encoder",
+    "file",
+    "start",
+)  # that name weights; `file`: of convert-weights
+FROM_SCRATCH = ("weights", "start")  # of these, `scratch` is no file
 _MAKERS = {
     "datalist": "Datalists are made by `python -m bundle cohort`, or by `phantom`.",
     "weights": "Weights are made by `python -m bundle pretrain`.",
+    "start": "Weights are made by `python -m bundle pretrain`.",
     "model": "Classifiers are made by `python -m bundle train`.",
 }
 
@@ -77,7 +85,11 @@ def input_files(command: str, config: Mapping[str, Any]) -> dict[str, Path]:
         else:
             wanted[name] = value
     texts = {name: str(v) if isinstance(v, Path) else text_of(config, v) for name, v in wanted.items()}
-    return {name: _place(name, text) for name, text in texts.items() if text and (name, text) != ("weights", "scratch")}
+    return {name: _place(name, text) for name, text in texts.items() if text and not _is_from_scratch(name, text)}
+
+
+def _is_from_scratch(name: str, text: str) -> bool:
+    return name in FROM_SCRATCH and text == "scratch"
 
 
 def _place(name: str, text: str | Path) -> Path:

@@ -262,16 +262,23 @@ def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
     if keys["dataset_dir"] == keys.pop("phantom") and not options.dry_run:
         _make_missing_phantom(Path(keys["dataset_dir"]))
 
+    from bundle.cli import sites_command
+    from bundle.cli.run_record import write_record
     from bundle.evaluation.plan import Plan, references_of
+    from bundle.evaluation.stored import stored_in
 
+    of_sites = {name: keys.pop(name) for name in sites_command.OPTIONS}
+    protocol, stored = keys.pop("protocol"), stored_in(Path(keys["dataset_dir"]))
     probing = merged_config([_COMPARED["probe"], *map(Path, keys["overlays"])], keys["probing"])
-    plan = Plan(
-        **keys, configs=_COMPARED, digests=_check_overlays(keys), references=references_of(probing["references"])
-    )
+    asked = references_of(probing["references"])
+    plan = Plan(**keys, configs=_COMPARED, digests=_check_overlays(keys), references=asked, stored=stored)
+    if protocol == "sites":
+        if sites_command.compare_sites(plan, of_sites, options.dry_run):
+            write_record(plan.output_dir, "compare", merged_config(files, given))
+        return
 
     from bundle.cli.preview import preview_comparison
     from bundle.cli.run import run_config
-    from bundle.cli.run_record import write_record
     from bundle.evaluation.comparison import Comparison
     from bundle.evaluation.results import write_results
 

@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from bundle.cli.components import check_components
+from bundle.cli.ensemble import members_asked
 from bundle.cli.run import stated_by_config
 from bundle.cli.run_record import RECORD, merged_as_written
 from bundle.cohort.datalist import load_section
@@ -48,11 +49,15 @@ def preview(command: str, files: Sequence[Path], overrides: Mapping[str, Any]) -
     """
     config = merged_as_written(files, overrides)
     check_components(config)
+    members = members_asked(command, config)
+    config |= {"ensemble": None} if members else {}
     config |= {name: value for name, value in {"cache_rate": 0.0, "num_workers": 0}.items() if name in config}
     if "checks" in config:
         ConfigParser({**copy.deepcopy(config), **stated_by_config(config, command)}).get_parsed_content("checks")
     parser = ConfigParser(config)
     rows = [("configs", ", ".join(map(str, files))), *_PREVIEWS[command](parser)]
+    if members:
+        rows.append(("ensemble", f"{members} members, one after another, each as above with a seed of its own"))
     return as_text(rows)
 
 

@@ -84,6 +84,7 @@ SHARE = number(0, 1)
 BETWEEN = Rule("a share between 0 and 1", lambda v: _is_number(v) and 0 < v < 1)
 TEMPERATURE = number(0.001, 100)  # beyond, a loss is the nearest negative alone, or nothing
 COUNT, SEED = whole(1), whole(0, SEED_LIMIT)
+PROJECTOR_LAYERS = whole(2, 3)
 NULL = Rule("null", lambda v: v is None)
 MAPPING = Rule("a mapping", lambda v: isinstance(v, Mapping))
 TWO_NAMES = Rule("two names that differ", lambda v: isinstance(v, list) and len(v) == len(set(map(str, v))) == 2)
@@ -100,6 +101,16 @@ LINES = Rule(
     lambda v: v == "all" or (isinstance(v, (list, tuple)) and all(name in REFERENCES for name in v)),
     REFERENCES,
 )
+GROUPS = Rule(
+    "name: [sites]",
+    lambda v: isinstance(v, Mapping) and bool(v) and all(isinstance(sites, list) and sites for sites in v.values()),
+)
+
+PRESERVED = Rule(
+    "a list of age and sex (a diagnosis cannot be preserved: it would have to be known of test subjects, and their "
+    "features would then tell it)",
+    lambda v: isinstance(v, (list, tuple)) and all(name in ("age", "sex") for name in v),
+)
 
 # Options of configs by their name at the top level; the same for every command that has them.
 OPTIONS: dict[str, Rule] = {
@@ -108,6 +119,12 @@ OPTIONS: dict[str, Rule] = {
     "micro_batch": either(COUNT, NULL),
     "sigma": either(one_of("scott", "silverman"), ABOVE_ZERO),
     "temperature": TEMPERATURE,
+    "own_share": either(SHARE, NULL),
+    "start": like(r"\S.*", "scratch, or a file of weights"),
+    "average": either(BETWEEN, NULL),
+    "keep": one_of("best", "last"),
+    "allow_other_grid": Rule("true or false", lambda v: isinstance(v, bool)),
+    "projector_layers": PROJECTOR_LAYERS,
     "learning_rate": ABOVE_ZERO,
     "head_learning_rate": ABOVE_ZERO,
     "weight_decay": FROM_ZERO,
@@ -122,6 +139,7 @@ OPTIONS: dict[str, Rule] = {
     "method": either(like(r"\S.*", "a name"), NULL),
     "seed": SEED,
     "draw_seed": SEED,
+    "ensemble": either(whole(2, 32), NULL),
     "draw": whole(0),
     "size": either(whole(2), NULL),
     "validation_share": number(0, 0.5, without_low=True),
@@ -133,7 +151,7 @@ OPTIONS: dict[str, Rule] = {
     ),
     "conformal_level": BETWEEN,
     "specificities": each(BETWEEN),
-    "views": either(one_of("cutout", "crop", "all_tf"), each(MAPPING)),
+    "views": either(one_of("cutout", "crop", "cutout_flip", "all_tf"), each(MAPPING)),
     "metadata_columns": each(one_of("age", "sex", "site", "tiv")),
     "target": one_of("metadata", "volumes"),
     "precision": one_of("float32", "bfloat16", "float16", "auto"),
@@ -146,7 +164,11 @@ OPTIONS: dict[str, Rule] = {
     "draws": COUNT,
     "n_folds": whole(2),
     "pool": COUNT,
+    "layers": either(one_of("last", "all"), each(COUNT)),
+    "centre_sites": Rule("true or false", lambda v: isinstance(v, bool)),
     "adjust": each(one_of("age", "sex", "tiv"), fewest=0),
+    "harmonize": one_of("none", "centre", "combat"),
+    "harmonize_keep": PRESERVED,
     "penalties": each(ABOVE_ZERO),
     "voxel_penalties": each(ABOVE_ZERO),
     "native_penalties": each(ABOVE_ZERO),
@@ -169,11 +191,20 @@ OWN: dict[str, dict[str, Rule]] = {
     "pretrain": {"batch_size": whole(2)},  # an anchor is compared with others
     "probe": {"tasks": DATALISTS},
     "inference": {"target": one_of("class", "similarity")},
-    "compare": {"seeds": each(SEED), "tasks": each(like(r"[^/\\]+", "the name of a datalist"))},
+    "compare": {
+        "protocol": one_of("draws", "sites"),
+        "seeds": each(SEED),
+        "tasks": each(like(r"[^/\\]+", "the name of a datalist")),
+        "site_groups": either(GROUPS, NULL),
+        "min_site": COUNT,
+        "min_label": COUNT,
+        "pretrain_on": one_of("controls", "everybody"),
+        "diagnoses": either(each(like(r"[^/\\]+", "the name of a task"), fewest=0), NULL),
+    },
     "phantom": {
         "resolution": number(1, 12),
-        "pretraining": whole(8, 9999),
-        "per_task": whole(8, 9999),
+        "pretraining": whole(8, 99999),
+        "per_task": whole(8, 99999),
         "workers": either(COUNT, NULL),
     },
     "prepare": {
@@ -208,6 +239,9 @@ ARGUMENTS: dict[str, Rule] = {
     "interval": COUNT,
     "hidden_size": COUNT,
     "projection_size": COUNT,
+    "projector_layers": PROJECTOR_LAYERS,
+    "own_share": either(SHARE, NULL),
+    "people_per_site": whole(2),
     "width": COUNT,
     "norm": one_of("batch", "group"),
     "prob": SHARE,

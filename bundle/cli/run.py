@@ -11,6 +11,7 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 
 from bundle.cli.components import check_components
+from bundle.cli.ensemble import members_asked, train_ensemble
 from bundle.cli.options import FOLDER
 from bundle.cli.run_record import RECIPE, SETTINGS, as_today, merged_as_written, write_record
 from bundle.cli.settings import settings_of
@@ -33,7 +34,10 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
     Returns:
         The config with what came of it.
     """
-    stated = stated_by_config(merged_as_written(files, overrides), command)
+    written = merged_as_written(files, overrides)
+    if members := members_asked(command, written):
+        return train_ensemble(run_config, files, overrides, members)
+    stated = stated_by_config(written, command)
     defaults = {"meta_file": str(FOLDER / "metadata.json"), "logging_file": str(FOLDER / "logging.conf")}
     workflow = ConfigWorkflow(
         [str(f) for f in files],

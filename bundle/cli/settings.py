@@ -12,7 +12,8 @@ from bundle.files import sha256
 # What may differ: where things lie (of what is read, the content counts), how fast and how often, and plumbing. The
 # length of the training is compared apart: it may grow.
 MAY_DIFFER = (
-    *("bundle_root", "dataset_dir", "datalist", "weights", "model", "output_dir", "storage", "resume", "method"),
+    *("bundle_root", "dataset_dir", "datalist", "weights", "model", "start", "output_dir", "storage", "resume"),
+    *("method", "allow_other_grid", "ensemble"),  # of an ensemble, each member is a usual run
     *("device", "torch_device", "num_workers", "cache_rate", "channels_last", "keep_memory", "compile"),
     *("checkpointing", "val_interval", "checkpoint_interval", "patience", "early_stop", "allow_overlap"),
     *("first_process", "placed_network", "network", "recipe", "settings", "sections", "tested", "checks", "scalars"),

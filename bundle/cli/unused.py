@@ -13,7 +13,11 @@ SAYING = ("validate#card",)  # says what was done, and does nothing
 # Options that others make up for, or that a card says.
 NEVER_REFUSED = frozenset({"bundle_root", "dataset_dir", "imports", "method", "class_names"})
 # The component that reads an option, in whose place an overlay may have put another.
-BELONGS_TO = {"sigma": "loss", "temperature": "loss", "lr_step": "lr_scheduler", "lr_factor": "lr_scheduler"}
+BELONGS_TO = {
+    **dict.fromkeys(("sigma", "temperature", "own_share"), "loss"),
+    **dict.fromkeys(("lr_step", "lr_factor"), "lr_scheduler"),
+    "projector_layers": "network_def",
+}
 _REFERENCE = re.compile(r"[@%]([\w#:]+)")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bundle.cohort.folds import people_drawn
 from bundle.cohort.participants import CohortError
 from bundle.files import SECTIONS, check_format, read_json, relative_to, write_text
 from bundle.hints import nearest, quoted
@@ -38,17 +39,43 @@ def write_datalist(
     Raises:
         CohortError: a section is unknown, or a record has no image.
     """
+    write_text(path, datalist_text(path, sections, description=description, extra=extra))
+
+
+def datalist_text(
+    path: Path,
+    sections: Mapping[str, list[dict]],
+    *,
+    description: str,
+    extra: Mapping[str, Any] | None = None,
+) -> str:
+    """What `write_datalist` writes.
+
+    Args:
+        path: The JSON file, from whose folder images are named.
+        sections: Records, as of `write_datalist`.
+        description: Sentence that says where the scans come from.
+        extra: Further entries at the top.
+
+    Raises:
+        CohortError: a section is unknown, or a record has no image.
+    """
     for name in sections:
         if name not in SECTIONS:
             raise CohortError(f"A datalist has no section '{name}'; use {quoted(SECTIONS)}.")
     content: dict[str, Any] = {"description": description, **(extra or {})}
     lists = {name: [_written(r, path) for r in sections.get(name, [])] for name in SECTIONS}
     content |= {f"num{name.capitalize()}": len(records) for name, records in lists.items()} | lists
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def load_section(
-    datalist: Path, section: str, metadata_columns: Sequence[str] = (), cached: bool | None = False
+    datalist: Path,
+    section: str,
+    metadata_columns: Sequence[str] = (),
+    cached: bool | None = False,
+    size: int | None = None,
+    seed: int = 0,
 ) -> list[dict]:
     """Read one section of a datalist, ready for a data loader.
 
@@ -62,13 +89,15 @@ def load_section(
         section: `training`, `validation` or `test`.
         metadata_columns: Columns among `age`, `sex`, `site`, `tiv` to stack, in this order.
         cached: Whether the images are volumes of a cache, which other preprocessing cannot read; None: either.
+        size: Participants drawn from the section; see `people_drawn`. None takes all.
+        seed: Seed of that draw.
 
     Shape:
         `metadata` of an item: (M,), float32.
 
     Raises:
         CohortError: the file or section is missing, a value is not understood, or an image is or is not `cached`.
-        ValueError: a metadata column is unknown.
+        ValueError: a metadata column is unknown, or `size` exceeds the participants.
     """
     for name in metadata_columns:
         if name not in METADATA_COLUMNS:
@@ -93,7 +122,7 @@ def load_section(
         for item in items:
             row = [_metadata(item, name, sites) for name in metadata_columns]
             item["metadata"] = np.asarray(row, dtype=np.float32)
-    return items
+    return people_drawn(items, size, seed)
 
 
 def load_sections(datalist: Path, cached: bool | None = None) -> dict[str, list[dict]]:

@@ -238,6 +238,27 @@ def nested_draws(
     return draws
 
 
+def people_drawn(records: list[dict], size: int | None, seed: int) -> list[dict]:
+    """Records of `size` participants, drawn by nothing but who they are; a larger draw holds a smaller.
+
+    Args:
+        records: Records with participant_id.
+        size: Number of participants; None takes all.
+        seed: Seed; the order of the records has no influence on who is drawn.
+
+    Raises:
+        ValueError: when there are fewer participants.
+    """
+    if size is None:
+        return records
+    people = [record["participant_id"] for record in records]
+    found = len({person_of(name) for name in people})
+    if not 0 < size <= found:
+        raise ValueError(f"`size` is {size}, but the section has {found} participants; draw at most as many.")
+    rows = nested_draws(np.zeros(len(records), dtype=int), people, [size], 1, seed)[size, 0]
+    return [records[row] for row in rows]
+
+
 def group_folds(
     labels: Sequence[int] | np.ndarray, participants: Sequence[str], n_folds: int, seed: int | Sequence[int]
 ) -> list[tuple[np.ndarray, np.ndarray]]:

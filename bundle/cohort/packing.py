@@ -19,24 +19,30 @@ STORAGES = ("float16", "uint8")
 
 
 class ReadStoredd(MapTransform):
-    """Opens cached volumes without reading them: torch tensors (1, D, H, W) as they are stored.
+    """Opens cached volumes without reading them: torch tensors (1, D, H, W) as they are stored, or float32.
 
-    float16 or uint8 travels to the device, where `ContrastivePrepareBatch` makes float32 of it with the record's
-    `intensity`. Pages come from the file while the batch is made, and the operating system keeps them.
+    As stored, float16 or uint8 travels to the device, where `ContrastivePrepareBatch` makes float32 of it with the
+    record's `intensity`. Pages come from the file while the batch is made, and the operating system keeps them.
 
     Args:
         keys: Keys of the records' images.
+        restore: True: float32, and no `intensity` any more, for whatever does not know of it.
 
     Raises:
         ValueError: the volume is missing or damaged.
     """
 
-    def __init__(self, keys: KeysCollection = "image") -> None:
+    def __init__(self, keys: KeysCollection = "image", restore: bool = False) -> None:
         super().__init__(keys)
+        self.restore = restore
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """The record with its volume and `intensity` (2,), scale and offset, as tensors."""
         volumes = {str(key): _mapped(Path(data[str(key)])) for key in self.keys}
+        if self.restore:
+            scale, offset = map(float, data["intensity"])
+            restored = {name: volume.float() * scale + offset for name, volume in volumes.items()}
+            return {**{name: value for name, value in data.items() if name != "intensity"}, **restored}
         return {**data, **volumes, "intensity": torch.tensor(data["intensity"], dtype=torch.float32)}
 
 

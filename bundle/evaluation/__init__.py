@@ -1,5 +1,6 @@
 """Probes, comparisons and the tables and figures of both."""
 
+from bundle.evaluation.centring import require_people_of_sites
 from bundle.evaluation.classifier import report_evaluation
 from bundle.evaluation.clinic import Asked
 from bundle.evaluation.comparison import Comparison
@@ -28,6 +29,7 @@ __all__ = [
     "probe",
     "probe_age",
     "report_evaluation",
+    "require_people_of_sites",
     "voxels",
     "write_results",
 ]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bundle.cohort.datalist import warning_of
 from bundle.evaluation import classifier_figures, figures
+from bundle.evaluation.centring import CENTRED, centred_auc
 from bundle.evaluation.classifier_figures import Point, Roc
 from bundle.evaluation.clinic import Asked, Clinic, numbers_for_a_clinic
 from bundle.evaluation.clinic_figure import clinic_figure
@@ -39,6 +40,7 @@ def report_evaluation(
     overlap_allowed: bool = False,
     validation: Validation | None = None,
     asked: Asked | None = None,
+    centre_sites: bool = False,
 ) -> None:
     """Write `metrics.json` and figures beside `predictions.csv`, and say the ROC-AUC with its interval.
 
@@ -56,6 +58,7 @@ def report_evaluation(
         overlap_allowed: Whether participants of the training may be among those tested.
         validation: Validation of the model, which calibrates and chooses thresholds; see `prediction.validation_of`.
         asked: Asked of the numbers for a clinic; see `clinic.numbers_for_a_clinic`.
+        centre_sites: Whether scores centred within site are given, too; see `centring.centred_auc`.
     """
     texts = {"participant_id": str, "site": str}
     table = pd.read_csv(Path(folder) / "predictions.csv", dtype=texts, keep_default_na=False)
@@ -65,6 +68,8 @@ def report_evaluation(
     content = {"images": len(table), **_summary(people, values)}
     made_of = _origin(model, datalist, overlap_allowed) if model and datalist else {}
     found = numbers_for_a_clinic(people, validation or Validation(missing=NOT_GIVEN), asked)
+    if centre_sites:
+        content[CENTRED] = centred_auc(table, columns[1])
     content |= {"clinic": found.content, **made_of, "made_by": provenance(seed)}
     write_json(Path(folder) / "metrics.json", content)
     names = [name.removeprefix(PREFIX) for name in columns]
@@ -74,6 +79,16 @@ def report_evaluation(
     low, high = content["auc_interval"]
     logger.info(
         f"ROC-AUC {values['auc']:.3f} (95 % interval {low:.2f}–{high:.2f}), {len(people)} participants: {folder}"
+    )
+    if centre_sites:
+        _say_centred(content[CENTRED])
+
+
+def _say_centred(found: Mapping[str, Any]) -> None:
+    (low, high), (least, most) = found["auc_interval"], found["gain_interval"]
+    logger.info(
+        f"Centred within site: ROC-AUC {found['auc']:.3f} (95 % interval {low:.2f}–{high:.2f}), {found['gain']:+.3f} "
+        f"({least:+.2f} to {most:+.2f}) from scores as they are. {found['what']}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,18 +20,21 @@ from bundle.cohort.overlap import refuse_overlap
 from bundle.evaluation import knowledge
 from bundle.evaluation.features import Images, write_embedding
 from bundle.evaluation.pipeline import Probed, probe_pools
-from bundle.evaluation.plan import CALIBRATED, REFERENCES, SCRATCH, VOXELS, Plan
+from bundle.evaluation.plan import ALL, CALIBRATED, REFERENCES, SCRATCH, VOXELS, Plan
 from bundle.evaluation.references import References, Source
+from bundle.evaluation.stored import reading
 from bundle.evaluation.subjects import Pool, draw_pool, read_sections
 from bundle.files import sha256, write_json, write_text
 from bundle.metrics.representation import openbhb_score
 from bundle.networks.weights import architecture_of, load_encoder, network_of
+from bundle.people import person_of
 from bundle.provenance import code_digest
 
 Run = Callable[[Sequence[Path], Mapping[str, Any], str], object]
 NO_SCORES = pd.DataFrame(  # of a line that has nothing to read in any task
     columns=["participant_id", "session_id", "label", "method", "n", "draw", "score", "task"]
 )
+COST = "cost.json"  # of a unit: the seconds it took, since it was started last
 CODE = ("networks", "pretext", "training")  # rooms whose code decides what a unit comes to
 _Unit = tuple[str, Path, dict[str, Any], Callable[[Path], None]]
 logger = logging.getLogger(__name__)
@@ -59,7 +63,9 @@ class Comparison:
         logger.info(f"{len(units) - len(missing)} of {len(units)} runs are done.")
         for number, (name, folder, settings, work) in enumerate(missing, 1):
             logger.info(f"{number} of {len(missing)}: {name}")
+            started = time.monotonic()
             work(folder)
+            write_json(folder / COST, {"seconds": round(time.monotonic() - started, 3)})
             write_json(folder / "settings.json", settings)
 
     def progress(self) -> tuple[list[str], list[str]]:
@@ -108,7 +114,9 @@ class Comparison:
         return {**known, "code": self.code, **more}
 
     def _probe_settings(self, method: str, seed: int, draw: int) -> dict[str, Any]:
-        chosen = {"method": method, "seed": seed, "draw": draw, "sizes": list(self.plan.sizes)}
+        chosen: dict[str, Any] = {"method": method, "seed": seed, "draw": draw, "sizes": list(self.plan.sizes)}
+        if self.plan.diagnoses is not None:
+            chosen["diagnoses"] = list(self.plan.diagnoses)
         pretext = self.plan.pretexts.get(method)
         pretraining = None if pretext is None else {**self.plan.pretraining, "overlays": self._digests(pretext)}
         options = {name: value for name, value in self.plan.probing.items() if name != "references"}
@@ -124,11 +132,13 @@ class Comparison:
         options = {"output_dir": str(folder), "weights": str(folder / "pretrained.pt"), "seed": seed, "resume": True}
         self._run(overlays, {**options, **self.plan.pretraining}, "pretrain")
 
-    def _train(self, task: str, seed: int, start: str, size: int, draw: int, folder: Path) -> None:
+    def _train(self, task: str, seed: int, start: str, size: int | str, draw: int, folder: Path) -> None:
         encoder = self.plan.folder(start, seed) / "pretraining" / "pretrained.pt"
         common = {"task": task, "model": str(folder / "model.pt"), "seed": seed, **self.plan.fine_tuning}
         weights = SCRATCH if start == SCRATCH else str(encoder)
-        data = {"weights": weights, "size": size, "draw": draw, "output_dir": str(folder)}
+        drawn = None if size == ALL else size
+        data = {"weights": weights, "size": drawn, "draw": draw, "output_dir": str(folder)}
+        data |= {"resume": True} if common.get("ensemble") else {}  # members that are trained are not trained again
         own = start == SCRATCH or "network_def" in self.plan.fine_tuning
         self._run([], {**({} if own else architecture_of(encoder)), **common, **data}, "train")
         stated = {} if own else network_of(folder / "model.pt")
@@ -138,7 +148,7 @@ class Comparison:
         runnable = [self.plan.configs["train"]] if command == "evaluate" else []
         files = [*runnable, self.plan.configs[command], *map(Path, overlays), *map(Path, self.plan.overlays)]
         places = {"dataset_dir": str(self.plan.dataset_dir), "device": self.plan.device}
-        self.run_config(files, {**places, **options}, command)
+        self.run_config(files, {**places, **reading(command, self.plan.stored), **options}, command)
 
     def _probe(self, method: str, seed: int, draw: int, folder: Path) -> None:
         """Probe one method on every task, and say what its embedding knows of age and site."""
@@ -157,7 +167,8 @@ class Comparison:
     def _parser(self, command: str, options: Mapping[str, Any]) -> ConfigParser:
         """What a config says with the plan's overlays and options."""
         files = [str(p) for p in (self.plan.configs[command], *self.plan.overlays)]
-        return ConfigParser({**ConfigParser.load_config_files(files), "device": self.plan.device, **options})
+        stored = reading("probe", self.plan.stored)
+        return ConfigParser({**ConfigParser.load_config_files(files), "device": self.plan.device, **stored, **options})
 
     def _references(self) -> References:
         """The lines that need no encoder, and what they read."""
@@ -172,27 +183,36 @@ class Comparison:
             return images.encoder(load_encoder(self._weights(method, seed)).encoder)
         encoder = self._parser("pretrain", self.plan.pretraining).get_parsed_content("encoder")  # from torch's seed
         if method == CALIBRATED:
-            encoder = images.calibrate(encoder, load_section(self.plan.datalist("pretraining"), "training"))
+            encoder = images.calibrate(encoder, self._section("training"))
         return images.encoder(encoder)
 
     def _weights(self, method: str, seed: int) -> Path:
         return self.plan.folder(method, seed) / "pretraining" / "pretrained.pt"
 
     def _pool(self, task: str, draw: int) -> Pool:
-        sections = read_sections(self.plan.datalist(task), ("training", "test"))
-        return draw_pool(task, sections, self.plan.sizes, draw + 1, 0).of_draw(draw)
+        sections = read_sections(self.plan.datalist(task), ("training", "test"), self.plan.stored is not None)
+        everybody = len({person_of(record["participant_id"]) for record in sections["training"]})
+        sizes = [everybody if size == ALL else int(size) for size in self.plan.sizes]
+        return draw_pool(task, sections, sizes, draw + 1, 0).of_draw(draw)
+
+    def _section(self, name: str) -> list[dict]:
+        """A section of the datalist of pretraining."""
+        return load_section(self.plan.datalist("pretraining"), name, cached=self.plan.stored is not None)
 
     def _describe(
         self, method: str, features: Callable[[Sequence[dict]], dict], probed: Sequence[Probed], folder: Path
     ) -> None:
         """Write how well age and site are read from the embedding, and, of encoders, the embedding itself."""
-        healthy = [load_section(self.plan.datalist("pretraining"), name) for name in ("training", "validation")]
+        healthy = [self._section(name) for name in ("training", "validation")]
         train, test = (features(records)[method] for records in healthy)
         accuracy = knowledge.probe_site(train, healthy[0], test, healthy[1])
         ids, embedding = pd.concat([p.ids for p in probed]), np.concatenate([p.features for p in probed])
-        outside = ((ids["label"] == 0) & (ids["section"] == "test")).to_numpy()
+        of_disease = ids["task"].isin(self.plan.tasks if self.plan.diagnoses is None else self.plan.diagnoses)
+        outside = ((ids["label"] == 0) & (ids["section"] == "test") & of_disease).to_numpy()
         away = knowledge.Aged.of(embedding[outside], ids[outside].to_dict("records"))
-        error = float(knowledge.probe_age(method, knowledge.Aged.of(train, healthy[0]), away)["mae"])
+        error = np.nan
+        if len(away.ages):
+            error = float(knowledge.probe_age(method, knowledge.Aged.of(train, healthy[0]), away)["mae"])
         known = {"site_accuracy": accuracy, "age_mae": error, "openbhb_score": openbhb_score(accuracy, error)}
         write_json(folder / "knowledge.json", known)
         if method != VOXELS:

@@ -20,6 +20,7 @@ from monai.data import DataLoader, Dataset
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bundle.evaluation.one_pass import AllBlocks, OneBlock, outputs_of
 from bundle.files import replacing
 from bundle.networks.encoders import check_encoder
 from bundle.training.engines import PrecisionInferer
@@ -65,6 +66,16 @@ class Images:
             logger.info(f"{type(frozen).__name__} takes no `pool`: the features are its embedding.")
         return partial(PrecisionInferer(self.precision), network=frozen, **pooled)
 
+    def blocks(self, encoder: nn.Module, numbers: Sequence[int]) -> dict[int, Extractor]:
+        """Features after some blocks of a frozen encoder, by their number, and after the last as −1; from one pass.
+
+        Args:
+            encoder: Encoder; it is put in evaluation mode.
+            numbers: Blocks before the last, from 1 on; see `networks.blocks.chosen_blocks`.
+        """
+        every = AllBlocks(_placed(check_encoder(encoder), self.device).eval(), self.pool, self.precision)
+        return {number: OneBlock(every, number) for number in (*numbers, -1)}
+
     def calibrate(self, encoder: nn.Module, records: Sequence[Mapping]) -> nn.Module:
         """Estimate an encoder's batch-norm statistics on the images of records; see `calibrate`."""
         return calibrate(encoder, self.batches(records), self.device)
@@ -100,7 +111,7 @@ def features_of(
     @torch.no_grad()
     def compute(batch: Mapping) -> dict[str, Tensor]:
         volumes = batch["image"].to(device)
-        return {name: extractor(volumes).float().cpu() for name, extractor in extractors.items()}
+        return {name: values.float().cpu() for name, values in outputs_of(extractors, volumes).items()}
 
     found: dict[str, NDArray[np.float32]] = {}
     first = 0

@@ -10,11 +10,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bundle.cohort.datalist import RECORD_KEYS, collatable
-from bundle.cohort.folds import fold_trials, site_trials
+from bundle.cohort.folds import Trial, fold_trials, site_trials
 from bundle.cohort.quantities import require_plausible
 from bundle.cohort.splits import assert_disjoint
 from bundle.evaluation import knowledge, probing
 from bundle.evaluation.features import COVARIATES, IDS, covariates
+from bundle.evaluation.harmonizing import NONE, Harmonizing
 from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.outcome import AgeResult, ProbeResult
 from bundle.evaluation.pipeline import Probe
@@ -36,6 +37,8 @@ def probe(
     draws: int = 5,
     n_folds: int = 5,
     adjust: Sequence[str] = (),
+    harmonize: str = "none",
+    harmonize_keep: Sequence[str] = (),
     penalties: Sequence[float] = Probe.penalties,
     method: str = "embedding",
     task: str = "diagnosis",
@@ -58,6 +61,9 @@ def probe(
         draws: Training sets of each N, or repeats of `folds`.
         n_folds: Folds of `folds`.
         adjust: Names of age, sex and tiv, whose effect is removed from the embeddings first.
+        harmonize: How effects of the `site` are taken out before that, as training subjects of each draw or fold show
+            them: `none`, `centre` or `combat`. See `harmonizing.Harmonizing`.
+        harmonize_keep: What ComBat preserves, of age and sex; never the diagnosis.
         penalties: Candidates for C, chosen by inner cross-validation.
         method: Name of the embeddings in tables and figures.
         task: Name of the diagnosis there.
@@ -79,7 +85,8 @@ def probe(
     """
     features, records = together(embeddings, table)
     rows, pool = _pool(records, protocol, sizes, draws, n_folds, seed, task)
-    parts = [Probe(penalties, adjust=adjust).scores(method, features[rows], pool)]
+    model = Probe(penalties, adjust=adjust, harmonize=harmonize, harmonize_keep=harmonize_keep)
+    parts = [model.scores(method, features[rows], pool)]
     known = references(pool.records, with_site=_protocol(records, protocol) != "sites")
     for name, values in known.items():
         found = probing.probe_diagnosis(name, values, pool.records, pool.trials, penalties, "each")
@@ -90,7 +97,8 @@ def probe(
     if reference == method:
         summary = summary.drop(columns=["gain", "gain_low", "gain_high"])
     people = pd.DataFrame(pool.records)
-    return ProbeResult(scores, summary, features[rows], people, method, reference if known else "")
+    note = model.harmonizing.sentence([(pool.records, pool.trials)])
+    return ProbeResult(scores, summary, features[rows], people, method, reference if known else "", note)
 
 
 def probe_age(
@@ -98,6 +106,8 @@ def probe_age(
     table: pd.DataFrame,
     *,
     n_folds: int = 5,
+    harmonize: str = "none",
+    harmonize_keep: Sequence[str] = (),
     method: str = "embedding",
     seed: int = 0,
 ) -> AgeResult:
@@ -111,6 +121,8 @@ def probe_age(
         embeddings: Embeddings; see `probe`.
         table: Table; see `probe`; `label` is not needed, `age` (years) is.
         n_folds: Folds, where there is no section.
+        harmonize: How site effects are taken out first; see `probe`.
+        harmonize_keep: What ComBat preserves: sex, and not age, which is read here.
         method: Name of the embeddings in tables and figures.
         seed: Seed of the folds.
 
@@ -118,24 +130,30 @@ def probe_age(
         embeddings (scans, p), table `scans` rows.
 
     Raises:
-        ValueError: when rows do not belong together, a participant is in both sections, or too few ages are known.
+        ValueError: when rows do not belong together, a participant is in both sections, too few ages are known, or
+            age is to be preserved.
     """
+    how = Harmonizing(harmonize, harmonize_keep)
+    if "age" in harmonize_keep:
+        raise ValueError("`harmonize_keep` names age, which `probe_age` reads: test subjects would tell theirs.")
     features, records = together(embeddings, table.drop(columns="label", errors="ignore"))
-    known = np.array([np.isfinite(record["age"]) for record in records])
-    features, records = features[known], [record for record, there in zip(records, known, strict=True) if there]
+    aged = np.array([np.isfinite(record["age"]) for record in records])
+    features, records = features[aged], [record for record, there in zip(records, aged, strict=True) if there]
     trials, tested = _age_trials(records, n_folds, seed)
+    asked = [Trial(len(train), draw, train, test) for draw, (train, test) in enumerate(trials)]
+    how.check([{**record, "label": None} for record in records], asked, "the age probe")
     of_methods = {method: features, "mean age": np.zeros((len(records), 1))}
     predicted = {name: np.full(len(records), np.nan) for name in of_methods}
     for train, test in trials:
         for name, values in of_methods.items():
-            parts = (Aged.of(values[rows], [records[row] for row in rows]) for rows in (train, test))
-            predicted[name][test] = knowledge.predicted_ages(*parts)
+            known, new = (Aged.of(values[rows], [records[row] for row in rows]) for rows in (train, test))
+            predicted[name][test] = knowledge.predicted_ages(known, new, how if name == method else NONE)
     people = pd.DataFrame([records[row] for row in tested])
     ages, codes = people["age"].to_numpy(float), person_codes(people["participant_id"].tolist())
     rows = [knowledge.age_errors_of(name, values[tested], ages, codes) for name, values in predicted.items()]
     told = people[["participant_id", "session_id", "age"]]
     tables = [told.assign(method=name, predicted=values[tested]) for name, values in predicted.items()]
-    return AgeResult(pd.concat(tables, ignore_index=True), pd.DataFrame(rows), method)
+    return AgeResult(pd.concat(tables, ignore_index=True), pd.DataFrame(rows), method, how.sentence([(records, asked)]))
 
 
 def together(embeddings: ArrayLike | pd.DataFrame, table: pd.DataFrame) -> tuple[NDArray, Records]:

@@ -19,6 +19,7 @@ from bundle.metrics.representation import LengthScaler, OverallScaler
 Array = NDArray[np.float64]
 INNER_FOLDS = 5
 SCALERS = {"overall": OverallScaler, "each": StandardScaler, "length": LengthScaler}
+OF_LENGTHS = ("none", "length")  # scalings that are the same of rotated features
 
 
 def fill_unknown(train: Array, test: Array) -> tuple[Array, Array]:
@@ -114,10 +115,20 @@ def prepared(train: ArrayLike, test: ArrayLike, scaling: str, rotated: bool = Tr
         train (n, p), test (m, p), outputs (n, r) and (m, r) with r ≤ p.
     """
     fit_on, score_on = fill_unknown(np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64))
-    if scaling != "none":
-        scaler = SCALERS[scaling]().fit(fit_on)
-        fit_on, score_on = scaler.transform(fit_on), scaler.transform(score_on)
+    fit_on, score_on = scaled(fit_on, score_on, scaling)
     return to_row_space(fit_on, score_on) if rotated else (fit_on, score_on)
+
+
+def scaled(train: Array, test: Array, scaling: str) -> tuple[Array, Array]:
+    """Features scaled by what the training subjects show; see `fit_predict`.
+
+    Shape:
+        train (n, p), test (m, p), outputs the same.
+    """
+    if scaling == "none":
+        return train, test
+    scaler = SCALERS[scaling]().fit(train)
+    return scaler.transform(train), scaler.transform(test)
 
 
 def chosen(train: Array, labels: NDArray, groups: NDArray, penalties: Sequence[float], model: Model = logistic) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ class ProbeResult:
         people: People whose they are, a row each.
         method: Name of the embeddings.
         reference: Name of the row that gains are over; empty where nothing is known beside the images.
+        note: How site effects were taken out; empty where they were not.
     """
 
     scores: pd.DataFrame
@@ -36,6 +38,7 @@ class ProbeResult:
     people: pd.DataFrame
     method: str
     reference: str
+    note: str = ""
 
     def table(self) -> pd.DataFrame:
         """A row per N and method: ROC-AUC (`auc`) with its 95 % interval (`low`, `high`), mean over draws.
@@ -118,10 +121,11 @@ class ProbeResult:
 
     def _note(self) -> str:
         rows = self._largest()
-        return f"{rows['participant_id'].nunique()} tested participants, N = {rows['n'].iloc[0]}"
+        told = f"{rows['participant_id'].nunique()} tested participants, N = {rows['n'].iloc[0]}"
+        return ". ".join(filter(None, [told, self.note]))
 
     def _repr_html_(self) -> str:
-        return self.summary.to_html(index=False, float_format="{:.3f}".format)
+        return self.summary.to_html(index=False, float_format="{:.3f}".format) + _paragraph(self.note)
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,13 @@ class AgeResult:
         predictions: A row per method and tested scan: `age` and `predicted`, years.
         summary: Summary; see `table`.
         method: Name of the embeddings.
+        note: How site effects were taken out; empty where they were not.
     """
 
     predictions: pd.DataFrame
     summary: pd.DataFrame
     method: str
+    note: str = ""
 
     def table(self) -> pd.DataFrame:
         """A row per method: mean absolute error (`mae`, years) with its 95 % interval, and how many were tested."""
@@ -152,7 +158,11 @@ class AgeResult:
         return classifier_figures.predicted_ages(_path(path), {self.method: own})
 
     def _repr_html_(self) -> str:
-        return self.summary.to_html(index=False, float_format="{:.2f}".format)
+        return self.summary.to_html(index=False, float_format="{:.2f}".format) + _paragraph(self.note)
+
+
+def _paragraph(note: str) -> str:
+    return f"<p>{escape(note)}</p>" if note else ""
 
 
 def _path(path: str | Path | None) -> Path | None:

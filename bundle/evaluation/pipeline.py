@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bundle.evaluation import probing
 from bundle.evaluation.features import Images, ids_of
+from bundle.evaluation.harmonizing import NONE, Harmonizing
 from bundle.evaluation.plan import KNOWN, SITE
 from bundle.evaluation.readers import LOGISTIC, READERS
 from bundle.evaluation.references import Source, features_of_pool
@@ -32,6 +33,8 @@ class Probe:
             ridge classifier's penalty is 1 / C.
         net_penalties: The same of the elastic net on regions.
         svm_penalties: The same of the support-vector machine on regions.
+        harmonize: How site effects are taken out of features before that; see `harmonizing.Harmonizing`.
+        harmonize_keep: What ComBat preserves, of age and sex.
     """
 
     penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)
@@ -40,6 +43,13 @@ class Probe:
     native_penalties: Sequence[float] = (0.1, 1.0, 10.0, 100.0)
     net_penalties: Sequence[float] = (0.03, 0.1, 0.3)
     svm_penalties: Sequence[float] = (0.1, 1.0, 10.0)
+    harmonize: str = "none"
+    harmonize_keep: Sequence[str] = ()
+    harmonizing: Harmonizing = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what may not be preserved before any work."""
+        object.__setattr__(self, "harmonizing", Harmonizing(self.harmonize, self.harmonize_keep))
 
     def scores(self, method: str, features: NDArray, pool: Pool) -> pd.DataFrame:
         """Scores of the tested subjects by the probe of each trial; see `probing.probe_diagnosis`.
@@ -52,9 +62,12 @@ class Probe:
         Shape:
             features (subjects of the pool, p).
         """
-        reader, adjust = READERS.get(method, LOGISTIC), () if method in (KNOWN, SITE) else self.adjust
-        penalties, people = getattr(self, reader.option), (pool.records, pool.trials)
-        parts = probing.probe_diagnosis(method, features, *people, penalties, reader.scaling, adjust, reader)
+        reader, beside = READERS.get(method, LOGISTIC), method in (KNOWN, SITE)  # beside: of no image
+        adjust, how = ((), NONE) if beside else (self.adjust, self.harmonizing)
+        penalties = getattr(self, reader.option)
+        parts = probing.probe_diagnosis(
+            method, features, pool.records, pool.trials, penalties, reader.scaling, adjust, reader, how
+        )
         return pd.concat(parts).assign(task=pool.task)
 
 

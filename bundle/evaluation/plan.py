@@ -17,6 +17,7 @@ NATIVE_LOGISTIC, NATIVE_RIDGE = f"{NATIVE}, logistic", f"{NATIVE}, ridge classif
 REGIONS_NET, REGIONS_SVM = f"{REGIONS}, elastic net", f"{REGIONS}, RBF-SVM"
 FEATURES = {NATIVE_LOGISTIC: NATIVE, NATIVE_RIDGE: NATIVE, REGIONS_NET: REGIONS, REGIONS_SVM: REGIONS}
 REFERENCES = (RANDOM, CALIBRATED, VOXELS, *FEATURES, KNOWN, SITE)
+ALL = "all"  # in place of a number of training subjects: everybody of `training`
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Plan:
         tasks: Names of the datalists.
         pretexts: Name → overlays on pretrain.yaml.
         networks: Name → pretext that a classifier is fine-tuned from, or `scratch`.
-        sizes: Numbers of training subjects N.
+        sizes: Numbers of training subjects N, or `all`.
         seeds: Seeds of pretraining, draw and initialisation together.
         overlays: Laid over every run.
         pretraining, probing, fine_tuning: options of the three configs.
@@ -39,6 +40,8 @@ class Plan:
         configs: The runnable configs by command: pretrain, probe, train and evaluate.
         digests: Digests of what each overlay says, by its path; another content is another setting.
         references: What the pretexts have to beat, among `REFERENCES`; see `references_of`.
+        diagnoses: Tasks whose people of label 0 are controls, on whom the error of age is measured; None: all.
+        stored: Cache that the datalists are of, whose volumes are read in place of images; None: they name images.
     """
 
     dataset_dir: Path
@@ -46,7 +49,7 @@ class Plan:
     tasks: Sequence[str]
     pretexts: Mapping[str, Sequence[str]]
     networks: Mapping[str, str]
-    sizes: Sequence[int]
+    sizes: Sequence[int | str]
     seeds: Sequence[int]
     overlays: Sequence[str]
     pretraining: Mapping[str, Any]
@@ -57,12 +60,19 @@ class Plan:
     configs: Mapping[str, Path] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     references: Sequence[str] = REFERENCES
+    diagnoses: Sequence[str] | None = None
+    stored: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse, before any work, what could only fail later."""
         for what, values in (("seeds", self.seeds), ("sizes", self.sizes), ("tasks", self.tasks)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"`{what}` must name at least one, each once, but is {list(values)}.")
+        if alone := [name for name in ("layers", "centre_sites") if name in self.probing]:
+            raise ValueError(
+                f"`probing` has {' and '.join(alone)}, which a comparison does not know; give it to `python -m bundle "
+                "probe` for each of the encoders."
+            )
         self._check_methods()
         for task in ("pretraining", *self.tasks):
             if not self.datalist(task).is_file():

@@ -15,9 +15,12 @@ from sklearn.decomposition import PCA
 
 from bundle.cohort.folds import Trial
 from bundle.evaluation.features import COVARIATES, covariates
-from bundle.evaluation.linear import chosen, explained_by_known, prepared, without_known
+from bundle.evaluation.harmonizing import NONE, Harmonizing
+from bundle.evaluation.linear import OF_LENGTHS, chosen, explained_by_known, prepared, scaled, without_known
 from bundle.evaluation.products import PoolProducts
+from bundle.evaluation.products import divided as divided_products
 from bundle.evaluation.readers import LOGISTIC, Reader
+from bundle.evaluation.site_effects import Placed, Scans
 from bundle.metrics.classification import roc_auc
 from bundle.metrics.resampling import SHARE, Resamples, bootstrap_auc, holm, interval
 from bundle.people import person_of
@@ -34,6 +37,7 @@ def probe_diagnosis(
     scaling: str = "overall",
     adjust: Sequence[str] = (),
     reader: Reader = LOGISTIC,
+    harmonizing: Harmonizing = NONE,
 ) -> Iterator[pd.DataFrame]:
     """Scores of test subjects by the probe of each trial.
 
@@ -46,17 +50,19 @@ def probe_diagnosis(
         scaling: Scaling; see `fit_predict`.
         adjust: Names of `COVARIATES` whose effect is removed from the features first (see `without_known`).
         reader: Reader; the model that is fitted, and whether it may have its features rotated.
+        harmonizing: How site effects are taken out before that; the records then need site, age and sex.
 
     Yields:
         For each trial a table with the columns method, n, draw, participant_id, session_id, label, score.
 
     Raises:
-        ValueError: for an unknown covariate.
+        ValueError: for an unknown covariate, or site effects that cannot be told (see `Harmonizing.check`).
     """
+    harmonizing.check(records, trials, method)
     known = _known(records, adjust) if adjust else None
     table = pd.DataFrame({name: [r[name] for r in records] for name in ("participant_id", "session_id", "label")})
     labels, groups = table["label"].to_numpy(), table["participant_id"].map(person_of).to_numpy(dtype=str)
-    divided = _divided(features, known, scaling, reader.rotated)
+    divided = _divided(features, known, scaling, records, harmonizing, reader.rotated)
 
     def scores_of(trial: Trial, parts: tuple[Array, Array]) -> Array:
         model = chosen(parts[0], labels[trial.train], groups[trial.train], penalties, reader.model)
@@ -69,19 +75,34 @@ def probe_diagnosis(
 
 
 def _divided(
-    features: NDArray, known: Array | None, scaling: str, rotated: bool = True
+    features: NDArray,
+    known: Array | None,
+    scaling: str,
+    records: Sequence[Mapping],
+    harmonizing: Harmonizing,
+    rotated: bool = True,
 ) -> Callable[[Trial], tuple[Array, Array]]:
     """What gives the training and test features of a trial, ready for a linear model."""
-    wide = features.shape[1] > len(features) and np.isfinite(features.sum(dtype=np.float64))
-    products = PoolProducts(features) if scaling == "none" and wide else None
+    wide = scaling in OF_LENGTHS and features.shape[1] > len(features)
+    wide = wide and bool(np.isfinite(features.sum(dtype=np.float64)))
+    each = harmonizing.kind == "combat"  # each feature by a number of its own, which no inner product knows
+    products = PoolProducts(features) if wide and not each else None
+    placed = Placed.of(records) if harmonizing else None
 
     def divided(trial: Trial) -> tuple[Array, Array]:
-        if products is not None:
-            explained = None if known is None else explained_by_known(known[trial.train], known[trial.test])
-            return products.divided(trial.train, trial.test, explained)
-        train, test = features[trial.train], features[trial.test]
-        if known is not None:
-            train, test = without_known(train, known[trial.train], test, known[trial.test])
+        parts = [] if placed is None else [Scans(features, rows, placed.at(rows)) for rows in (trial.train, trial.test)]
+        covariates = [] if known is None else [known[trial.train], known[trial.test]]
+        if wide:
+            explained = explained_by_known(*covariates) if covariates else None
+            if products is None:
+                found = divided_products(harmonizing.products(*parts), len(trial.train), explained)
+            else:
+                taken = harmonizing.explained(parts[0].placed, parts[1].placed, explained) if parts else explained
+                found = products.divided(trial.train, trial.test, taken)
+            return scaled(*found, scaling)
+        train, test = harmonizing.divided(*parts) if parts else (features[trial.train], features[trial.test])
+        if covariates:
+            train, test = without_known(train, covariates[0], test, covariates[1])
         return prepared(train, test, scaling, rotated)
 
     return divided
@@ -122,7 +143,7 @@ def summarize(scores: pd.DataFrame, reference: str, seed: int = 0) -> pd.DataFra
     """
     rows = []
     for (task, size), group in by_participant(scores).groupby(["task", "n"], sort=False):
-        resamples = {m: _bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
+        resamples = {m: bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
         aucs = draw_aucs(group).groupby("method", sort=False)["auc"].mean()
         for method, samples in resamples.items():
             gain = interval((samples - resamples[reference]).samples)
@@ -148,7 +169,7 @@ def paired_tests(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     for (task, size), group in by_participant(scores).groupby(["task", "n"], sort=False):
-        resamples = {m: _bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
+        resamples = {m: bootstrap(g, seed) for m, g in group.groupby("method", sort=False)}
         aucs = draw_aucs(group).pivot(index="draw", columns="method", values="auc")
         for method, other in combinations(resamples, 2):
             gaps, samples = aucs[method] - aucs[other], resamples[method] - resamples[other]
@@ -160,7 +181,13 @@ def paired_tests(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return table.assign(p_holm=table.groupby("task", sort=False)["p"].transform(holm))
 
 
-def _bootstrap(group: pd.DataFrame, seed: int) -> Resamples:
+def bootstrap(group: pd.DataFrame, seed: int) -> Resamples:
+    """Bootstrap resamples of the ROC-AUC of one method; see `metrics.bootstrap_auc`.
+
+    Args:
+        group: Rows of `by_participant` of one task, method and N.
+        seed: Seed of the resampling.
+    """
     table = group.pivot(index="draw", columns="participant_id", values="score")
     labels = group.drop_duplicates("participant_id").set_index("participant_id")["label"]
     return bootstrap_auc(labels.loc[table.columns].to_numpy(), table.to_numpy(), seed=seed)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
+
+from bundle.people import mean_of_each
 
 Array = NDArray[np.float64]
 COLUMNS = 8192  # features in float64 at a time; wider ones are seen by their inner products alone
@@ -21,6 +25,22 @@ def inner_products(rows: NDArray, others: NDArray) -> Array:
         left = rows[:, start : start + COLUMNS].astype(np.float64)
         right = left if others is rows else others[:, start : start + COLUMNS].astype(np.float64)
         total += left @ right.T
+    return total
+
+
+def from_blocks(blocks: Iterable[Array], rows: int) -> Array:
+    """Inner products of features that come some at a time.
+
+    Args:
+        blocks: Some features of all subjects, in float64.
+        rows: Number of subjects.
+
+    Shape:
+        blocks (rows, k), output (rows, rows).
+    """
+    total = np.zeros((rows, rows))
+    for values in blocks:
+        total += values @ values.T
     return total
 
 
@@ -42,19 +62,21 @@ def to_row_space(train: NDArray, test: NDArray) -> tuple[NDArray, NDArray]:
     return train @ basis, test @ basis
 
 
-def in_few(features: NDArray) -> NDArray:
-    """Wide features of a pool in as many coordinates as it has subjects: every inner product stays as it is.
+def of_people(values: Array, people: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Coordinates of training people, by the means of their scans, and of test scans, on the span of the former.
 
-    A linear model with an L2 penalty is the same, whoever of them trains. Features that are fewer than subjects, or
-    unknown somewhere, are left alone.
+    Args:
+        values: Inner products of all scans, training ones first.
+        people: Persons of the n training scans, from 0.
 
     Shape:
-        features (N, p), output (N, r) with r ≤ N.
+        values (n + m, n + m), people (n,), outputs (persons, r) and (m, r).
     """
-    if features.shape[1] <= len(features) or not np.isfinite(features.sum(dtype=np.float64)):
-        return features
-    own = inner_products(features, features)
-    return _coordinates(own, own)[0]
+    n = len(people)
+    rows = np.concatenate([mean_of_each(values[:n], people), values[n:]])
+    means = mean_of_each(np.ascontiguousarray(rows[:, :n].T), people).T
+    count = means.shape[1]
+    return _coordinates(means[:count], means[count:])
 
 
 def _coordinates(own: Array, cross: Array) -> tuple[Array, Array]:
@@ -91,16 +113,29 @@ class PoolProducts:
         Args:
             train: Rows of the pool.
             test: Rows of the pool.
-            explained: What is taken away from the features of each of both, as weights of those of the training
-                subjects; see `linear.explained_by_known`.
+            explained: What is taken away; see `divided`.
 
         Shape:
-            train (n,), test (m,), explained (n + m, n), outputs (n, r) and (m, r).
+            train (n,), test (m,), explained (n + m, n or n + m), outputs (n, r) and (m, r).
         """
-        rows, n = np.concatenate([train, test]), len(train)
-        values = self.values[np.ix_(rows, rows)]
-        if explained is not None:
-            left = np.eye(len(rows))
-            left[:, :n] -= explained
-            values = left @ values @ left.T
-        return _coordinates(values[:n, :n], values[n:, :n])
+        rows = np.concatenate([train, test])
+        return divided(self.values[np.ix_(rows, rows)], len(train), explained)
+
+
+def divided(values: Array, n: int, explained: Array | None = None) -> tuple[Array, Array]:
+    """Features of training and test subjects, rotated onto the span of the former.
+
+    Args:
+        values: Inner products of all, training subjects first.
+        n: Number of training subjects.
+        explained: What is taken away from the features of each, as weights of those of the training subjects (see
+            `linear.explained_by_known`), or of all.
+
+    Shape:
+        values (n + m, n + m), explained (n + m, n or n + m), outputs (n, r) and (m, r).
+    """
+    if explained is not None:
+        left = np.eye(len(values))
+        left[:, : explained.shape[1]] -= explained
+        values = left @ values @ left.T
+    return _coordinates(values[:n, :n], values[n:, :n])

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from bundle.evaluation.features import Extractor, Images, covariates, voxels
 from bundle.evaluation.native import SOURCES, NativeImages
-from bundle.evaluation.plan import FEATURES, KNOWN, NATIVE, SITE, VOXELS, references_of
-from bundle.evaluation.products import in_few
+from bundle.evaluation.plan import FEATURES, KNOWN, SITE, VOXELS, references_of
 from bundle.evaluation.subjects import Pool
 
 Source = Extractor | NativeImages | None  # of a method's features: images, images before shrinking, or what is known
@@ -122,8 +121,6 @@ def features_of_pool(images: Images, sources: Mapping[str, Source], pool: Pool) 
         each output (subjects of the pool, p).
     """
     found = features_of_records(images, sources, pool.records, f"the task {pool.task}")
-    if NATIVE in found:
-        found[NATIVE] = in_few(found[NATIVE])
     found |= {KNOWN: covariates(pool.records)} if KNOWN in sources else {}
     found |= {SITE: sites} if SITE in sources and (sites := sites_of(pool)) is not None else {}
     return {method: found[FEATURES.get(method, method)] for method in sources if FEATURES.get(method, method) in found}

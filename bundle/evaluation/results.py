@@ -13,10 +13,11 @@ from scipy.special import expit, logit
 
 from bundle.cohort.datalist import phantom_of
 from bundle.evaluation import figures, probing
+from bundle.evaluation.in_document import origin_of, show_in_document
 from bundle.evaluation.plan import RANDOM, REFERENCES, VOXELS, Plan
 from bundle.evaluation.probing import by_participant
 from bundle.evaluation.readers import LOGISTIC, READERS
-from bundle.files import replacing, write_json, write_text
+from bundle.files import write_json, write_text
 from bundle.metrics.classification import calibration_error, reliability
 from bundle.metrics.representation import OverallScaler
 from bundle.provenance import provenance
@@ -50,41 +51,10 @@ def write_results(plan: Plan) -> None:
     figures.embedding_maps(folder / "embeddings.png", maps, f"{kind} of the embeddings. {note}")
     write_json(folder / "provenance.json", provenance(plan.seeds[0], {"seeds": str(list(plan.seeds))}))
     if plan.document is not None:
-        _document(plan, Path(plan.document))
+        titles = ("Learning curves", "Embeddings", "Calibration")
+        pictures = {title: title.lower().replace(" ", "_") + ".png" for title in titles}
+        show_in_document(Path(plan.document), folder, pictures, origin_of([plan]))
     sys.stdout.write(f"\n{(folder / 'table.md').read_text(encoding='utf-8')}\nTables and figures: {folder}\n")
-
-
-def _document(plan: Plan, document: Path) -> None:
-    """Show the table and the figures in a Markdown file, in place of what it showed before."""
-    start, end = "<!-- comparison -->", "<!-- /comparison -->"
-    text = document.read_text(encoding="utf-8")
-    if start not in text or end not in text.split(start, 1)[1]:
-        raise ValueError(f"{document} has no place for the results; put {start} and {end} on lines of their own.")
-    before, rest = text.split(start, 1)
-    pictures = []
-    for title in ("Learning curves", "Embeddings", "Calibration"):
-        name = title.lower().replace(" ", "_") + ".png"
-        copy = document.parent / "images" / f"comparison_{name}"
-        with replacing(copy) as temporary:
-            temporary.write_bytes((Path(plan.output_dir) / name).read_bytes())
-        pictures.append(f"![{title}](images/{copy.name})")
-    table = (Path(plan.output_dir) / "table.md").read_text(encoding="utf-8")
-    shown = "\n\n".join([start, _origin(plan), table.strip(), *pictures, end])
-    write_text(document, before + shown + rest.split(end, 1)[1])
-
-
-def _origin(plan: Plan) -> str:
-    """What made the results: the command, the seeds and the commits."""
-    cards = [
-        plan.folder(name, seed) / "pretraining" / "pretrained.json" for name in plan.pretexts for seed in plan.seeds
-    ]
-    made = [json.loads(path.read_text(encoding="utf-8"))["made_by"] for path in cards]
-    commits = {str(m["commit"]) for m in made}
-    seeds = ", ".join(map(str, plan.seeds))
-    return (
-        f"Made by `{provenance(plan.seeds[0])['command']}`, seeds {seeds}; encoders pretrained at commit "
-        f"{', '.join(sorted(commits))}, table and figures made at commit {provenance(plan.seeds[0])['commit']}."
-    )
 
 
 def collected_scores(plan: Plan) -> pd.DataFrame:

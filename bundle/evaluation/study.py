@@ -17,15 +17,18 @@ from torch import nn
 from bundle.cohort.datalist import phantom_of
 from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.regrid import require_grid
-from bundle.evaluation import figures, knowledge, probing
+from bundle.evaluation import figures, knowledge, layers, probing
+from bundle.evaluation.centring import CENTRED, NEEDS, centred_scores, require_people_of_sites
 from bundle.evaluation.classifier_figures import predicted_ages
 from bundle.evaluation.features import Extractor, Images, embedding_table, ids_of, write_embedding
+from bundle.evaluation.harmonizing import of_ages
 from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, RANDOM, REGIONS, slug
 from bundle.evaluation.references import References, features_of_records
 from bundle.evaluation.subjects import Pool, Subjects
 from bundle.files import write_json, write_text
+from bundle.networks.blocks import LAST, Layers, chosen_blocks, number_of_blocks
 from bundle.networks.weights import load_encoder
 from bundle.provenance import provenance
 
@@ -44,6 +47,7 @@ class Pretrained:
         weights: File written by pretraining.
         method: Name of the pretrained encoder in tables and figures.
         allow_overlap: Go on, with a warning, when test subjects were in the pretraining.
+        layers: Blocks that are probed: `last`, `all`, or numbers beside the last; see `networks.blocks.block_maps`.
     """
 
     encoder: nn.Module
@@ -51,6 +55,12 @@ class Pretrained:
     weights: str | Path
     method: str = "y-Aware"
     allow_overlap: bool = False
+    layers: Layers = LAST
+
+    @property
+    def blocks(self) -> list[int]:
+        """The blocks before the last that are probed, from 1 on."""
+        return chosen_blocks(self.encoder, self.layers)
 
 
 class ProbeStudy:
@@ -58,7 +68,8 @@ class ProbeStudy:
 
     Writes to `output_dir`: `scores.csv` (a row per test image, draw, N, method and task), `results.csv` (ROC-AUC
     per draw), `summary.csv`, `age.csv`, `age_predictions.csv` with `age.png`, `table.md`, `learning_curves.png`,
-    `embeddings_<method>.npz` and `.tsv` (with participant ids), and `provenance.json`.
+    `embeddings_<method>.npz` and `.tsv` (with participant ids), and `provenance.json`; where several blocks are probed
+    also `layers.csv`, `layers.md` and `layers.png`.
 
     Args:
         pretrained: What is probed.
@@ -68,6 +79,8 @@ class ProbeStudy:
         output_dir: Folder that receives tables and figures.
         note: A line that tables and figures carry; a phantom's datalist adds that it is one.
         references: What the encoder has to beat; None: every line.
+        centre_sites: Also write `summary_centred_within_site.csv`, of scores less the mean of their site, and show it
+            in `table.md` beside the plain numbers; see `centring`.
     """
 
     def __init__(
@@ -79,17 +92,31 @@ class ProbeStudy:
         output_dir: str | Path,
         note: str = "",
         references: References | None = None,
+        centre_sites: bool = False,
     ) -> None:
         self.pretrained, self.subjects, self.images, self.probe = pretrained, subjects, images, probe
-        self.output_dir, self.note = Path(output_dir), note
+        self.output_dir, self.note, self.centre_sites = Path(output_dir), note, centre_sites
         self.references = references or References(images)
         load_encoder(pretrained.weights, pretrained.encoder)
 
     def check(self) -> None:
-        """Refuse subjects who cannot be probed, or whom the encoder was pretrained on, before anything is written."""
+        """Refuse subjects who cannot be probed, or whom the encoder was pretrained on, before anything is written.
+
+        Blocks that the encoder does not have are refused, too.
+        """
+        chosen_blocks(self.pretrained.encoder, self.pretrained.layers)
+        if self.centre_sites and self.subjects.protocol == "folds":
+            raise ValueError(
+                "`centre_sites` is of the protocols draws and sites: in folds, people of one site are tested by "
+                "different models, whose scores have no common mean. Leave it out, or take another protocol."
+            )
+        how = self.probe.harmonizing
         for pool in self.pools:
+            how.check(pool.records, pool.trials, pool.task)
+            require_people_of_sites(pool.tested, f"the task {pool.task}", self.centre_sites)
             require_grid(pool.records, f"the task {pool.task}", self.pretrained.weights)
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
+        how.check_ages(*self.subjects.of_age())
         aged = [record for part in self.subjects.of_age() for record in part]
         require_grid(aged, "the age probe", self.pretrained.weights)
         tasks = [(pool.records, f"the task {pool.task}") for pool in self.pools]
@@ -123,7 +150,7 @@ class ProbeStudy:
         if CALIBRATED in self.references.asked:
             initialised = copy.deepcopy(given.random_encoder)
             encoders[CALIBRATED] = self.images.calibrate(initialised, self.subjects.healthy())
-        return {method: self.images.encoder(encoder) for method, encoder in encoders.items()}
+        return layers.extractors_of(self.images, encoders, given.blocks)
 
     def _probe_age(self, encoders: Mapping[str, Extractor], embedded: Mapping[str, list[Embedded]]) -> pd.DataFrame:
         if self.subjects.age_datalist is None:
@@ -135,14 +162,14 @@ class ProbeStudy:
         for method in [name for name in sources if name in known]:
             logger.info(f"age: probing {method}")
             tested = Aged.of(new[method], test)
-            fitted = Aged.of(known.pop(method), train)
-            predicted[method] = knowledge.predicted_ages(fitted, tested, each=method == REGIONS)
+            fitted, how = Aged.of(known.pop(method), train), self.probe.harmonizing
+            predicted[method] = knowledge.predicted_ages(fitted, tested, how, each=method == REGIONS)
             rows.append(knowledge.age_errors_of(method, predicted[method], tested.ages, tested.people))
         self._write_ages(predicted, [record for record in test if not np.isnan(record["age"])])
         for method, parts in embedded.items():
             parts.append((ids_of(test, "age"), new[method]))
-        nothing = (Aged.of(np.zeros((len(records), 1)), records) for records in (train, test))
-        mean_age = knowledge.probe_age("mean age", *nothing)
+        nothing, unknown = (Aged.of(np.zeros((len(records), 1)), records) for records in (train, test))
+        mean_age = knowledge.probe_age("mean age", nothing, unknown)
         return pd.DataFrame([*rows, mean_age])
 
     def _write_ages(self, predicted: Mapping[str, np.ndarray], records: Sequence[Mapping]) -> None:
@@ -163,7 +190,10 @@ class ProbeStudy:
     def _write_tables(self, scores: pd.DataFrame, summary: pd.DataFrame, ages: pd.DataFrame) -> None:
         phantom, adjust = phantom_of(self.subjects.datalists), self.probe.adjust
         adjusted = f"Effects of {', '.join(adjust)} are removed from all features." if adjust else ""
-        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), adjusted]))
+        harmonized = self.probe.harmonizing.sentence(
+            [*((pool.records, pool.trials) for pool in self.pools), of_ages(*self.subjects.of_age())]
+        )
+        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), harmonized, adjusted]))
         tables = {
             "scores.csv": scores,
             "results.csv": probing.draw_aucs(scores),
@@ -174,11 +204,32 @@ class ProbeStudy:
             write_text(self.output_dir / name, table.to_csv(index=False))
         text = _markdown(summary, ages, phantom.get("best_auc", {}), RANDOM, note)
         write_text(self.output_dir / "table.md", text)
+        if self.centre_sites:
+            text += f"\n{self._write_centred(scores)}"
+            write_text(self.output_dir / "table.md", text)
+        if self.pretrained.blocks:
+            text += f"\n{self._write_layers(summary, ages, note)}"
         figure = self.output_dir / "learning_curves.png"
         figures.learning_curves(figure, summary, phantom.get("best_auc"), note)
         made_from = {"weights": str(Path(self.pretrained.weights))}
         write_json(self.output_dir / "provenance.json", provenance(self.subjects.seed, made_from))
         sys.stdout.write(f"\n{text}\nTable: {self.output_dir / 'table.md'}\nFigure: {figure}\n")
+
+    def _write_centred(self, scores: pd.DataFrame) -> str:
+        """Write the summary of scores centred within site, and give it as text."""
+        within = centred_scores(scores, {pool.task: pool.records for pool in self.pools})
+        summary = probing.summarize(within, RANDOM, self.subjects.seed)
+        write_text(self.output_dir / f"summary_{CENTRED}.csv", summary.to_csv(index=False))
+        head = f"ROC-AUC of scores centred within site (95 % interval). {NEEDS}"
+        return f"{head}\n\n{figures.diagnosis_table(summary)}\n"
+
+    def _write_layers(self, summary: pd.DataFrame, ages: pd.DataFrame, note: str) -> str:
+        """Write what each block reads."""
+        given = self.pretrained
+        methods, last = [given.method, RANDOM], number_of_blocks(given.encoder)
+        return layers.write_layers(
+            self.output_dir, layers.layers_table(summary, ages, methods, given.blocks, last), note
+        )
 
 
 def _markdown(

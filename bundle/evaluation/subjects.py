@@ -120,9 +120,15 @@ def draw_pool(task: str, sections: Mapping[str, list[dict]], sizes: Sequence[int
     return Pool(task, [*train, *test], draw_trials(train, test, sizes, draws, seed, task))
 
 
-def read_sections(datalist: str | Path, names: Sequence[str]) -> dict[str, list[dict]]:
-    """Sections of a datalist, whose records say which of them they are from."""
-    return {name: _marked(load_section(Path(datalist), name), name) for name in names}
+def read_sections(datalist: str | Path, names: Sequence[str], cached: bool = False) -> dict[str, list[dict]]:
+    """Sections of a datalist, whose records say which of them they are from.
+
+    Args:
+        datalist: Path of the datalist.
+        names: Names of the sections.
+        cached: Whether its images are volumes of a cache.
+    """
+    return {name: _marked(load_section(Path(datalist), name, cached=cached), name) for name in names}
 
 
 def sections_of(source: Source, task: str) -> dict[str, list[dict]]:

@@ -6,19 +6,20 @@ from bundle.networks.classifiers import Classifier, EncoderClassifier
 from bundle.networks.conversion import convert_weights
 from bundle.networks.devices import chosen_device
 from bundle.networks.encoders import (
-    ContrastiveNetwork,
     DenseNetEncoder,
     Encoder,
-    Projector,
     ResNetEncoder,
     check_encoder,
     checkpointed_units,
     set_checkpointing,
     statistics_kept,
 )
+from bundle.networks.ensembles import Ensemble
 from bundle.networks.export import export_classifier, load_onnx
+from bundle.networks.members import load_members, members_of
 from bundle.networks.pools import AveragePool, MaxPool
 from bundle.networks.preprocessing import as_config, steps_of
+from bundle.networks.projector import ContrastiveNetwork, Projector
 from bundle.networks.transformers import SwinEncoder, ViTEncoder
 from bundle.networks.weights import (
     LoadReport,
@@ -31,6 +32,7 @@ from bundle.networks.weights import (
     origin,
     refuse_other_preprocessing,
     save_weights,
+    start_encoder,
     start_from,
 )
 
@@ -41,6 +43,7 @@ __all__ = [
     "DenseNetEncoder",
     "Encoder",
     "EncoderClassifier",
+    "Ensemble",
     "LoadReport",
     "MaxPool",
     "Projector",
@@ -58,8 +61,10 @@ __all__ = [
     "encoder_like",
     "export_classifier",
     "load_encoder",
+    "load_members",
     "load_network",
     "load_onnx",
+    "members_of",
     "method_of",
     "network_of",
     "origin",
@@ -67,6 +72,7 @@ __all__ = [
     "refuse_other_preprocessing",
     "save_weights",
     "set_checkpointing",
+    "start_encoder",
     "start_from",
     "statistics_kept",
     "steps_of",

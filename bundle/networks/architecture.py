@@ -14,6 +14,7 @@ from torch import nn
 from bundle.networks.cards import NETWORK
 from bundle.networks.classifiers import EncoderClassifier
 from bundle.networks.encoders import DenseNetEncoder, Encoder, ResNetEncoder, densenet_options
+from bundle.networks.ensembles import Ensemble
 from bundle.networks.transformers import SwinEncoder, ViTEncoder
 
 logger = logging.getLogger(__name__)
@@ -30,12 +31,15 @@ def described(network: nn.Module) -> dict[str, Any]:
         network: An encoder, a classifier on top of one, or MONAI's DenseNet.
 
     Returns:
-        The options of a MONAI DenseNet; or `encoder`, the name of the encoder's class, and of our own `arguments`.
+        The options of a MONAI DenseNet; or `encoder`, the name of the encoder's class, and of our own `arguments`. Of
+        an ensemble also `members`, how many there are.
 
     Example:
         >>> described(ResNetEncoder(width=8))
         {'encoder': 'ResNetEncoder', 'arguments': {'in_channels': 1, 'width': 8}}
     """
+    if isinstance(network, Ensemble):
+        return {"members": len(network.members), **described(network.members[0])}
     if isinstance(network, EncoderClassifier):
         return described(network.encoder)
     kind = type(network)
@@ -74,6 +78,8 @@ def made_classifier(path: Path, stated: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: see `made_encoder`.
     """
+    if "members" in stated:
+        return Ensemble(made_classifier(path, _of_one(stated)), stated["members"])
     if "encoder" in stated:
         return EncoderClassifier(made_encoder(path, stated))
     return DenseNet(spatial_dims=3, in_channels=1, out_channels=2, **stated)
@@ -97,6 +103,11 @@ def stated_network(path: Path, stated: Mapping[str, Any], network: nn.Module) ->
     return made_classifier(path, stated).to(parameter.device)
 
 
+def _of_one(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The network of one member of an ensemble."""
+    return {name: value for name, value in stated.items() if name != "members"}
+
+
 def _plain(stated: Mapping[str, Any]) -> str:
     return json.dumps(stated, sort_keys=True, default=list)
 
@@ -111,6 +122,12 @@ def as_options(path: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: for an encoder that is not ours.
     """
+    if "members" in stated:
+        one = as_options(path, _of_one(stated))
+        dense = {"_target_": "DenseNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 2, **one}
+        member = one.get("network_def", dense)
+        ensemble = {"_target_": "bundle.networks.Ensemble", "network": member, "members": stated["members"]}
+        return {"network_def": ensemble}
     if "encoder" not in stated:
         return dict(stated)
     _refuse_foreign(path, stated)

@@ -15,6 +15,7 @@ from bundle.networks.safetensors_file import card_inside, is_safetensors
 
 CARD_FORMAT = 1  # a card without one is of this format, too
 LARGEST = 4096  # filters of a layer
+MEMBERS = 32  # of an ensemble, at most
 NETWORK = ("init_features", "growth_rate", "block_config")
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")  # of a class, with its module where it is not ours
 Rule = tuple[Callable[[Any], bool], str]  # whether a value is possible, and what was expected
@@ -110,6 +111,9 @@ def _is_metrics(value: Any) -> bool:
 
 def _is_network(value: Any) -> bool:
     """These become options of a config, where a text could be an expression."""
+    if isinstance(value, dict) and "members" in value:
+        rest = {name: entry for name, entry in value.items() if name != "members"}
+        return _is_count(value["members"]) and 2 <= value["members"] <= MEMBERS and _is_network(rest)
     if isinstance(value, dict) and "encoder" in value:
         return _is_encoder(value)
     if not isinstance(value, dict) or not set(value) <= set(NETWORK):
@@ -147,6 +151,10 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_text, value)) and value[0] != value[1]
 
 
+def _are_members(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) and _is_text(one.get("sha256")) for one in value)
+
+
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
 
@@ -161,6 +169,7 @@ _EVERY: dict[str, Rule] = {
     "contract": (_is_mapping, "the profile of the training scans"),
     "made_by": (_is_mapping, "entries by name"),
     "method": (_is_text, "a text"),
+    "ensemble": (_are_members, "a list of members with file, sha256 and seed"),
     "preprocessing_steps": (are_steps, "a list of known transforms with plain values"),
 }
 _CLASSIFIER: dict[str, Rule] = {

@@ -44,7 +44,7 @@ class Classifier(nn.Module):
     """A classifier that also gives the embedding its decision is made from, see `both`.
 
     Args:
-        network: MONAI's DenseNet, or an `EncoderClassifier`; its tensors stay where they are.
+        network: MONAI's DenseNet, an `EncoderClassifier` or an `Ensemble`; its tensors stay where they are.
 
     Shape:
         volumes (N, C, D, H, W), output (N, classes).
@@ -55,25 +55,50 @@ class Classifier(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        if not isinstance(network, EncoderClassifier) and not _is_densenet(network):
-            raise ValueError(
-                f"The network {type(network).__name__} says nothing of an embedding. A classifier is MONAI's DenseNet"
-                " or bundle.networks.EncoderClassifier with an encoder of yours; set network_def to one of them."
-            )
+        require_classifier(network)
         self.network = network
 
     def both(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, classes) and embedding (N, E)."""
-        if isinstance(self.network, EncoderClassifier):
-            return self.network.both(volumes)
-        head = self.network.get_submodule("class_layers")
-        assert isinstance(head, nn.Sequential)
-        embedding = head[:-1](self.network.get_submodule("features")(volumes))
-        return head[-1](embedding), embedding
+        return both_of(self.network, volumes)
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Logits alone."""
         return self.both(volumes)[0]
+
+
+def require_classifier(network: nn.Module) -> None:
+    """Refuse a network of whose embedding nothing is known.
+
+    Args:
+        network: MONAI's DenseNet, or one that gives both logits and embedding: an `EncoderClassifier`, an `Ensemble`.
+
+    Raises:
+        ValueError: says what a classifier is.
+    """
+    if not _is_densenet(network) and not hasattr(network, "both"):
+        raise ValueError(
+            f"The network {type(network).__name__} says nothing of an embedding. A classifier is MONAI's DenseNet"
+            " or bundle.networks.EncoderClassifier with an encoder of yours; set network_def to one of them."
+        )
+
+
+def both_of(network: nn.Module, volumes: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and embedding of a classifier; see `require_classifier`.
+
+    Args:
+        network: Network that makes both.
+        volumes: Preprocessed volumes.
+
+    Shape:
+        volumes (N, C, D, H, W), output (N, classes) and (N, E).
+    """
+    if hasattr(network, "both"):
+        return network.both(volumes)  # type: ignore[operator]
+    head = network.get_submodule("class_layers")
+    assert isinstance(head, nn.Sequential)
+    embedding = head[:-1](network.get_submodule("features")(volumes))
+    return head[-1](embedding), embedding
 
 
 def _is_densenet(network: nn.Module) -> bool:

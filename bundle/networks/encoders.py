@@ -1,4 +1,4 @@
-"""Encoder, projector, and the two together as the network that contrastive pretraining trains."""
+"""Encoders: a volume becomes an embedding."""
 
 from __future__ import annotations
 
@@ -334,50 +334,3 @@ def _dense_blocks(names: Mapping[str, Tensor]) -> list[int]:
                 raise ValueError(f"A tensor is named {name}, but there are {len(names)} in all. Nothing was loaded.")
             blocks[block] = max(blocks.get(block, 0), layer)
     return [blocks.get(block, 0) for block in range(1, max(blocks) + 1)]
-
-
-class Projector(nn.Module):
-    """Two linear layers with a ReLU between; contrastive losses see its output, downstream tasks never do.
-
-    Args:
-        embedding_size: Input features E.
-        hidden_size: Features between the layers.
-        projection_size: Output features.
-
-    Shape:
-        embedding (N, E), output (N, projection_size).
-
-    Source:
-        Dufumier et al., MICCAI 2021 (released code: 1024 → 512 → 128, no batch norm).
-    """
-
-    def __init__(self, embedding_size: int, hidden_size: int = 512, projection_size: int = 128) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(embedding_size, hidden_size)
-        self.output = nn.Linear(hidden_size, projection_size)
-
-    def forward(self, embedding: Tensor) -> Tensor:
-        """Project an embedding (N, E) to (N, projection_size)."""
-        return self.output(F.relu(self.hidden(embedding)))
-
-
-class ContrastiveNetwork(nn.Module):
-    """An encoder and the projector on top of it.
-
-    Args:
-        encoder: Any module with `embedding_size`; see `check_encoder`.
-        hidden_size: Hidden size of the projector.
-        projection_size: Output size of the projector.
-
-    Shape:
-        volumes (N, C, D, H, W), output (N, projection_size).
-    """
-
-    def __init__(self, encoder: nn.Module, hidden_size: int = 512, projection_size: int = 128) -> None:
-        super().__init__()
-        self.encoder = check_encoder(encoder)
-        self.projector = Projector(encoder.embedding_size, hidden_size, projection_size)  # type: ignore[arg-type]
-
-    def forward(self, volumes: Tensor) -> Tensor:
-        """Project volumes."""
-        return self.projector(embed(self.encoder, volumes))

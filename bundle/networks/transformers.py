@@ -121,12 +121,19 @@ class ViTEncoder(Encoder):
 
     def feature_map(self, volumes: Tensor) -> Tensor:
         """The tokens at their places, (N, E, d, h, w), of volumes (N, C, D, H, W)."""
+        return self.placed(self.vit(self.filled_up(volumes))[0])
+
+    def filled_up(self, volumes: Tensor) -> Tensor:
+        """Volumes of `image_size`, by repeating their border, as whole patches."""
         if tuple(volumes.shape[2:]) != self.image_size:
             raise ValueError(
                 f"This ViT was made for volumes of {_as_text(self.image_size)} voxels, but they have "
                 f"{_as_text(volumes.shape[2:])}; set its image_size (and a patch_size that suits it)."
             )
-        tokens, _ = self.vit(F.pad(volumes, self.padding, mode="replicate"))
+        return F.pad(volumes, self.padding, mode="replicate")
+
+    def placed(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, d · h · w, E) at their places, (N, E, d, h, w)."""
         return tokens.mT.unflatten(2, self.cells)
 
 

@@ -224,6 +224,20 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
         freeze(network, HEAD)
 
 
+def start_encoder(encoder: nn.Module, weights: str | Path) -> None:
+    """Start the pretraining of an encoder from weights: every one of its tensors is loaded, or none.
+
+    Args:
+        encoder: Encoder, filled in place; a projector on top of it stays as initialised.
+        weights: Weights of an encoder (see `load_encoder`), or `scratch`: the encoder stays as initialised.
+
+    Raises:
+        ValueError: when the weights match the encoder in part or not at all; names the tensors.
+    """
+    if str(weights) != SCRATCH:
+        load_encoder(weights, encoder)
+
+
 def load_network(path: str | Path, network: nn.Module) -> None:
     """Load a whole network from its own weights: every tensor, or none.
 

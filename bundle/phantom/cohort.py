@@ -235,8 +235,8 @@ def make_phantom(
 
 def _check_sizes(sizes: Mapping[str, int]) -> None:
     for name, size in sizes.items():
-        if not 8 <= size <= 9999:
-            raise ValueError(f"{name} is {size}; expected 8 to 9999 subjects, as ids have 4 digits.")
+        if not 8 <= size <= 99999:
+            raise ValueError(f"{name} is {size}; expected 8 to 99999 subjects, as ids have 4 or 5 digits.")
 
 
 def _existing(output: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:

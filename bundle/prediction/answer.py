@@ -10,7 +10,7 @@ import numpy as np
 from bundle.metrics.classification import calibrated, reliability
 from bundle.prediction import pictures
 from bundle.prediction.judgement import CANNOT, GIVEN, NOT_CALIBRATED, Scale, percentile_text, shown
-from bundle.prediction.table import Model
+from bundle.prediction.table import SPREAD, Model
 from bundle.prediction.training_record import TrainingEmbeddings
 from bundle.scans.contract import REFUSE
 from bundle.scans.grid import Grid
@@ -18,7 +18,7 @@ from bundle.scans.grid import Grid
 
 def model_facts(model: Model) -> dict[str, Any]:
     """What every page says of the model."""
-    card, classes = model.card, list(model.card["class_names"])
+    card, classes, members = model.card, list(model.card["class_names"]), model.card.get("network", {}).get("members")
     subjects, metrics = card.get("subjects", {}), card["validation"]
     seen = f"{subjects.get('training', 'some')} training subjects"
     facts = [
@@ -28,6 +28,7 @@ def model_facts(model: Model) -> dict[str, Any]:
         ("trained on", f"{seen}, {subjects.get('validation', 'some')} for validation"),
         ("ROC-AUC on validation subjects", decimals(metrics.get("val_auc"), 2)),
         ("grid", str(Grid.from_card(card["contract"]["grid"])) if "contract" in card else "unknown"),
+        *([("ensemble", f"{members} members, whose mean is the answer")] if members else []),
         *((name.replace("_", " "), value) for name, value in model.columns.items()),
     ]
     known = {"facts": facts, "warning": card.get("warning", ""), "classes": " and ".join(classes), "trained_on": seen}
@@ -65,6 +66,8 @@ def answer_of(row: Mapping[str, Any], record: Mapping[str, Any], model: Model, s
         "raw": shown(raw, scale.threshold),
         "raw_threshold": shown(scale.threshold, raw),
         "uncertainty": f"{row['uncertainty']:.2f}",
+        "spread": f"{row[SPREAD]:.1f}" if SPREAD in row else "",
+        "members": model.card.get("network", {}).get("members", 0),
         "people": scale.people,
         "percentile": percentile_text(float(row["distance_percentile"])),
         "distance": pictures.position(embeddings.distances, float(row["distance"]), "distance"),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bundle.extras import require
 from bundle.hints import nearest
 from bundle.networks.classifiers import Classifier
+from bundle.networks.ensembles import Ensemble
 from bundle.networks.nearby import near
 
 METHODS = ("regions", "occlusion", "integrated_gradients", "gradcam++", "smoothgrad")
@@ -306,8 +307,13 @@ def last_map(network: nn.Module) -> str:
         network: A classifier of MONAI's DenseNet or on top of an encoder.
 
     Raises:
-        ValueError: when nothing is known of the network's feature maps.
+        ValueError: when nothing is known of the network's feature maps, or they are several networks'.
     """
+    if any(isinstance(module, Ensemble) for module in network.modules()):
+        raise ValueError(
+            "gradcam++ needs the last feature map of one network, and this is an ensemble, which has one of each "
+            "member; take --explain regions or occlusion, or give the --model of a member."
+        )
     names = [name for name, _ in network.named_modules()]
     dense = [name for name in names if re.search(r"(^|\.)denseblock\d+$", name)]
     found = [name for name in names if re.search(r"(^|\.)last_map$", name)] or dense

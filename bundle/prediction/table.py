@@ -25,6 +25,7 @@ from bundle.hub import located
 from bundle.networks.architecture import stated_network
 from bundle.networks.cards import classifier_card
 from bundle.networks.classifiers import Classifier
+from bundle.networks.ensembles import ensemble_in, with_spread
 from bundle.networks.export import load_onnx
 from bundle.networks.formats import weights_digest
 from bundle.networks.weights import load_network
@@ -39,6 +40,7 @@ from bundle.scans.nifti import is_phantom
 
 BACKENDS = ("torch", "onnx")
 EMBEDDING = "embedding"  # of an output of the evaluator, beside "pred"
+SPREAD = "ensemble_spread"  # the same, and a column, of an ensemble
 logger = logging.getLogger(__name__)
 
 COARSE = (40, 48, 40)  # of configs/resolution_4mm.yaml
@@ -92,6 +94,11 @@ def load_model(path: str | Path, network: nn.Module, backend: str = "torch") -> 
     path = located(path)
     card = classifier_card(path)
     network = stated_network(path, card.get("network", {}), network)
+    if backend != "torch" and ensemble_in(network):
+        raise ValueError(
+            f"{path} is an ensemble, and its ONNX file gives the mean of its members without their spread; take "
+            "--backend torch."
+        )
     load_network(path, network)
     classifier = Classifier(network) if backend == "torch" else load_onnx(path, card)
     return Model(classifier.eval(), card, load_record(path), path)
@@ -105,16 +112,17 @@ def predict_and_embed(engine: Any, batch: Any) -> dict[str, Any]:
         batch: Batch of the data loader.
 
     Returns:
-        What MONAI's own step returns, and `embedding` (N, E).
+        What MONAI's own step returns, and `embedding` (N, E); of an ensemble also `ensemble_spread` (N,).
     """
     volumes, targets, *_ = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)
     with engine.mode(engine.network):
-        logits, embedding = engine.network.both(volumes)
+        logits, embedding, spread = with_spread(engine.network, volumes)
     engine.state.output = {
         CommonKeys.IMAGE: volumes,
         CommonKeys.LABEL: targets,
         CommonKeys.PRED: logits,
         EMBEDDING: embedding,
+        **({} if spread is None else {SPREAD: spread}),
     }
     engine.fire_event(IterationEvents.FORWARD_COMPLETED)
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
@@ -179,8 +187,12 @@ class PredictionTable:
         require_shape(self.model, tuple(volumes.shape[1:]))
         copies = perturbed_probabilities(self.model.classifier, volumes, self.augmentations)
         spread = self.scale.spread(torch.cat([probabilities[None], copies]).numpy())
-        for item, probability, deviation in zip(engine.state.batch, probabilities, spread, strict=True):
+        outputs = engine.state.output
+        for item, output, probability, deviation in zip(
+            engine.state.batch, outputs, probabilities, spread, strict=True
+        ):
             kept = {name: item[name] for name in ("verdict", "reasons", "checks", "digest", "volumes")}
+            kept |= {SPREAD: float(output[SPREAD])} if SPREAD in output else {}
             self._rows.append({**kept, "probability": float(probability), "uncertainty": float(deviation)})
 
     def write(self, engine: Engine) -> None:  # noqa: ARG002
@@ -253,7 +265,8 @@ def prediction_table(
 
     Args:
         records: Records, as `list_scans` makes them.
-        rows: `verdict`, `reasons`, `digest`, `probability` (of class 1) and `uncertainty` of each.
+        rows: `verdict`, `reasons`, `digest`, `probability` (of class 1) and `uncertainty` of each; of an ensemble also
+            `ensemble_spread`.
         embedding: Embedding of each.
         model: Model whose they are.
         scale: Scale of its probabilities.
@@ -267,6 +280,8 @@ def prediction_table(
     judged["predicted"] = np.where(probability >= scale.threshold, names[1], names[0])
     judged["calibrated_probability"] = scale.probability(probability) if scale.is_calibrated else np.nan
     judged["uncertainty"] = rows["uncertainty"]
+    if SPREAD in rows:
+        judged[SPREAD] = rows[SPREAD]
     judged = pd.concat([judged, model.record.embeddings.compare(embedding, ages)], axis=1)
     answered = (rows["verdict"] != REFUSE).to_numpy()
     judged = judged.where(np.broadcast_to(answered[:, None], judged.shape))

@@ -40,7 +40,17 @@ from bundle.pretext.uniformity import (
     conditional_alignment_uniformity,
     decoupled_uniformity,
 )
-from bundle.pretext.views import CropResize, Cutout, Flip, GaussianBlur, GaussianNoise, TwoViews, ZScore
+from bundle.pretext.views import (
+    CropResize,
+    Cutout,
+    Flip,
+    GaussianBlur,
+    GaussianNoise,
+    LeftRightFlip,
+    TwoViews,
+    ZScore,
+)
+from bundle.pretext.within_site import WithinSiteInfoNCE, within_site_infonce
 
 __all__ = [
     "AgeRegressionLoss",
@@ -63,6 +73,7 @@ __all__ = [
     "InfoNCE",
     "Kernel",
     "KernelLoss",
+    "LeftRightFlip",
     "LocalShuffle",
     "MeanKernel",
     "NonlinearIntensity",
@@ -74,6 +85,7 @@ __all__ = [
     "ThresholdInfoNCE",
     "Transform",
     "TwoViews",
+    "WithinSiteInfoNCE",
     "YAwareInfoNCE",
     "ZScore",
     "bandwidth",
@@ -83,6 +95,7 @@ __all__ = [
     "positives_report",
     "threshold_infonce",
     "weighted_infonce",
+    "within_site_infonce",
 ]
 
 

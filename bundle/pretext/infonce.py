@@ -12,13 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bundle.pretext.arguments import check_choice, check_kernel, check_temperature
+from bundle.pretext.shares import NORMALISATIONS, attraction, check_own_share, shares_of
 
-NORMALISATIONS = ("anchor", "column")
 FORMS = ("paper", "released")
 
 
 def weighted_infonce(
-    projections: Tensor, weights: Tensor, temperature: float = 0.1, normalize: str = "anchor"
+    projections: Tensor,
+    weights: Tensor,
+    temperature: float = 0.1,
+    normalize: str = "anchor",
+    own_share: float | None = None,
 ) -> Tensor:
     """InfoNCE with graded positives, averaged over the 2N anchors.
 
@@ -33,12 +37,15 @@ def weighted_infonce(
             reproduces the paper's released code, for reproduction only: it divides by the column sums, so that an
             anchor's weights add up to 0.4–1.2 rather than 1 and anchors of rare age count less than half, and it
             returns twice the mean over the anchors.
+        own_share: λ in [0, 1]: in place of w_ik / Σ_j w_ij, an anchor's own second view gets λ, and the views of the
+            others get 1 − λ in proportion to their weights. 1 is NT-Xent (SimCLR). See `shares.shares_of`, also for an
+            anchor that is similar to nobody. None: the equation.
 
     Shape:
         projections (2N, D), weights (N, N), output () float32 (float64 for float64 projections).
 
     Raises:
-        ValueError: for wrong shapes, an implausible temperature, or an unknown normalisation.
+        ValueError: for wrong shapes, an implausible temperature, an unknown normalisation, or a share that cannot be.
 
     Source:
         Dufumier et al., MICCAI 2021, equations 2 and 3.
@@ -51,27 +58,15 @@ def weighted_infonce(
     check(projections, weights)
     check_temperature(temperature)
     check_choice("normalize", normalize, NORMALISATIONS)
+    check_own_share(own_share, normalize)
     with torch.autocast(projections.device.type, enabled=False):
         z = F.normalize(projections.to(precision(projections)), dim=1)
-        shares = _shares(weights.to(z.dtype), normalize)
+        shares = shares_of(weights.to(z.dtype), normalize, own_share)
         totals = 2 * shares.sum(1) - shares.diagonal()  # 1 with `anchor`
         logits = (z @ (z.T / temperature)).fill_diagonal_(-torch.inf)
         repulsion = (totals.repeat(2) * logits.logsumexp(dim=1)).sum()
-        loss = (repulsion - _attraction(z, shares) / temperature) / len(z)
+        loss = (repulsion - attraction(z, shares) / temperature) / len(z)
     return loss if normalize == "anchor" else 2 * loss
-
-
-def _shares(weights: Tensor, normalize: str) -> Tensor:
-    """What a view of subject b is of the positives of a view of subject a, (N, N)."""
-    sums = 2 * weights.sum(1, keepdim=True) - weights.diagonal()[:, None]  # over all other views
-    return weights / (sums if normalize == "anchor" else sums.T)
-
-
-def _attraction(z: Tensor, shares: Tensor) -> Tensor:
-    """Σ_i Σ_{k≠i} share_ik z_i · z_k over the 2N views, from the sum of each subject's two: no (2N, 2N) matrix."""
-    pairs = z.unflatten(0, (2, -1))
-    subjects = pairs.sum(0)
-    return (subjects * (shares @ subjects)).sum() - (shares.diagonal() * pairs.square().sum((0, 2))).sum()
 
 
 def chance(subjects: int) -> float:
@@ -250,12 +245,17 @@ class YAwareInfoNCE(KernelLoss):
             `ProductKernel(age=GaussianKernel(5.0), sex=DiscreteKernel(0.5))`.
         temperature: τ.
         normalize: `anchor` (the paper's equation) or `column` (its released code).
+        own_share: λ in [0, 1], the own second view's share of an anchor's positives; None: the paper's equation, where
+            it has the weight of one view of somebody of the same age.
 
     Shape:
         projection (2N, D), all first views, then all second views; metadata (N, M), NaN = unknown; output ().
 
     Raises:
-        ValueError: for an implausible temperature, an unknown normalisation, or wrong shapes.
+        ValueError: for an implausible temperature, an unknown normalisation, a share that cannot be, or wrong shapes.
+
+    Attributes:
+        reads_metadata: Whether metadata change anything; with `own_share` 1 they do not.
 
     Source:
         Dufumier et al., MICCAI 2021.
@@ -267,15 +267,23 @@ class YAwareInfoNCE(KernelLoss):
         torch.Size([])
     """
 
-    def __init__(self, kernel: nn.Module, temperature: float = 0.1, normalize: str = "anchor") -> None:
+    def __init__(
+        self,
+        kernel: nn.Module,
+        temperature: float = 0.1,
+        normalize: str = "anchor",
+        own_share: float | None = None,
+    ) -> None:
         super().__init__(kernel)
         check_temperature(temperature)
         check_choice("normalize", normalize, NORMALISATIONS)
-        self.temperature, self.normalize = float(temperature), normalize
+        check_own_share(own_share, normalize)
+        self.temperature, self.normalize, self.own_share = float(temperature), normalize, own_share
+        self.reads_metadata = own_share != 1
 
     def loss(self, projection: Tensor, weights: Tensor) -> Tensor:
         """Loss of projections (2N, D) and weights (N, N)."""
-        return weighted_infonce(projection, weights, self.temperature, self.normalize)
+        return weighted_infonce(projection, weights, self.temperature, self.normalize, self.own_share)
 
     def chance(self, subjects: int) -> float | None:
         """Loss of a network that tells nobody apart; it is not known where weights do not add up to 1."""
@@ -283,7 +291,8 @@ class YAwareInfoNCE(KernelLoss):
 
     def extra_repr(self) -> str:
         """Show what the loss was made with."""
-        return f"temperature={self.temperature}, normalize={self.normalize}"
+        share = "" if self.own_share is None else f", own_share={self.own_share}"
+        return f"temperature={self.temperature}, normalize={self.normalize}{share}"
 
 
 class ExponentialInfoNCE(KernelLoss):

@@ -119,6 +119,24 @@ class Flip(Transform):
         volume.copy_(volume.flip(axis + 1))
 
 
+class LeftRightFlip(Flip):
+    """Mirror the volume left to right: along its first spatial axis, as maps in MNI space are stored.
+
+    For maps whose two sides mean the same to the question: it hides which side a difference is on.
+
+    Args:
+        prob: Probability per view.
+
+    Example:
+        >>> LeftRightFlip().make_params(torch.Generator(), (40, 48, 40))
+        {'axis': 0}
+    """
+
+    def make_params(self, generator: torch.Generator, shape: Sequence[int]) -> Params:  # noqa: ARG002
+        """The axis, which is not drawn: {"axis": 0}."""
+        return {"axis": 0}
+
+
 class GaussianBlur(_Strength):
     """Smooth the volume by an isotropic Gaussian, truncated at 4 sigma.
 
@@ -204,10 +222,11 @@ class ZScore(Transform):
 
 
 def preset(name: str) -> list[Transform]:
-    """The published sets of transforms, in order of application.
+    """Sets of transforms by name, in order of application.
 
     Args:
-        name: "cutout" (the best), "crop", or "all_tf" (flip, blur, noise, cutout, crop, each with probability ½).
+        name: "cutout" (the best), "crop", or "all_tf" (flip, blur, noise, cutout, crop, each with probability ½); or
+            "cutout_flip", which is not published: half of the views are mirrored left to right before the cutout.
 
     Raises:
         ValueError: for an unknown name.
@@ -223,6 +242,7 @@ def preset(name: str) -> list[Transform]:
     presets: dict[str, list[Transform]] = {
         "cutout": [Cutout(0.25)],
         "crop": [CropResize(0.75)],
+        "cutout_flip": [LeftRightFlip(p), Cutout(0.25)],
         "all_tf": [Flip(p), GaussianBlur(prob=p), GaussianNoise(prob=p), Cutout(0.25, p), CropResize(0.75, p)],
     }
     if name not in presets:

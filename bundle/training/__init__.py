@@ -1,6 +1,7 @@
 """Engines and handlers of training, several processes, and going on after an interruption."""
 
 from bundle.training.allocator import keep_freed_memory
+from bundle.training.averaging import WeightAverage
 from bundle.training.distributed import GlobalLoss, parallel, share_of, start
 from bundle.training.divergence import CollapseWarning, FiniteSteps
 from bundle.training.engines import (
@@ -12,18 +13,21 @@ from bundle.training.engines import (
     report_training,
     run_remaining,
 )
+from bundle.training.ensembles import EnsembleWeights, require_one
 from bundle.training.handlers import BestWeights, PredictionWriter, SameBuffers, ViewEpoch, mlflow_store
 from bundle.training.history import History, chance_levels
 from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, ParticipantAUC, RepresentationMonitor
 from bundle.training.readiness import require_metadata, require_network, require_sections
 from bundle.training.resume import EpochSampler, RandomState, Resume, scalars
 from bundle.training.same_run import require_same_run
+from bundle.training.site_sampler import SiteSampler
 
 __all__ = [
     "BestWeights",
     "CollapseWarning",
     "ContrastiveMonitor",
     "ContrastivePrepareBatch",
+    "EnsembleWeights",
     "EpochSampler",
     "FiniteSteps",
     "GlobalLoss",
@@ -38,7 +42,9 @@ __all__ = [
     "RepresentationMonitor",
     "Resume",
     "SameBuffers",
+    "SiteSampler",
     "ViewEpoch",
+    "WeightAverage",
     "chance_levels",
     "iteration_update",
     "keep_freed_memory",
@@ -47,6 +53,7 @@ __all__ = [
     "report_training",
     "require_metadata",
     "require_network",
+    "require_one",
     "require_same_run",
     "require_sections",
     "run_remaining",

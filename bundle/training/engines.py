@@ -265,12 +265,21 @@ def run_remaining(trainer: Trainer) -> None:
         raise SystemExit(128 + stopped_by)
 
 
-def report_training(evaluator: Evaluator, weights: str | Path) -> None:
-    """Say where the best weights lie and how good they are."""
+def report_training(evaluator: Evaluator, weights: str | Path, keep: str = "best") -> None:
+    """Say where the weights lie and how good they are.
+
+    Args:
+        evaluator: Evaluator of the validation.
+        weights: File that was written.
+        keep: Whose weights stay: those of the `best` validation, or of the `last`.
+    """
     if evaluator.state.best_metric_epoch < 1:
         logger.warning("No validation was run, so that no weights were written; lower `val_interval`.")
         return
+    name, best = evaluator.state.key_metric_name, evaluator.state.best_metric
+    if keep == "best" or evaluator.state.epoch == evaluator.state.best_metric_epoch:
+        logger.info(f"Best {name} {best:.4f} at epoch {evaluator.state.best_metric_epoch}: {weights}")
+        return
     logger.info(
-        f"Best {evaluator.state.key_metric_name} {evaluator.state.best_metric:.4f} at epoch "
-        f"{evaluator.state.best_metric_epoch}: {weights}"
+        f"Kept the last epoch: {weights}. The best {name} was {best:.4f}, at epoch {evaluator.state.best_metric_epoch}."
     )

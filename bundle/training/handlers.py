@@ -16,11 +16,13 @@ from monai.engines import Evaluator
 from torch import nn
 
 from bundle.files import write_text
+from bundle.hints import nearest
 from bundle.networks.formats import refuse_twin
 from bundle.networks.weights import save_weights
 from bundle.training.distributed import share_buffers
 from bundle.training.engines import ContrastivePrepareBatch
 
+KEPT = ("best", "last")  # epochs whose weights stay
 logger = logging.getLogger(__name__)
 
 
@@ -109,10 +111,24 @@ class BestWeights:
         module: Module whose weights are written: an encoder, or a classifier.
         card: What to say of them; the epoch and the validation metrics are added.
         storage: Type of the stored numbers; see `networks.save_weights`.
+        keep: `best`, or `last`: those of every validation are written, so that the last one's stay.
+
+    Raises:
+        ValueError: for another `keep`, or weights of the other format beside the file.
     """
 
-    def __init__(self, path: str | Path, module: nn.Module, card: Mapping[str, Any], storage: str = "float32") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        module: nn.Module,
+        card: Mapping[str, Any],
+        storage: str = "float32",
+        keep: str = "best",
+    ) -> None:
+        if keep not in KEPT:
+            raise ValueError(f"`keep` is {' or '.join(KEPT)}, but '{keep}' was given{nearest(keep, KEPT)}")
         self.path, self.module, self.card, self.storage = Path(path), module, dict(card), storage
+        self.keep = keep
         refuse_twin(self.path)
 
     def attach(self, engine: Engine) -> None:
@@ -120,17 +136,23 @@ class BestWeights:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Evaluator) -> None:
-        """Write when this validation was the best; of several processes, only the first."""
-        if engine.state.best_metric_epoch != engine.state.epoch or idist.get_rank() > 0:
+        """Write when this validation was the best, or the last; of several processes, only the first."""
+        best = engine.state.best_metric_epoch == engine.state.epoch
+        if idist.get_rank() > 0 or not (best or self.keep == "last"):
             return
-        metrics = {name: _rounded(name, float(value)) for name, value in engine.state.metrics.items()}
+        metrics = {name: rounded(name, float(value)) for name, value in engine.state.metrics.items()}
         card = {**self.card, "epoch": engine.state.epoch, "validation": metrics}
         save_weights(self.path, self.module, card, self.storage)
-        logger.info(f"Best so far ({engine.state.key_metric_name}): wrote {self.path}")
+        logger.info(f"{'Best' if best else 'Last'} so far ({engine.state.key_metric_name}): wrote {self.path}")
 
 
-def _rounded(name: str, value: float) -> float:
-    """A metric for the card; a threshold in full, since rounding it could change a decision."""
+def rounded(name: str, value: float) -> float:
+    """A metric for the card; a threshold in full, since rounding it could change a decision.
+
+    Args:
+        name: Name of the metric.
+        value: Value of it.
+    """
     return value if name == "val_threshold" else round(value, 6)
 
 

@@ -26,6 +26,7 @@ def require_sections(
     epochs: int,
     val_interval: int,
     datalist: str | Path,
+    keep: str = "best",
 ) -> None:
     """Refuse sections that no training can use.
 
@@ -35,10 +36,11 @@ def require_sections(
         epochs: Epochs of the training.
         val_interval: Epochs between two validations; a validation writes the weights.
         datalist: Datalist that holds the sections, for messages.
+        keep: Whose weights are kept: those of the `best` validation, or of the `last`.
 
     Raises:
-        ValueError: a section has fewer than `LEAST` people, a batch is larger than the training section, or no
-            validation would come.
+        ValueError: a section has fewer than `LEAST` people, a batch is larger than the training section, no validation
+            would come, or none after the last epoch whose weights are to be kept.
     """
     for name, records in sections.items():
         people = len(np.unique(person_codes([r.get("participant_id", "") for r in records])))
@@ -58,6 +60,12 @@ def require_sections(
         raise ValueError(
             f"`val_interval` is {val_interval}, but there are {epochs} epochs: no validation would write weights. "
             f"Give --val_interval {epochs} or less."
+        )
+    if keep == "last" and epochs % val_interval:
+        raise ValueError(
+            f"`keep` last writes the weights of the last validation, which with {epochs} epochs and `val_interval` "
+            f"{val_interval} comes after epoch {epochs - epochs % val_interval}. Give a --val_interval that divides "
+            "the epochs, such as 1."
         )
 
 
@@ -96,7 +104,8 @@ def _require_spread(name: str, known: np.ndarray, people: int, datalist: str | P
                 "nobody but themselves, as in SimCLR."
             )
         return
-    same = f"the same wherever it is known, {known[0]:g} in {len(known)} of {people} images" if len(known) else ""
+    value = "one site" if name == "site" else f"{known[0]:g}" if len(known) else ""
+    same = f"the same wherever it is known, {value} in {len(known)} of {people} images" if len(known) else ""
     raise ValueError(
         f"In 'training' of {datalist} the metadata column `{name}` is {same or 'known of nobody'}. The loss could "
         "not compare anybody by it, and would train another method than its name says. Fill the column in, leave it "

@@ -60,7 +60,11 @@ class EpochSampler(DistributedSampler):
     def __iter__(self) -> Iterator[int]:
         """The rest of an epoch, then whole ones again."""
         skip, self.skip = self.skip, 0
-        return itertools.islice(super().__iter__(), skip, None)
+        return itertools.islice(self.whole(), skip, None)
+
+    def whole(self) -> Iterator[int]:
+        """The order of a whole epoch."""
+        return super().__iter__()
 
 
 def scalars(folder: str | Path, resume: bool) -> SummaryWriter:

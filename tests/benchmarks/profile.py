@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from bundle.networks.encoders import ContrastiveNetwork, DenseNetEncoder
+from bundle.networks.encoders import DenseNetEncoder
+from bundle.networks.projector import ContrastiveNetwork
 from bundle.pretext.infonce import YAwareInfoNCE
 from bundle.pretext.kernels import GaussianKernel
 from bundle.pretext.views import TwoViews

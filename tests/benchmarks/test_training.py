@@ -25,7 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bundle.cohort.datalist import load_section
 from bundle.cohort.packing import ReadStoredd, pack
 from bundle.cohort.splits import assert_disjoint
-from bundle.networks.encoders import ContrastiveNetwork, DenseNetEncoder
+from bundle.networks.encoders import DenseNetEncoder
+from bundle.networks.projector import ContrastiveNetwork
 from bundle.pretext.infonce import YAwareInfoNCE
 from bundle.pretext.kernels import GaussianKernel
 from bundle.pretext.views import TwoViews

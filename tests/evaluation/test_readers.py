@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from bundle.cohort.folds import Trial
 from bundle.evaluation.elastic_net import ElasticNetClassifier
 from bundle.evaluation.linear import chosen, prepared
+from bundle.evaluation.pipeline import Probe
 from bundle.evaluation.plan import NATIVE_LOGISTIC, NATIVE_RIDGE, REGIONS_NET, REGIONS_SVM
-from bundle.evaluation.products import in_few
-from bundle.evaluation.readers import READERS, ridge_classifier
+from bundle.evaluation.readers import READERS
+from bundle.evaluation.subjects import Pool
 from bundle.metrics.representation import LengthScaler
 
 MIXED = {} if inspect.signature(LogisticRegression).parameters["penalty"].default == "deprecated" else {
@@ -112,21 +113,10 @@ def test_ridge_in_the_kernel_form_is_the_direct_solution_over_voxels(penalty):
     length = np.sqrt(((train - train.mean(0)) ** 2).sum(1).mean())
     x, new = (train - train.mean(0)) / length, (test - train.mean(0)) / length
     direct = np.linalg.solve(x.T @ x + np.eye(120) / penalty, x.T @ (y - y.mean()))
-    few = in_few(features)
-    assert few.shape == (40, 40)
-    fit_on, score_on = prepared(few[:30], few[30:], "length")
-    found = ridge_classifier(penalty).fit(fit_on, labels[:30]).decision_function(score_on)
+    records = [{"participant_id": f"{k}", "session_id": "", "label": int(label)} for k, label in enumerate(labels)]
+    pool = Pool("t", records, [Trial(30, 0, np.arange(30), np.arange(30, 40))])
+    found = Probe(native_penalties=[penalty]).scores(NATIVE_RIDGE, features, pool)["score"]
     np.testing.assert_allclose(found, new @ direct + y.mean(), atol=1e-7)
-    assert roc_auc_score(labels[:30], new[:0].sum() + x @ direct) > 0.7
-
-
-def test_features_in_few_coordinates_keep_every_inner_product():
-    features = np.random.default_rng(0).normal(size=(20, 9000)).astype(np.float32)
-    few = in_few(features)
-    assert few.shape == (20, 20)
-    np.testing.assert_allclose(few @ few.T, features.astype(float) @ features.T.astype(float), rtol=1e-8, atol=1e-6)
-    assert in_few(features[:, :10]) is not None
-    assert in_few(features[:, :10]).shape == (20, 10)
 
 
 def test_a_penalty_means_the_same_for_any_number_of_voxels():

@@ -7,13 +7,12 @@ from monai.networks.nets import DenseNet121, resnet18
 from bundle.hints import say_once
 from bundle.networks.classifiers import freeze
 from bundle.networks.encoders import (
-    ContrastiveNetwork,
     DenseNetEncoder,
-    Projector,
     ResNetEncoder,
     encoder_of,
     statistics_kept,
 )
+from bundle.networks.projector import ContrastiveNetwork, Projector
 
 
 def small_encoder():

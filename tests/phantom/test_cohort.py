@@ -247,5 +247,5 @@ def test_a_phantom_is_called_complete_once_its_images_are_on_the_disk(tmp_path, 
 
 
 def test_too_few_subjects_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="n_per_task is 2; expected 8 to 9999"):
+    with pytest.raises(ValueError, match="n_per_task is 2; expected 8 to 99999"):
         make_phantom(tmp_path, **{**SMALL, "n_per_task": 2})

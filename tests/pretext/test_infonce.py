@@ -132,10 +132,10 @@ def test_permuting_subjects_and_swapping_views_change_nothing():
 
 
 def test_anchor_weights_sum_to_one():
-    from bundle.pretext.infonce import _shares
+    from bundle.pretext.shares import shares_of
 
     _, ages = random_case(n=20)
-    shares = _shares(age_kernel()(ages), "anchor")
+    shares = shares_of(age_kernel()(ages), "anchor")
     others = 2 * shares.sum(1) - shares.diagonal()  # both views of everybody, but not the anchor itself
     assert torch.allclose(others, torch.ones(20, dtype=torch.float64), atol=1e-12)
 
@@ -374,3 +374,91 @@ def test_other_weightings_have_gradients_and_survive_low_precision(loss, form):
     value.backward()
     assert value.dtype == torch.float32
     assert half.grad.isfinite().all()
+
+
+def loop_with_own_share(projections, weights, temperature, share):
+    """The loss by its definition: λ for the own second view, the rest in proportion to the weights of the others."""
+    z = (projections / projections.norm(dim=1, keepdim=True)).unbind(0)
+    views, subjects = len(z), len(weights)
+    total = 0.0
+    for i in range(views):
+        own = (i + subjects) % views
+        s = {k: z[i] @ z[k] / temperature for k in range(views) if k != i}
+        log_sum = torch.stack(list(s.values())).exp().sum().log()
+        w = {k: float(weights[i % subjects, k % subjects]) for k in s if k != own}
+        mass = sum(w.values()) / 2
+        part = {own: share if mass > 1e-6 else 1.0}
+        if mass > 1e-6:
+            part |= {k: (1 - share) * w[k] / (2 * mass) for k in w}
+        assert sum(part.values()) == pytest.approx(1)
+        total = total + sum(value * (s[k] - log_sum) for k, value in part.items())
+    return -total / views
+
+
+def with_gradient(function, projections):
+    leaf = projections.clone().requires_grad_()
+    value = function(leaf)
+    return value.detach(), torch.autograd.grad(value, leaf)[0]
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 0.5, 0.9, 1])
+@pytest.mark.parametrize("sigma", [1.0, 5.0])
+def test_the_own_views_share_equals_the_loop(share, sigma):
+    projections, _ = random_case(n=6)
+    ages = torch.tensor([20.0, 20, 23, 31, NAN, 90], dtype=torch.float64)[:, None]  # two of them similar to nobody
+    weights = age_kernel(sigma)(ages)
+    loss = YAwareInfoNCE(age_kernel(sigma), 0.2, own_share=share)
+    found = with_gradient(lambda z: loss(z, ages), projections)
+    expected = with_gradient(lambda z: loop_with_own_share(z, weights, 0.2, share), projections)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+def test_all_for_the_own_view_is_simclr_to_the_last_bit():
+    projections, ages = random_case(dtype=torch.float32)
+    loss = YAwareInfoNCE(age_kernel(), 0.1, own_share=1)
+    assert not loss.reads_metadata
+    for one, other in zip(
+        with_gradient(lambda z: loss(z, ages), projections),
+        with_gradient(lambda z: InfoNCE(0.1)(z), projections),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+
+
+def test_without_a_share_the_loss_is_the_papers_and_its_own_view_is_one_of_many():
+    projections, ages = random_case()
+    assert YAwareInfoNCE(age_kernel()).reads_metadata
+    equal = torch.full_like(ages, 30.0)  # all ages the same: each of the 13 other views has the same share
+    paper = YAwareInfoNCE(age_kernel())(projections, equal)
+    assert torch.isclose(YAwareInfoNCE(age_kernel(), own_share=1 / 13)(projections, equal), paper, atol=1e-12)
+    assert not torch.isclose(YAwareInfoNCE(age_kernel(), own_share=0.5)(projections, equal), paper, atol=1e-3)
+
+
+def test_people_who_are_similar_to_nobody_keep_their_own_view_whatever_the_share():
+    projections, _ = random_case(n=3)
+    apart = torch.tensor([20.0, 50.0, 80.0], dtype=torch.float64)
+    for share in (0, 0.3):
+        value = YAwareInfoNCE(age_kernel(), own_share=share)(projections, apart)
+        assert torch.isclose(value, InfoNCE()(projections), atol=1e-12)
+    assert torch.isclose(
+        YAwareInfoNCE(age_kernel(), own_share=0)(projections[[0, 3]], apart[:1]), torch.tensor(0.0).double()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"own_share": 1.5}, r"`own_share` is the own second view's share .* but 1\.5 was given"),
+        ({"own_share": True}, "but True was given"),
+        ({"own_share": 0.5, "normalize": "column"}, "take `normalize` anchor"),
+    ],
+)
+def test_a_share_that_cannot_be_is_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        YAwareInfoNCE(age_kernel(), **arguments)
+
+
+def test_the_card_says_the_share_and_nothing_where_there_is_none():
+    assert "own_share=0.5" in str(YAwareInfoNCE(age_kernel(), own_share=0.5))
+    assert "own_share" not in str(YAwareInfoNCE(age_kernel()))

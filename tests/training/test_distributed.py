@@ -8,9 +8,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from bundle.networks.encoders import ContrastiveNetwork, DenseNetEncoder
-from bundle.pretext import age_regression, infonce, models_genesis, rank_n_contrast, uniformity
-from bundle.pretext.kernels import GaussianKernel
+from bundle.networks.encoders import DenseNetEncoder
+from bundle.networks.projector import ContrastiveNetwork
+from bundle.pretext import age_regression, infonce, models_genesis, rank_n_contrast, uniformity, within_site
+from bundle.pretext.kernels import DiscreteKernel, GaussianKernel, ProductKernel
 from bundle.training.distributed import GlobalLoss, gather, in_order, parallel, share_of
 
 SUBJECTS = 7  # shared out unevenly by two and by three
@@ -19,6 +20,8 @@ KERNEL = GaussianKernel(5.0)
 LOSSES = {
     "y-Aware": infonce.YAwareInfoNCE(KERNEL),
     "y-Aware, column": infonce.YAwareInfoNCE(KERNEL, normalize="column"),
+    "y-Aware, own share": infonce.YAwareInfoNCE(KERNEL, own_share=0.4),
+    "within sites": within_site.WithinSiteInfoNCE(ProductKernel(age=KERNEL, site=DiscreteKernel()), own_share=0.4),
     "InfoNCE": infonce.InfoNCE(),
     "exponential": infonce.ExponentialInfoNCE(KERNEL),
     "threshold": infonce.ThresholdInfoNCE(KERNEL),
@@ -41,6 +44,8 @@ def vectors(name):
     inputs = torch.randn(2 * SUBJECTS, 6)
     width = {"age regression": 1, "reconstruction": 6}.get(name, 4)
     network = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, width))
+    if name == "within sites":
+        return inputs, network, torch.cat([ages(), torch.tensor([0.0, 0, 1, 0, 1, 1, 2])[:, None]], dim=1)
     return inputs, network, inputs[:SUBJECTS] if name == "reconstruction" else ages()
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from monai.engines import SupervisedTrainer
 
-from bundle.networks.encoders import ContrastiveNetwork, DenseNetEncoder
+from bundle.networks.encoders import DenseNetEncoder
+from bundle.networks.projector import ContrastiveNetwork
 from bundle.pretext.infonce import YAwareInfoNCE
 from bundle.pretext.kernels import GaussianKernel
 from bundle.pretext.views import TwoViews

@@ -1,0 +1,43 @@
+"""How the configs of a comparison read volumes that `python -m bundle cache` has preprocessed, in place of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+SETTINGS = "cache.json"  # which every cache has
+_CACHED = {
+    "pretrain": ("train#dataset#data#cached", "validate#dataset#data#cached"),
+    "train": ("sections#training#cached", "sections#validation#cached"),
+    "evaluate": ("sections#training#cached", "sections#validation#cached", "validate#dataset#data#cached"),
+    "probe": (),  # a comparison reads the people of a probe itself
+}
+
+
+def stored_in(folder: Path) -> Path | None:
+    """The folder itself where its datalists are those of a cache, else None.
+
+    Args:
+        folder: Folder of datalists.
+    """
+    return folder if (folder / SETTINGS).is_file() else None
+
+
+def reading(command: str, cache: Path | None) -> dict[str, Any]:
+    """Options with which a config reads the volumes of a cache; none where there is no cache.
+
+    Args:
+        command: Pretrain, probe, train or evaluate.
+        cache: Folder of the cache, or None.
+    """
+    if cache is None:
+        return {}
+    return {
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [{"_target_": "bundle.cohort.ReadStoredd", "keys": "image", "restore": True}],
+        },
+        "recipe": {"_target_": "bundle.cohort.recipe_of_cache", "folder": str(cache)},
+        "cache_rate": 0.0,  # the operating system keeps what was read
+        **dict.fromkeys(_CACHED[command], True),
+    }
