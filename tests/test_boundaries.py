@@ -40,6 +40,7 @@ ROOMS = {
 ONLY_IN = {  # a library: the files, or rooms, that may import it
     "sklearn": {
         *("metrics", "evaluation/probing", "evaluation/linear", "evaluation/knowledge", "evaluation/readers"),
+        "evaluation/elastic_net",
         *("prediction/training_record", "training/monitors", "notebook/transformer"),
     },
     "ignite": {"training", "prediction"},

@@ -31,10 +31,10 @@ class Probe:
         adjust: What is known beside the image and removed from all features; see `linear.without_known`.
         harmonize: How site effects are taken out of features before that; see `harmonizing.Harmonizing`.
         harmonize_keep: What ComBat preserves, of age and sex.
-        native_penalties: The same for voxels before any shrinking, whose mean squared length is set to 1; of the ridge
-            classifier, 1 / penalty.
-        net_penalties: The same for the elastic net on regions.
-        svm_penalties: The same for the support-vector machine on regions.
+        native_penalties: Candidates for C of voxels before any shrinking, whose mean squared length is set to 1; the
+            ridge classifier's penalty is 1 / C.
+        net_penalties: The same of the elastic net on regions.
+        svm_penalties: The same of the support-vector machine on regions.
     """
 
     penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)

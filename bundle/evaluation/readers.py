@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,23 +9,15 @@ from typing import Any
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import SVC
 
+from bundle.evaluation.elastic_net import ElasticNetClassifier
 from bundle.evaluation.plan import KNOWN, NATIVE_LOGISTIC, NATIVE_RIDGE, REGIONS_NET, REGIONS_SVM, SITE, VOXELS
 
-# scikit-learn before 1.8 asks for the name of the penalty, later versions for its share alone.
-_MIXED = {} if inspect.signature(LogisticRegression).parameters["penalty"].default == "deprecated" else {
-    "penalty": "elasticnet"
-}  # fmt: skip
 Model = Callable[[float], Any]
 
 
 def logistic(penalty: float) -> LogisticRegression:
     """The paper's probe: logistic regression with an L2 penalty."""
     return LogisticRegression(solver="liblinear", C=penalty)
-
-
-def elastic_net(penalty: float) -> LogisticRegression:
-    """Logistic regression with half an L1 and half an L2 penalty."""
-    return LogisticRegression(solver="saga", l1_ratio=0.5, C=penalty, tol=1e-3, max_iter=1000, random_state=0, **_MIXED)
 
 
 def rbf_svm(penalty: float) -> SVC:
@@ -63,7 +54,7 @@ READERS = {
     VOXELS: Reader(option="voxel_penalties", scaling="none"),
     NATIVE_LOGISTIC: Reader(option="native_penalties", scaling="length"),
     NATIVE_RIDGE: Reader(ridge_classifier, "native_penalties", "length", is_log_odds=False),
-    REGIONS_NET: Reader(elastic_net, "net_penalties", "each", rotated=False),
+    REGIONS_NET: Reader(ElasticNetClassifier, "net_penalties", "each", rotated=False),
     REGIONS_SVM: Reader(rbf_svm, "svm_penalties", "each", rotated=False, is_log_odds=False),
     KNOWN: Reader(scaling="each"),
     SITE: Reader(scaling="each"),

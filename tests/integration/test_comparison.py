@@ -13,7 +13,8 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.long
 
-METHODS = {"y-Aware", "SimCLR", "from scratch", "y-Aware, fine-tuned", *REFERENCES}
+LINES = [name for name in REFERENCES if name != "site"]  # test sites are not trained on
+METHODS = {"y-Aware", "SimCLR", "from scratch", "y-Aware, fine-tuned", *LINES}
 RUN = {
     "tasks": ["schizophrenia", "alzheimer"],
     "pretexts": {"y-Aware": [], "SimCLR": ["configs/pretext_simclr.yaml"]},
@@ -96,6 +97,20 @@ def test_what_is_done_is_not_done_again_and_what_is_missing_is(compared, tiny_ph
     assert (compared / "compare" / "results.csv").read_text() == table
 
 
+def test_scores_that_are_no_log_odds_have_no_calibration(compared):
+    calibration = pd.read_csv(compared / "compare" / "calibration.csv")
+    assert METHODS - set(calibration["method"]) == {"voxels, native, ridge classifier", "regions, RBF-SVM"}
+
+
+def test_lines_can_be_left_out_and_the_rest_is_not_done_again(compared, tiny_phantom):
+    runs = compared / "compare" / "runs"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("settings.json")}
+    assert main(write_plan(tiny_phantom, compared, probing={"references": ["voxels"]})) == 0
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("settings.json")} == before
+    shown = set(pd.read_csv(compared / "compare" / "results.csv")["method"])
+    assert shown == METHODS - set(LINES) | {"random initialisation", "voxels"}
+
+
 def test_a_pretext_can_be_added(compared, tiny_phantom):
     more = {**RUN["pretexts"], "age regression": ["configs/pretext_age_regression.yaml"]}
     assert main(write_plan(tiny_phantom, compared, pretexts=more)) == 0
@@ -134,6 +149,8 @@ def test_a_document_shows_the_results(compared, tiny_phantom):
         ({"tasks": ["autism"]}, 1, "There is no datalist .*autism.json"),
         ({"pretraining": {"epoch": 2}}, 2, "There is no option --epoch; did you mean 'epochs'"),
         ({"pretexts": {"mine": ["configs/mine.yaml"]}, "networks": {}}, 2, "There is no config configs/mine.yaml"),
+        ({"probing": {"references": ["site", "nothing"]}}, 2, "references is .* but all, or a list of any of"),
+        ({"probing": {"atlas": "nowhere.nii"}}, 1, "nowhere.nii cannot be used"),
         ({"size": [3]}, 2, "sets 'size', which no config has; did you mean 'sizes'"),
         ({"sizes": [500]}, 1, "500 participants cannot be drawn"),
     ],

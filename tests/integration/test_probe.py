@@ -39,7 +39,9 @@ def probed(tiny_phantom, tmp_path_factory):
 
 
 RANDOM = {"random initialisation", "random, calibrated batch norm"}
-METHODS = {"y-Aware", *RANDOM, "voxels", "age, sex, TIV"}
+NATIVE = {"voxels, native, logistic", "voxels, native, ridge classifier"}
+REGIONS = {"regions, elastic net", "regions, RBF-SVM"}
+METHODS = {"y-Aware", *RANDOM, "voxels", *NATIVE, *REGIONS, "age, sex, TIV"}  # test sites are not trained on: no "site"
 TASKS = {"schizophrenia", "bipolar", "alzheimer"}
 
 
@@ -47,11 +49,11 @@ def test_results_are_complete_and_tidy(probed):
     results = pd.read_csv(probed / "results.csv")
     assert set(results["method"]) == METHODS
     assert set(results["task"]) == TASKS
-    assert len(results) == 5 * 3 * 2 * 3
+    assert len(results) == len(METHODS) * 3 * 2 * 3
     assert results["auc"].between(0, 1).all()
     summary = pd.read_csv(probed / "summary.csv")
     assert (summary["low"] <= summary["high"]).all()
-    assert len(summary) == 5 * 3 * 2
+    assert len(summary) == len(METHODS) * 3 * 2
 
 
 def test_every_score_belongs_to_a_test_participant(probed, tiny_phantom):
@@ -116,7 +118,7 @@ def test_provenance_names_command_seed_versions_and_weights(probed):
 
 def test_age_is_probed_against_a_constant(probed):
     ages = pd.read_csv(probed / "age.csv").set_index("method")
-    assert set(ages.index) == {"y-Aware", *RANDOM, "voxels", "mean age"}
+    assert set(ages.index) == {"y-Aware", *RANDOM, "voxels", "voxels, native", "regions", "mean age"}
     assert all(math.isfinite(v) for v in ages["mae"])
 
 
@@ -125,6 +127,8 @@ def test_age_is_probed_against_a_constant(probed):
     [
         (["--weights", "nowhere.pt"], "but there is no such file"),
         (["--sizes", "[5000]"], "5000"),
+        (["--atlas", "nowhere.nii"], "nowhere.nii cannot be used: The file does not exist"),
+        (["--atlas", "a.nii", "--references", "[voxels]"], "`references` leaves out 'regions, elastic net'"),
     ],
 )
 def test_refusals(probed, tiny_phantom, tmp_path, monkeypatch, capsys, change, reason):
@@ -164,11 +168,27 @@ def test_everybody_is_tested_once_a_draw_by_folds_and_by_sites(
     more = ["--protocol", protocol, "--n_folds", "4", *tasks]
     assert probe(tiny_phantom, probed / "weights.pt", tmp_path, *more) == 0
     scores = pd.read_csv(tmp_path / "scores.csv")
+    assert ("site" in set(scores["method"])) == (protocol == "folds")
     datalist = json.loads((tiny_phantom / "alzheimer.json").read_text())
     everybody = sorted(r["participant_id"] for section in ("training", "test") for r in datalist[section])
     for _, rows in scores.groupby(["method", "draw"]):
         assert sorted(rows["participant_id"]) == everybody
     assert scores.groupby("method")["draw"].nunique().eq(draws).all()
+
+
+def test_lines_can_be_left_out(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    tasks = ["--tasks", f"{{alzheimer: {tiny_phantom / 'alzheimer.json'}}}", "--sizes", "[20]"]
+    lines = ["--references", '["regions, RBF-SVM", site]']
+    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, *tasks, *lines) == 0
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert set(scores["method"]) == {"y-Aware", "random initialisation", "regions, RBF-SVM"}
+    same = pd.read_csv(probed / "scores.csv").query("task == 'alzheimer' and method == 'regions, RBF-SVM' and n == 20")
+    mine = scores.query("method == 'regions, RBF-SVM'")
+    np.testing.assert_allclose(mine["score"], same[same["draw"] < 2]["score"], atol=1e-9)
+    capsys.readouterr()
+    assert probe(tiny_phantom, probed / "weights.pt", tmp_path, *tasks, "--references", "[sites]") == 2
+    assert "references is ['sites'], but all, or a list of any of 'random initialisation'" in capsys.readouterr().err
 
 
 def test_one_study_trains_and_another_tests(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
