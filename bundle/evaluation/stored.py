@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bundle.cohort.datalist import read_object
+from bundle.former_names import renewed
+
 SETTINGS = "cache.json"  # which every cache has
 _CACHED = {
     "pretrain": ("train#dataset#data#cached", "validate#dataset#data#cached"),
@@ -21,6 +24,25 @@ def stored_in(folder: Path) -> Path | None:
         folder: Folder of datalists.
     """
     return folder if (folder / SETTINGS).is_file() else None
+
+
+def refuse_other_recipe(cache: Path, overlay: str, preprocessing: Any) -> None:
+    """Refuse an overlay whose preprocessing is another one than that which filled the cache.
+
+    Args:
+        cache: Folder of the cache.
+        overlay: Path of the overlay, for the message.
+        preprocessing: What the overlay says of it.
+
+    Raises:
+        ValueError: the two differ.
+    """
+    filled_by = renewed(read_object(cache / SETTINGS).get("preprocessing")).get("preprocessing")
+    if preprocessing != filled_by:
+        raise ValueError(
+            f"{overlay} states another preprocessing than that which filled the cache {cache}; leave it out: a "
+            "comparison reads the cached volumes as they are. Or fill a cache with it, or give the datalists of images."
+        )
 
 
 def reading(command: str, cache: Path | None) -> dict[str, Any]:
