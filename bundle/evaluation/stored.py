@@ -9,9 +9,12 @@ from bundle.cohort.datalist import read_object
 from bundle.former_names import renewed
 
 SETTINGS = "cache.json"  # which every cache has
-_CACHED = {
+_TRUE = {  # options that are set to true
     "pretrain": ("train#dataset#data#cached", "validate#dataset#data#cached"),
-    "train": ("sections#training#cached", "sections#validation#cached"),
+    "train": (
+        *("sections#training#cached", "sections#validation#cached"),
+        "validate#card#contract#_disabled_",  # it measures scans, and a cache has preprocessed volumes
+    ),
     "evaluate": ("sections#training#cached", "sections#validation#cached", "validate#dataset#data#cached"),
     "probe": (),  # a comparison reads the people of a probe itself
 }
@@ -61,5 +64,5 @@ def reading(command: str, cache: Path | None) -> dict[str, Any]:
         },
         "recipe": {"_target_": "bundle.cohort.recipe_of_cache", "folder": str(cache)},
         "cache_rate": 0.0,  # the operating system keeps what was read
-        **dict.fromkeys(_CACHED[command], True),
+        **dict.fromkeys(_TRUE[command], True),
     }
