@@ -305,7 +305,16 @@ def _check_overlays(keys: dict[str, Any]) -> dict[str, str]:
     resolve([_COMPARED["probe"], *scale], keys["probing"], runnable)
     resolve([_COMPARED["train"], *scale], keys["fine_tuning"], runnable)
     used = {str(p) for overlays in (*keys["pretexts"].values(), keys["overlays"]) for p in overlays}
+    _check_cache(Path(keys["dataset_dir"]), sorted(map(Path, used)))
     return {path: digest(read_config(Path(path))) for path in sorted(used)}
+
+
+def _check_cache(folder: Path, overlays: Sequence[Path]) -> None:
+    from bundle.evaluation.stored import refuse_other_recipe, stored_in
+
+    for path in overlays if stored_in(folder) else ():
+        if "preprocessing" in (content := read_config(path)):
+            refuse_other_recipe(folder, str(path), content["preprocessing"])
 
 
 def _make_missing_phantom(folder: Path) -> None:

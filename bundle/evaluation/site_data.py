@@ -75,7 +75,7 @@ class SiteStudy:
             unknown = [r for r in pools[task] if r["label"] not in LABELS]
             if unknown:
                 people = quoted(sorted({str(r["participant_id"]) for r in unknown}))
-                logger.warning(f"{len(unknown)} scans of {task} have no label 0 or 1 and take no part in it: {people}.")
+                logger.warning(f"{len(unknown)} scan(s) of {task} have no label and take no part in it: {people}.")
                 pools[task] = [r for r in pools[task] if r["label"] in LABELS]
         return cls(pools.pop(PRETRAINING), pools, rules)
 
@@ -104,7 +104,7 @@ class SiteStudy:
             elsewhere = len(records) - len(test) - len(training)
             if elsewhere:
                 left_out.append(
-                    f"{elsewhere} scans of {task} are of people of {group.name}, made at other sites: nobody is both "
+                    f"{elsewhere} scan(s) of {task} are of people of {group.name}, made at other sites: nobody is both "
                     "trained and tested on, so they are left out."
                 )
             if not test:

@@ -41,8 +41,8 @@ def _protocol(protocol: SiteProtocol) -> str:
     named = f" Groups of several sites: {'; '.join(joined)}." if joined else ""
     return (
         f"Each of {len(groups)} groups of sites was held out in turn. Pretraining, its choice of the epoch, probes and "
-        f"fine-tuning saw nobody of the group; {trained}. {FRACTIONS['validation']:.0%} of the people of pretraining "
-        f"validated it. {len(seeds)} seed{'s' if len(seeds) > 1 else ''}.{named}"
+        f"fine-tuning saw nobody of the group; {trained}. {100 * FRACTIONS['validation']:.0f} % of the people of "
+        f"pretraining validated it. {len(seeds)} seed{'s' if len(seeds) > 1 else ''}.{named}"
     )
 
 

@@ -248,10 +248,15 @@ def write_record(
 def _regional(training: Dataset, model: str | Path) -> dict[str, NDArray]:
     """Regional volumes of the training scans; nothing where their files are not known."""
     records = getattr(training, "data", ())
-    if not records or not all(isinstance(record.get("image"), (str, Path)) for record in records):
+    if not records or not all(_is_file(record) for record in records):
         logger.info("The files of the training scans are not known, so the record holds no norms of regional volumes.")
         return {}
     return measured(records, Contract(read_card(model).get("contract")).grid)
+
+
+def _is_file(record: Mapping[str, Any]) -> bool:
+    """Whether a record names a scan, and not a preprocessed volume of a cache."""
+    return isinstance(record.get("image"), (str, Path)) and "intensity" not in record
 
 
 def load_record(model: str | Path) -> TrainingRecord:

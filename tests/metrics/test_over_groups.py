@@ -74,12 +74,9 @@ def test_weighted_resamples_are_the_weighted_mean_of_each():
     parts = [bootstrap_auc(y, s, resamples=50, seed=g) for g, (y, s) in enumerate(zip(labels, scores, strict=True))]
     found = weighted_resamples(parts, [1, 2, 1])
     for r in range(50):
-        assert found.subjects[r] == pytest.approx(
-            sum(w * p.subjects[r] for w, p in zip([0.25, 0.5, 0.25], parts, strict=True))
-        )
-        assert found.draws[r] == pytest.approx(
-            sum(w * p.draws[r] for w, p in zip([0.25, 0.5, 0.25], parts, strict=True))
-        )
+        for name in ("subjects", "draws"):
+            one, two, three = (getattr(part, name)[r] for part in parts)
+            assert getattr(found, name)[r] == pytest.approx(0.25 * one + 0.5 * two + 0.25 * three)
     assert weighted_resamples(parts, np.ones(3)).freedom == 3  # a seed more than one in each of three groups
     one = weighted_resamples([Resamples(np.ones(5), np.zeros(5), np.ones(5), 0)] * 2, [1, 1])
     assert one.samples.tolist() == [1] * 5
