@@ -37,6 +37,7 @@ class Plan:
         configs: The runnable configs by command: pretrain, probe, train and evaluate.
         digests: Digests of what each overlay says, by its path; another content is another setting.
         diagnoses: Tasks whose people of label 0 are controls, on whom the error of age is measured; None: all.
+        pretext_options: Name of a pretext → its own options of pretrain.yaml, over those of `pretraining`.
         stored: Cache that the datalists are of, whose volumes are read in place of images; None: they name images.
     """
 
@@ -57,6 +58,7 @@ class Plan:
     digests: Mapping[str, str] = field(default_factory=dict)
     diagnoses: Sequence[str] | None = None
     stored: Path | None = None
+    pretext_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse, before any work, what could only fail later."""
@@ -80,6 +82,10 @@ class Plan:
     def methods(self) -> list[str]:
         """All that is compared, references last."""
         return [*self.pretexts, *self.networks, *REFERENCES]
+
+    def options_of(self, pretext: str) -> dict[str, Any]:
+        """Options of a pretext's pretraining: those of all, and its own."""
+        return {**self.pretraining, **self.pretext_options.get(pretext, {})}
 
     def datalist(self, task: str) -> Path:
         """The datalist of a task, or of `pretraining`."""
