@@ -90,7 +90,7 @@ def measured(protocol: SiteProtocol) -> Speed:
     with TemporaryDirectory(prefix="yaware_") as folder:
         write_datalists(held, Path(folder), plan)
         for name, overlays in plan.pretexts.items():
-            steps[name], read = _timed(_parser(plan, "pretrain", overlays, plan.pretraining, folder))
+            steps[name], read = _timed(_parser(plan, "pretrain", overlays, plan.options_of(name), folder))
         forward = min(step.seconds / step.subjects for step in steps.values()) * FORWARD
         for name in plan.networks:
             options = {**plan.fine_tuning, "weights": SCRATCH, "task": held.tasks[0]}

@@ -22,6 +22,8 @@ from bundle.cli.options import (
     read_config,
     resolve,
 )
+from bundle.cli.pretexts import read_pretexts
+from bundle.cli.unused import refuse_unused
 from bundle.places import HOME, found
 
 if TYPE_CHECKING:
@@ -292,16 +294,19 @@ def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _with_found_overlays(keys: dict[str, Any]) -> dict[str, Any]:
     """The keys of a comparison, with overlays that come with the package where the user has none of that name."""
-    pretexts = {name: [str(found(path)) for path in overlays] for name, overlays in keys["pretexts"].items()}
-    return {**keys, "pretexts": pretexts, "overlays": [str(found(path)) for path in keys["overlays"]]}
+    pretexts, options = read_pretexts(keys["pretexts"])
+    overlays = [str(found(path)) for path in keys["overlays"]]
+    return {**keys, "pretexts": pretexts, "pretext_options": options, "overlays": overlays}
 
 
 def _check_overlays(keys: dict[str, Any]) -> dict[str, str]:
     """Check every config that a comparison is to run, and give a digest of what each overlay says."""
     scale = [Path(p) for p in keys["overlays"]]
     runnable = list(_COMPARED.values())
-    for overlays in keys["pretexts"].values():
-        resolve([_COMPARED["pretrain"], *map(Path, overlays), *scale], keys["pretraining"], runnable)
+    for name, overlays in keys["pretexts"].items():
+        own, files = keys["pretext_options"].get(name, {}), [_COMPARED["pretrain"], *map(Path, overlays), *scale]
+        resolve(files, {**keys["pretraining"], **own}, runnable)
+        refuse_unused(merged_config(files, own), own)
     resolve([_COMPARED["probe"], *scale], keys["probing"], runnable)
     resolve([_COMPARED["train"], *scale], keys["fine_tuning"], runnable)
     used = {str(p) for overlays in (*keys["pretexts"].values(), keys["overlays"]) for p in overlays}

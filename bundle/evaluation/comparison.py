@@ -26,6 +26,7 @@ from bundle.evaluation.references import References, Source
 from bundle.evaluation.stored import reading
 from bundle.evaluation.subjects import Pool, draw_pool, read_sections
 from bundle.files import sha256, write_json, write_text
+from bundle.hub import located
 from bundle.metrics.representation import openbhb_score
 from bundle.networks.weights import architecture_of, load_encoder, network_of
 from bundle.people import person_of
@@ -95,12 +96,10 @@ class Comparison:
         """Name, folder, settings and work of every unit; later ones need earlier ones."""
         plan = self.plan
         for draw, seed in enumerate(plan.seeds):
-            for name, overlays in plan.pretexts.items():
-                settings = self._settings(
-                    ["pretraining"], plan.pretraining, overlays=self._digests(overlays), seed=seed
-                )
+            for name in plan.pretexts:
+                settings = self._settings(["pretraining"], **self._pretext_settings(name), seed=seed)
                 folder = plan.folder(name, seed) / "pretraining"
-                yield f"{name}, seed {seed}: pretraining", folder, settings, partial(self._pretrain, overlays, seed)
+                yield f"{name}, seed {seed}: pretraining", folder, settings, partial(self._pretrain, name, seed)
             for method in (*plan.pretexts, *plan.references):
                 folder = plan.folder(method, seed) / "probe"
                 settings = self._probe_settings(method, seed, draw)
@@ -123,20 +122,29 @@ class Comparison:
         chosen: dict[str, Any] = {"method": method, "seed": seed, "draw": draw, "sizes": list(self.plan.sizes)}
         if self.plan.diagnoses is not None:
             chosen["diagnoses"] = list(self.plan.diagnoses)
-        pretext = self.plan.pretexts.get(method)
-        pretraining = None if pretext is None else {**self.plan.pretraining, "overlays": self._digests(pretext)}
+        pretraining = None
+        if method in self.plan.pretexts:
+            found = self._pretext_settings(method)
+            pretraining = {**found.pop("options"), **found}
         options = {name: value for name, value in self.plan.probing.items() if name != "references"}
         files = {name: sha256(Path(options[name]))[:16] for name in ("atlas", "mask") if options.get(name)}
         chosen |= {"files": files} if files else {}
         return self._settings(["pretraining", *self.plan.tasks], options, pretraining=pretraining, **chosen)
 
+    def _pretext_settings(self, name: str) -> dict[str, Any]:
+        """What distinguishes a pretext: options, overlays, and the weights it starts from."""
+        options = self.plan.options_of(name)
+        begun = str(options.get("start", SCRATCH))
+        start = {} if begun == SCRATCH else {"start": sha256(located(begun))[:16]}
+        return {"options": options, "overlays": self._digests(self.plan.pretexts[name]), **start}
+
     def _digests(self, overlays: Sequence[str]) -> dict[str, str]:
         """What overlays say, by their names."""
         return {Path(p).name: self.plan.digests[str(p)] for p in overlays}
 
-    def _pretrain(self, overlays: Sequence[str], seed: int, folder: Path) -> None:
+    def _pretrain(self, name: str, seed: int, folder: Path) -> None:
         options = {"output_dir": str(folder), "weights": str(folder / "pretrained.pt"), "seed": seed, "resume": True}
-        self._run(overlays, {**options, **self.plan.pretraining}, "pretrain")
+        self._run(self.plan.pretexts[name], {**options, **self.plan.options_of(name)}, "pretrain")
 
     def _train(self, task: str, seed: int, start: str, size: int | str, draw: int, folder: Path) -> None:
         encoder = self.plan.folder(start, seed) / "pretraining" / "pretrained.pt"

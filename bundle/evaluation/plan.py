@@ -41,6 +41,7 @@ class Plan:
         digests: Digests of what each overlay says, by its path; another content is another setting.
         references: What the pretexts have to beat, among `REFERENCES`; see `references_of`.
         diagnoses: Tasks whose people of label 0 are controls, on whom the error of age is measured; None: all.
+        pretext_options: Name of a pretext → its own options of pretrain.yaml, over those of `pretraining`.
         stored: Cache that the datalists are of, whose volumes are read in place of images; None: they name images.
     """
 
@@ -62,6 +63,7 @@ class Plan:
     references: Sequence[str] = REFERENCES
     diagnoses: Sequence[str] | None = None
     stored: Path | None = None
+    pretext_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse, before any work, what could only fail later."""
@@ -90,6 +92,10 @@ class Plan:
     def methods(self) -> list[str]:
         """All that is compared, references last."""
         return [*self.pretexts, *self.networks, *self.references]
+
+    def options_of(self, pretext: str) -> dict[str, Any]:
+        """Options of a pretext's pretraining: those of all, and its own."""
+        return {**self.pretraining, **self.pretext_options.get(pretext, {})}
 
     def datalist(self, task: str) -> Path:
         """The datalist of a task, or of `pretraining`."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 WARM_UP = 10  # in the first t steps the decay is at most (1 + t) / (10 + t): the average soon forgets random weights
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class WeightAverage:
@@ -74,7 +75,7 @@ class WeightAverage:
         return min(self.decay, (1 + steps) / (WARM_UP + steps))
 
     @torch.no_grad()
-    def _mix(self, average: list[Tensor], current: list[Tensor], steps: Tensor) -> None:  # noqa: ARG002
+    def _mix(self, average: _Tensors, current: _Tensors, steps: Tensor | int) -> None:  # noqa: ARG002
         assert self._average is not None
         if not average[0].is_floating_point():
             torch._foreach_copy_(average, current)

@@ -15,7 +15,7 @@ from bundle.cli.options import (
 
 FOLDER = Path(__file__).parents[2] / "configs"
 RUNNABLE = [FOLDER / name for name in ("pretrain.yaml", "probe.yaml", "train.json")]
-KNOWN = [*RUNNABLE, FOLDER / "evaluate.json", FOLDER / "inference.json"]
+KNOWN = [*RUNNABLE, FOLDER / "evaluate.json", FOLDER / "inference.json", FOLDER / "compare.yaml"]
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.name)

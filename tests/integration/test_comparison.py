@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.long
 
+OWN = ("y_aware", "own_share")
 LINES = [name for name in REFERENCES if name != "site"]  # test sites are not trained on
 METHODS = {"y-Aware", "SimCLR", "from scratch", "y-Aware, fine-tuned", *LINES}
 RUN = {
@@ -115,6 +116,24 @@ def test_a_pretext_can_be_added(compared, tiny_phantom):
     more = {**RUN["pretexts"], "age regression": ["configs/pretext_age_regression.yaml"]}
     assert main(write_plan(tiny_phantom, compared, pretexts=more)) == 0
     assert "age regression" in set(pd.read_csv(compared / "compare" / "results.csv")["method"])
+
+
+def test_a_pretext_may_have_options_and_is_then_another_setting(compared, tiny_phantom, tmp_path, capsys):
+    runs = compared / "compare" / "runs"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("settings.json")}
+    same_again = {name: {"overlays": overlays, "options": {}} for name, overlays in RUN["pretexts"].items()}
+    own = {"overlays": [], "options": {"own_share": 0.5, "epochs": 1}}
+    assert main(write_plan(tiny_phantom, compared, pretexts={**same_again, "own share": own})) == 0
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    cards = [json.loads((runs / name / "seed_3/pretraining/pretrained.json").read_text()) for name in OWN]
+    assert ["own_share=0.5" in card["loss"] for card in cards] == [False, True]
+    changed = {**same_again, "y-Aware": {"options": {"own_share": 0.5}}}
+    command = write_plan(tiny_phantom, tmp_path, output_dir=str(compared / "compare"), pretexts=changed)
+    assert main(command) == 1
+    assert re.search(r"was made with other settings \(options .*'own_share': 0.5", capsys.readouterr().err)
+    misspelt = {"y-Aware": {"options": {"own_shar": 0.5}}}
+    assert main(write_plan(tiny_phantom, tmp_path, pretexts=misspelt, networks={})) == 2
+    assert "There is no option --own_shar; did you mean 'own_share'" in capsys.readouterr().err
 
 
 def test_a_document_shows_the_results(compared, tiny_phantom):

@@ -1,0 +1,51 @@
+"""The pretexts of a comparison as somebody writes them: overlays alone, or overlays and options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bundle.cli.options import OptionError
+from bundle.hints import nearest
+from bundle.places import found
+
+KEYS = ("overlays", "options")
+
+
+def read_pretexts(pretexts: Mapping[str, Any]) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
+    """Overlays and options of each pretext.
+
+    Args:
+        pretexts: Name → overlays, or name → {overlays: overlays, options: options of pretrain.yaml}.
+
+    Returns:
+        Name → overlays, with those that come with the package where the user has none of that name; and name → options
+        of those pretexts that have any.
+
+    Raises:
+        OptionError: a pretext is neither, or has an entry that there is not.
+
+    Example:
+        >>> read_pretexts({"y-Aware": [], "σ 2": {"options": {"sigma": 2.0}}})
+        ({'y-Aware': [], 'σ 2': []}, {'σ 2': {'sigma': 2.0}})
+    """
+    parts = {str(name): _parts(str(name), pretext) for name, pretext in pretexts.items()}
+    overlays = {name: [str(found(path)) for path in pretext.get("overlays", [])] for name, pretext in parts.items()}
+    return overlays, {name: dict(pretext["options"]) for name, pretext in parts.items() if pretext.get("options")}
+
+
+def _parts(name: str, pretext: Any) -> Mapping[str, Any]:
+    if isinstance(pretext, list):
+        return {"overlays": pretext}
+    if not isinstance(pretext, Mapping):
+        raise OptionError(
+            f"The pretext '{name}' is {pretext!r}, but overlays are expected, [configs/pretext_simclr.yaml], or "
+            "{overlays: […], options: {sigma: 2.0}}."
+        )
+    for key, value in pretext.items():
+        if key not in KEYS:
+            raise OptionError(f"The pretext '{name}' has an entry '{key}', which there is not{nearest(key, KEYS)}")
+        kind, words = (list, "a list of files") if key == "overlays" else (Mapping, "options by their names")
+        if not isinstance(value, kind):
+            raise OptionError(f"`{key}` of the pretext '{name}' is {value!r}, but {words} are expected.")
+    return pretext

@@ -1,0 +1,54 @@
+import pytest
+
+from bundle.cli.main import main
+from bundle.cli.options import OptionError, read_config
+from bundle.cli.pretexts import read_pretexts
+from tests.conftest import ROOT
+
+SIMCLR = "configs/pretext_simclr.yaml"
+
+
+def test_a_pretext_is_overlays_or_overlays_and_options(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    written = {
+        "y-Aware": [],
+        "SimCLR": [SIMCLR],
+        "as SimCLR": {"overlays": [SIMCLR]},
+        "colder": {"overlays": [SIMCLR], "options": {"temperature": 0.05}},
+        "plain": {"options": {}},
+    }
+    overlays, options = read_pretexts(written)
+    assert overlays == {"y-Aware": [], "SimCLR": [SIMCLR], "as SimCLR": [SIMCLR], "colder": [SIMCLR], "plain": []}
+    assert options == {"colder": {"temperature": 0.05}}
+
+
+@pytest.mark.parametrize(
+    ("pretext", "sentence"),
+    [
+        (SIMCLR, "The pretext 'mine' is 'configs/pretext_simclr.yaml', but overlays are expected"),
+        ({"option": {"sigma": 2.0}}, "has an entry 'option', which there is not; did you mean 'options'?"),
+        ({"overlays": SIMCLR}, "`overlays` of the pretext 'mine' is .* but a list of files"),
+        ({"options": ["sigma"]}, "`options` of the pretext 'mine' is .* but options by their names"),
+    ],
+)
+def test_anything_else_is_refused(pretext, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        read_pretexts({"mine": pretext})
+
+
+@pytest.mark.parametrize("name", ["study_hundreds_loss", "study_hundreds_training"])
+def test_every_setting_of_a_study_is_one_that_there_is(name, monkeypatch, tmp_path, capsys):
+    """All overlays and options are checked before the datalists are looked for, of which there are none."""
+    monkeypatch.chdir(ROOT)
+    study = read_config(ROOT / "configs" / f"{name}.yaml")
+    files = ["configs/compare_sites.yaml", f"configs/{name}.yaml"]
+    assert main(["compare", "--config", *files, "--dataset_dir", str(tmp_path), "--dry-run"]) == 1
+    assert "pretraining.json" in capsys.readouterr().err
+    assert list(read_pretexts(study["pretexts"])[0]) == list(study["pretexts"])
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("# Overlay\npretexts: {mine: {options: {own_share: 1.5}}}\n")
+    assert main(["compare", "--config", *files, str(wrong), "--dataset_dir", str(tmp_path), "--dry-run"]) == 2
+    assert "own_share is 1.5, but a number in [0, 1]" in capsys.readouterr().err
+    wrong.write_text(f"# Overlay\npretexts: {{mine: {{overlays: [{SIMCLR}], options: {{sigma: 2.0}}}}}}\n")
+    assert main(["compare", "--config", *files, str(wrong), "--dataset_dir", str(tmp_path), "--dry-run"]) == 2
+    assert "--sigma was given, but nothing in this run uses it" in capsys.readouterr().err
