@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -75,8 +76,16 @@ def estimate(protocol: SiteProtocol) -> Iterator[tuple[str, str]]:
     yield (
         "",
         f"estimated from {STEPS} training steps of each pretext and network and {IMAGES} images, computed just now; "
-        "fits of probes are not in it, and fine-tuning may stop sooner",
+        f"fits of probes are not in it, and fine-tuning may stop sooner{_busy()}",
     )
+
+
+def _busy() -> str:
+    """Half a sentence where others compute, too, so that everything takes longer."""
+    load, cores = (os.getloadavg()[0], os.cpu_count() or 1) if hasattr(os, "getloadavg") else (0.0, 1)
+    if load <= 1.5 * cores:
+        return ""
+    return f"; {load:.0f} processes share {cores} cores now, so that it is much less where nothing else computes"
 
 
 def measured(protocol: SiteProtocol) -> Speed:

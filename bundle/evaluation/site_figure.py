@@ -51,7 +51,8 @@ def draw_sites(
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
     about = "Dots: held-out groups, by number of people. Bars: mean with 95 % interval over groups."
     figure.suptitle(fill(f"{about} {note}".strip(), int(12 * figure.get_figwidth())), fontsize="small", color="0.3")
-    return save(figure, path)
+    save(figure, path)
+    return figure
 
 
 def _panel(axes: Axes, values: pd.Series, summary: pd.DataFrame, methods: Sequence[str], sizes: pd.Series) -> None:

@@ -85,8 +85,8 @@ class SiteProtocol:
         """The plan of a group, whose datalists have been written."""
         folder = self.folder(held)
         diseases = [task for task in self.rules.of_diseases(self.plan.tasks) if task in held.tasks]
-        own = {"dataset_dir": folder / "data", "output_dir": folder, "tasks": held.tasks, "diagnoses": diseases}
-        return replace(self.plan, **own, sizes=(ALL,), document=None)
+        plan = replace(self.plan, dataset_dir=folder / "data", output_dir=folder, tasks=held.tasks)
+        return replace(plan, diagnoses=diseases, sizes=(ALL,), document=None)
 
     def run(self) -> None:
         """Run what is not done, group after group; see `Comparison.run`.
@@ -174,4 +174,5 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     if seconds < 3600:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.2g} h"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:.0f} h"

@@ -101,7 +101,7 @@ def bootstrapped(scores: pd.DataFrame, seed: int = 0) -> Bootstrapped:
     for (task, group), rows in scores.groupby(["task", "group"], sort=False):
         number = seed + list(scores["group"].unique()).index(group)
         for method, of_method in rows.rename(columns={"seed": "draw"}).groupby("method", sort=False):
-            found[task, group, method] = probing.bootstrap(probing.by_participant(of_method), number)
+            found[str(task), str(group), str(method)] = probing.bootstrap(probing.by_participant(of_method), number)
     return found
 
 
@@ -127,7 +127,7 @@ def summarized(
         for method in _in_order(methods, of_task):
             table = of_task[of_task["method"] == method].pivot(index="group", columns="seed", values="auc")
             table = table.loc[people.index]
-            own = weighted_resamples([resamples[task, g, method] for g in table.index], np.ones(len(table)))
+            own = weighted_resamples([resamples[str(task), str(g), method] for g in table.index], np.ones(len(table)))
             weighted = float(np.average(table.mean(axis=1), weights=people))
             over = mean_over_groups(table.mean(axis=1), SHARE)
             within = interval(own.samples, limits=SHARE)
@@ -162,7 +162,7 @@ def tested(
     for task, of_task in sites.groupby("task", sort=False):
         means = of_task.groupby(["group", "method"], sort=False)["auc"].mean().unstack("method")
         for method, other in combinations(_in_order(methods, of_task), 2):
-            pairs = [resamples[task, g, method] - resamples[task, g, other] for g in means.index]
+            pairs = [resamples[str(task), str(g), method] - resamples[str(task), str(g), other] for g in means.index]
             people = weighted_resamples(pairs, np.ones(len(pairs)))
             gaps = (means[method] - means[other]).to_numpy()
             found = *interval(people.samples), people.p_value(float(gaps.mean()))
@@ -174,7 +174,7 @@ def tested(
     table = pd.DataFrame(rows)
     for name in ("p_groups", "p_people"):
         corrected = table.groupby("task", sort=False)[name].transform(_holm_of_known)
-        table.insert(table.columns.get_loc(name) + 1, f"{name}_holm", corrected)
+        table.insert(list(table.columns).index(name) + 1, f"{name}_holm", corrected)
     return table
 
 

@@ -111,13 +111,13 @@ def _against_the_first(protocol: SiteProtocol, tests: pd.DataFrame, task: str, w
             "difference ± SD": [f"{number.format(r.difference)} ± {r.sd:.3f}" for r in rows.itertuples()],
             "95 %, groups": [f"{number.format(r.low)} to {number.format(r.high)}" for r in rows.itertuples()],
             "higher in": [f"{r.groups_higher} of {r.groups}" for r in rows.itertuples()],
-            "p, groups": [_p(r.p_groups, r.p_groups_holm) for r in rows.itertuples()],
+            "p, groups": [f"{r.p_groups:.2g} ({r.p_groups_holm:.2g})" for r in rows.itertuples()],
         }
     )
     people = ""
     if rows["p_people"].notna().all():
         table.insert(3, "95 %, people", [f"{r.people_low:+.3f} to {r.people_high:+.3f}" for r in rows.itertuples()])
-        table["p, people"] = [_p(r.p_people, r.p_people_holm) for r in rows.itertuples()]
+        table["p, people"] = [f"{r.p_people:.2g} ({r.p_people_holm:.2g})" for r in rows.itertuples()]
         people = ", and by a bootstrap of people within these groups"
     least = f"no p value of {groups} groups is below {2 / 2**groups:.2g}" if groups <= 16 else "random patterns"
     head = (
@@ -125,10 +125,6 @@ def _against_the_first(protocol: SiteProtocol, tests: pd.DataFrame, task: str, w
         f"differences ({least}){people}; in brackets corrected by Holm's method over all pairs of methods"
     )
     return f"{head}\n\n{table.to_markdown(index=False, disable_numparse=True)}"
-
-
-def _p(value: float, corrected: float) -> str:
-    return f"{value:.2g} ({corrected:.2g})"
 
 
 def _left_out(protocol: SiteProtocol) -> list[str]:
