@@ -14,7 +14,7 @@ from bundle.cohort.datalist import load_section
 from bundle.cohort.overlap import fingerprints
 from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.weights import load_encoder, save_weights
-from tests.conftest import OVERLAY, ROOT
+from tests.conftest import OVERLAY, ROOT, with_full_paths
 
 pytestmark = pytest.mark.long
 
@@ -222,3 +222,31 @@ def test_test_subjects_known_from_pretraining_are_refused_with_their_names(
     error = capsys.readouterr().err
     assert f"2 by participant id ({records[0]['participant_id']}, {records[1]['participant_id']}); 2 by image" in error
     assert probe(tiny_phantom, tmp_path / "weights.pt", tmp_path / "probe", *tasks, "--allow-overlap") == 0
+
+
+def test_site_effects_are_taken_out_and_the_table_says_so(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    for name in ("alzheimer", "pretraining"):  # two large sites instead of many small ones
+        content = with_full_paths(tiny_phantom / f"{name}.json")
+        for section in ("training", "validation", "test"):
+            for row, record in enumerate(content[section]):
+                record["site"] = "ab"[row // 2 % 2]
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    data = ["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path), "--weights", str(probed / "weights.pt")]
+    tasks = ["--tasks", f"{{alzheimer: {tmp_path / 'alzheimer.json'}}}", "--protocol", "folds", "--n_folds", "2"]
+    more = ["--harmonize", "combat", "--harmonize_keep", "[age, sex]"]
+    assert main(["probe", "--config", str(OVERLAY), *data, *tasks, "--draws", "1", *more]) == 0
+    table = (tmp_path / "table.md").read_text()
+    said = (
+        "Site effects are removed from all features by ComBat (age and sex preserved, age not where it is read), fitted"
+    )
+    assert said in table
+    scores, plain = pd.read_csv(tmp_path / "scores.csv"), probed / "age.csv"
+    assert set(scores["method"]) == METHODS
+    ages = pd.read_csv(tmp_path / "age.csv").set_index("method")["mae"]
+    before = pd.read_csv(plain).set_index("method")["mae"]
+    assert ages["mean age"] == before["mean age"]
+    assert (ages.drop("mean age") != before.drop("mean age")).all()
+    more[-1] = "[label]"
+    assert main(["probe", "--config", str(OVERLAY), *data, *tasks, *more]) == 2
+    assert "a diagnosis cannot be preserved" in capsys.readouterr().err
