@@ -92,6 +92,21 @@ def test_projector_is_two_linear_layers_with_a_relu_between():
     assert torch.equal(projector(embedding), expected)
 
 
+def test_a_third_layer_stands_between_and_weights_of_two_layers_load_as_before():
+    torch.manual_seed(0)
+    two = ContrastiveNetwork(small_encoder(), 6, 5)
+    torch.manual_seed(0)
+    same = ContrastiveNetwork(small_encoder(), 6, 5, projector_layers=2)
+    assert list(same.state_dict()) == list(two.state_dict())
+    assert all(torch.equal(tensor, same.state_dict()[name]) for name, tensor in two.state_dict().items())
+    projector, embedding = Projector(4, 3, 2, layers=3), torch.randn(5, 4)
+    first = torch.relu(projector.hidden(embedding))
+    assert torch.equal(projector(embedding), projector.output(torch.relu(projector.middle(first))))
+    for layers in (1, 4):
+        with pytest.raises(ValueError, match=f"A projector has 2 or 3 layers, not {layers}"):
+            Projector(4, 3, 2, layers=layers)
+
+
 def test_a_frozen_part_keeps_weights_and_statistics_in_training_mode():
     torch.manual_seed(0)  # one in many such small networks gives nothing but zeros
     network = DenseNet121(3, 1, 2, init_features=8, growth_rate=4, block_config=(1, 1, 1, 1))

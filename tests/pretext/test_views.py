@@ -15,7 +15,17 @@ from monai.transforms import GaussianSmooth, NormalizeIntensity, Resize, Spatial
 
 from bundle.pretext import views
 from bundle.pretext.transform import Transform
-from bundle.pretext.views import CropResize, Cutout, Flip, GaussianBlur, GaussianNoise, TwoViews, ZScore, preset
+from bundle.pretext.views import (
+    CropResize,
+    Cutout,
+    Flip,
+    GaussianBlur,
+    GaussianNoise,
+    LeftRightFlip,
+    TwoViews,
+    ZScore,
+    preset,
+)
 
 SHAPE = (31, 37, 33)
 ALL = [Flip(), GaussianBlur(), GaussianNoise(), Cutout(0.25), CropResize(0.75), ZScore()]
@@ -469,3 +479,15 @@ class TestCuda:
         TwoViews(name)(images, [*KEYS, "sub-90", "sub-91"], 0)
         # The two views, and the working memory of a few volumes.
         assert torch.cuda.max_memory_allocated() - before < 3 * size
+
+
+def test_a_left_right_flip_reverses_the_first_axis_of_half_of_the_views():
+    images = torch.randn(1, 1, 6, 7, 5)
+    flipped = LeftRightFlip().apply(images, [{"axis": 0}])
+    assert torch.equal(flipped, images.flip(2))
+    views = TwoViews("cutout_flip", seed=0)
+    rows = views.make_params([f"sub-{n}" for n in range(500)], 0, (6, 7, 5))
+    assert {row[0]["axis"] for row in rows if row[0]} == {0}
+    assert 420 < sum(row[0] is not None for row in rows) < 580
+    assert all(row[1] is not None for row in rows)
+    assert rows[0] != rows[500]  # the two views of somebody

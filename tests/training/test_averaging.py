@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from torch import nn
 
 from bundle.training.averaging import WeightAverage
@@ -30,7 +30,7 @@ def steps(network, average, count=25, seed=0):
     engine = Engine(step)
     average.attach(engine)
     engine.add_event_handler(
-        "iteration_completed", lambda: kept.append({n: t.clone() for n, t in network.state_dict().items()})
+        Events.ITERATION_COMPLETED, lambda: kept.append({n: t.clone() for n, t in network.state_dict().items()})
     )
     engine.run(range(count))
     return kept

@@ -27,6 +27,11 @@ def y_aware(sigma=5.0):
         ({"training": people(20, 30), "validation": people(40)}, {}, "'validation' of list.json has 1"),
         ({}, {"batch_size": 5}, "Give --batch_size 4 or less"),
         ({}, {"val_interval": 3}, "Give --val_interval 2 or less"),
+        (
+            {},
+            {"epochs": 5, "val_interval": 2, "keep": "last"},
+            "comes after epoch 4. Give a --val_interval",
+        ),
     ],
 )
 def test_sections_that_no_training_can_use_are_refused(sections, options, sentence):
@@ -36,6 +41,8 @@ def test_sections_that_no_training_can_use_are_refused(sections, options, senten
             {**usable, **sections}, **{"batch_size": 2, "epochs": 2, "val_interval": 1, **options}, datalist="list.json"
         )
     require_sections(usable, 4, 2, 2, "list.json")
+    require_sections(usable, 4, 4, 2, "list.json", keep="last")
+    require_sections(usable, 4, 5, 2, "list.json")
 
 
 @pytest.mark.parametrize(
