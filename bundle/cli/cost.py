@@ -95,16 +95,17 @@ def measured(protocol: SiteProtocol) -> Speed:
         protocol: The comparison.
     """
     plan, held = protocol.plan, protocol.tested[0]
-    steps: dict[str, Step] = {}
+    steps, forward, read = dict[str, Step](), list[float](), 0.0
     with TemporaryDirectory(prefix="yaware_") as folder:
         write_datalists(held, Path(folder), plan)
         for name, overlays in plan.pretexts.items():
             steps[name], read = _timed(_parser(plan, "pretrain", overlays, plan.options_of(name), folder))
-        forward = min(step.seconds / step.subjects for step in steps.values()) * FORWARD
+            forward.append(steps[name].seconds / steps[name].subjects * FORWARD)
         for name in plan.networks:
             options = {**plan.fine_tuning, "weights": SCRATCH, "task": held.tasks[0]}
-            steps[name], _ = _timed(_parser(plan, "train", (), options, folder))
-    return Speed(read, steps, forward)
+            steps[name], read = _timed(_parser(plan, "train", (), options, folder))
+            forward.append(steps[name].seconds / steps[name].subjects * 2 * FORWARD)
+    return Speed(read, steps, min(forward, default=0.0))
 
 
 def _parser(plan: Plan, command: str, overlays: Sequence[str], options: Mapping[str, Any], folder: str) -> ConfigParser:
