@@ -71,7 +71,7 @@ def test_folds_and_draws_never_divide_a_person():
 
 def test_inner_folds_of_a_probe_never_divide_a_person(monkeypatch):
     seen = []
-    monkeypatch.setattr(probing, "chosen", lambda train, labels, groups, penalties: seen.append(groups) or _Model())
+    monkeypatch.setattr(probing, "chosen", lambda train, labels, groups, *_: seen.append(groups) or _Model())
     names = ["sub-1", "1", "2"]
     records = [{"participant_id": n, "session_id": "", "label": 0} for n in names]
     trial = probing.Trial(3, 0, np.arange(3), np.arange(3))

@@ -271,9 +271,10 @@ def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
     of_sites = {name: keys.pop(name) for name in sites_command.OPTIONS}
     protocol, stored = keys.pop("protocol"), stored_in(Path(keys["dataset_dir"]))
+    digests = _check_overlays(keys)
     probing = merged_config([_COMPARED["probe"], *map(Path, keys["overlays"])], keys["probing"])
     asked = references_of(probing["references"])
-    plan = Plan(**keys, configs=_COMPARED, digests=_check_overlays(keys), references=asked, stored=stored)
+    plan = Plan(**keys, configs=_COMPARED, digests=digests, references=asked, stored=stored)
     if protocol == "sites":
         if sites_command.compare_sites(plan, of_sites, options.dry_run):
             write_record(plan.output_dir, "compare", merged_config(files, given))

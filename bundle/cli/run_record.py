@@ -222,8 +222,7 @@ def as_today(config: dict[str, Any]) -> dict[str, Any]:
     """
     if config.get("study", {}).get("_target_") == "bundle.workflow.ProbeStudy":
         today = read_config(CONFIGS / "probe.yaml")
-        told = {"study": today["study"], "torch_device": config["device"]}
-        config = {**config, **told}
+        config = {**today, **config, "study": today["study"], "torch_device": config["device"]}
     return renewed(config)
 
 

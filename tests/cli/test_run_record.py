@@ -145,7 +145,7 @@ DRY = [
         "probes",
     ),
     ("predict {data}/alzheimer --model {model} --output {out}", "scans    40"),
-    ("compare --dataset_dir {data} --sizes [10] --seeds [0] --output_dir {out}", "18 runs"),
+    ("compare --dataset_dir {data} --sizes [10] --seeds [0] --output_dir {out}", "23 runs"),
     ("cache --datalist {data}/pretraining.json --output {out}", "float16"),
     ("phantom --output {out}", "40×48×40"),
 ]

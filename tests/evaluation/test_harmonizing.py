@@ -178,7 +178,7 @@ def test_wide_features_give_the_scores_that_they_would_give_narrow(kind, keep, a
     trials = [Trial(60, 0, np.arange(60), np.arange(60, 80)), Trial(50, 0, np.arange(20, 70), np.arange(20))]
     labels, known = np.array([r["label"] for r in who]), probing.covariates(who)[:, :2]
     names = np.array([r["participant_id"] for r in who])
-    tables = probing.probe_diagnosis("m", features, who, trials, [1e-4, 1e-3], "none", adjust, how)
+    tables = probing.probe_diagnosis("m", features, who, trials, [1e-4, 1e-3], "none", adjust, harmonizing=how)
     for trial, table in zip(trials, tables, strict=True):
         train, test = harmonized(of(features, who, trial.train), of(features, who, trial.test), kind, keep)
         if adjust:

@@ -19,7 +19,7 @@ from tests.integration.test_interruption import Command
 pytestmark = pytest.mark.long
 
 TABLES = ("sites.csv", "summary.csv", "tests.csv", "knowledge.csv", "scores.csv", "table.md")
-METHODS = {"y-Aware", "from scratch", *REFERENCES}
+METHODS = {"y-Aware", "from scratch", *(name for name in REFERENCES if name != "site")}  # held-out sites do not train
 SITES = [f"schizophrenia-{number:02}" for number in range(1, 11)]
 
 
@@ -115,6 +115,8 @@ def test_a_cache_is_read_in_place_of_images(compared, tiny_phantom, tmp_path):
             assert main(["cache", *cache, "--workers", "0"]) == 0
         assert main(write_plan(tmp_path / "cache", tmp_path)) == 0
     cached, read = (pd.read_csv(folder / "out" / "sites.csv") for folder in (tmp_path, compared))
+    lines = ("voxels, native", "regions")  # a cache does not say where voxels lie
+    read = read[~read["method"].str.startswith(lines)].reset_index(drop=True)
     keys = ["task", "method", "group", "seed", "n", "patients"]
     assert cached[keys].equals(read[keys])
     known = cached["method"] == "age, sex, TIV"
