@@ -23,8 +23,8 @@ def within_site_infonce(
 ) -> Tensor:
     """InfoNCE with graded positives, whose positives and negatives are views from the anchor's own site.
 
-    L = −1/|A| Σ_{i∈A} Σ_{k∈S_i} w_ik / Σ_{j∈S_i} w_ij · log( exp(s_ik/τ) / Σ_{j∈S_i} exp(s_ij/τ) ), with S_i the other
-    views of the site of anchor i. A holds the anchors whose site has another subject in the batch. An anchor alone at
+    L = −1/n Σ_{i∈A} Σ_{k∈S_i} w_ik / Σ_{j∈S_i} w_ij · log( exp(s_ik/τ) / Σ_{j∈S_i} exp(s_ij/τ) ), with S_i the other
+    views of the site of anchor i. A holds the n anchors whose site has another subject in the batch. An anchor alone at
     its site has nobody to be told from: it is in no sum, and the mean is over the others. Where everybody is alone, the
     loss is 0. A difference between sites neither attracts nor repels, so that the loss gains nothing by learning it.
 
