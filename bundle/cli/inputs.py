@@ -35,13 +35,7 @@ INPUTS = {
 # Options that name several files, and those that name files or folders.
 LISTED = {"check-cohort": ("others", "weights"), "cohort": ("hold_out",)}
 PLACES = {"check": ("scans",), "predict": ("source",), "prepare": ("scans",)}
-WEIGHTS = (
-    "weights",
-    "model",
-    "encoder",
-    "file",
-    "start",
-)  # that name weights; `file`: of convert-weights
+WEIGHTS = ("weights", "model", "encoder", "file", "start")  # that name weights; `file`: of convert-weights
 FROM_SCRATCH = ("weights", "start")  # of these, `scratch` is no file
 _MAKERS = {
     "datalist": "Datalists are made by `python -m bundle cohort`, or by `phantom`.",

@@ -118,11 +118,13 @@ def load_section(
         _require_cached(items, datalist, cached)
     check_format(content.get("cache_format", CACHE_FORMAT), CACHE_FORMAT, datalist)
     if metadata_columns:
-        sites = _sites(content)
-        for item in items:
-            row = [_metadata(item, name, sites) for name in metadata_columns]
-            item["metadata"] = np.asarray(row, dtype=np.float32)
+        _add_metadata(items, metadata_columns, _sites(content))
     return people_drawn(items, size, seed)
+
+
+def _add_metadata(items: list[dict], columns: Sequence[str], sites: list[str]) -> None:
+    for item in items:
+        item["metadata"] = np.asarray([_metadata(item, name, sites) for name in columns], dtype=np.float32)
 
 
 def load_sections(datalist: Path, cached: bool | None = None) -> dict[str, list[dict]]:

@@ -76,21 +76,22 @@ def test_the_penalty_is_the_one_of_a_grid_search(n, p, scaling):
         assert np.array_equal(linear.fit_predict(train, labels, groups, test, penalties, scaling), expected)
 
 
+@pytest.mark.parametrize(("scaling", "penalties"), [("none", [1e-4, 1e-3]), ("length", [1.0, 10.0])])
 @pytest.mark.parametrize("adjust", [(), ("age", "sex")])
-def test_wide_features_of_a_pool_give_the_scores_that_each_trial_alone_gives(adjust):
+def test_wide_features_of_a_pool_give_the_scores_that_each_trial_alone_gives(adjust, scaling, penalties):
     pool, labels = two_classes(60, 300, 1.0)
     pool = (pool + 5).astype(np.float32)
     rng = np.random.default_rng(2)
     who = [{**r, "age": rng.uniform(20, 60), "sex": "FM"[i % 3 % 2], "tiv": 1.0} for i, r in enumerate(records(labels))]
     trials = [Trial(n, d, np.arange(d, d + n), np.arange(45, 60)) for n in (20, 40) for d in (0, 3)]
-    tables = probing.probe_diagnosis("m", pool, who, trials, [1e-4, 1e-3], "none", adjust)
+    tables = probing.probe_diagnosis("m", pool, who, trials, penalties, scaling, adjust)
     known = probing.covariates(who)[:, :2]
     for trial, table in zip(trials, tables, strict=True):
         train, test = pool[trial.train].astype(float), pool[trial.test].astype(float)
         if adjust:
             train, test = linear.without_known(train, known[trial.train], test, known[trial.test])
         people = np.array([r["participant_id"] for r in who])[trial.train]
-        expected = linear.fit_predict(train, labels[trial.train], people, test, [1e-4, 1e-3], "none")
+        expected = linear.fit_predict(train, labels[trial.train], people, test, penalties, scaling)
         assert table["score"].to_numpy() == pytest.approx(expected, abs=1e-6)
         assert (table["n"] == trial.n).all()
 
