@@ -24,16 +24,17 @@ from bundle.preparation.output import SCANS
 from bundle.preparation.record import Record
 from bundle.preparation.rows import one_head, prepare_rows, prepare_side_by_side
 from bundle.preparation.sources import find_heads
-from bundle.scans.contract import PASS, REFUSE, WARN, Check, correlation
+from bundle.scans.contract import PASS, REFUSE, WARN, Check
 from bundle.scans.grid import KNOWN_GRIDS, REFERENCE, Grid, templates, to_grid
 from bundle.scans.made_by import EMBEDDED, UNKNOWN, pipeline_of
 from bundle.scans.map_names import is_beside_map, scan_of, sources_of
+from bundle.scans.measures import correlation
 from bundle.scans.placement import grid_of
 from bundle.scans.scan import ENDINGS, Scan, ScanError, find_scans, read_scan
 from bundle.scans.volumes import VolumeError
 
 MOST = 10.0  # every value of a grey-matter map lies below, and the white matter of a T1w scan above
-ALIKE = 0.6  # correlation with the template of grey matter from which on an image may be a map, as in `scans.contract`
+ALIKE = 0.6  # correlation with the template of grey matter from which on an image may be a map, as in `scans.limits`
 COARSE = Grid.of((40, 48, 40), [[-4.5, 0, 0, 87.75], [0, 4.5, 0, -123.75], [0, 0, 4.5, -69.75], [0, 0, 0, 1]])
 FOLDER = "prepared"  # of the answers, where maps are kept
 LISTS = (*TABLES, ".json")
