@@ -10,6 +10,7 @@ from bundle.scans.nifti import UnreadableError, VolumeError
 from bundle.scans.npy import open_array, read_arrays
 from bundle.scans.placement import grid_of, grids_of, in_words
 from bundle.scans.profile import profile
+from bundle.scans.reference_region import relative_to_cerebellum
 from bundle.scans.scan import Scan, ScanError, find_scans
 from bundle.scans.volumes import checked_volume, read_volume, volume_faults, within_limits
 
@@ -37,6 +38,7 @@ __all__ = [
     "profile",
     "read_arrays",
     "read_volume",
+    "relative_to_cerebellum",
     "safe_names",
     "templates",
     "to_grid",

@@ -99,7 +99,7 @@ def limits_of(modality: Modality) -> dict[str, Limit]:
         ),
         likeness(modality): Limit(
             "correlation", (modality.likeness[0], INF), (modality.likeness[1], INF),
-            f"the MNI152 {modality.tissue} template", f"the map does not fit the template: {other}", "",
+            "an MNI152 template (nilearn)", f"the map does not fit the template: {other}", "",
         ),
     }  # fmt: skip
     return {name: limit for name, limit in found.items() if limit.refuse != (-INF, INF)}
@@ -107,4 +107,4 @@ def limits_of(modality: Modality) -> dict[str, Limit]:
 
 def likeness(modality: Modality) -> str:
     """Name of the likeness to a modality's own template."""
-    return f"likeness to {modality.tissue}"
+    return f"likeness to {modality.tissue if modality.is_amount else 'the template'}"

@@ -42,7 +42,6 @@ class Modality:
         grids: Grids on which such maps usually lie; of any other one the table of a cohort has to say its shape.
         normalisation: One of `NORMALISATIONS`, which the overlay of the modality sets.
         views: Words that say which random changes of a map leave the person the same.
-        channels: Names of the modalities that are the channels of one image; empty where it has one.
         source: Whose values and ranges these are.
     """
 
@@ -59,7 +58,6 @@ class Modality:
     grids: tuple[Grid, ...] = ()
     normalisation: str = "volume"
     views: str = "cutout, crop"
-    channels: tuple[str, ...] = ()
     source: str = ""
 
     @cached_property
@@ -74,11 +72,6 @@ class Modality:
         return self.words.replace(noun, f"{noun}s", 1)
 
     @property
-    def parts(self) -> tuple[Modality, ...]:
-        """The modality of each channel."""
-        return tuple(MODALITIES[name] for name in self.channels) or (self,)
-
-    @property
     def region_unit(self) -> str:
         """Unit of what is said of a region."""
         return "mL" if self.is_amount else self.unit
@@ -86,7 +79,7 @@ class Modality:
     @property
     def rest(self) -> str:
         """What lies inside the tissue and in no named region, in words."""
-        return f"rest of the {'brain' if self.tissue == 'T1w' else self.tissue}"
+        return f"rest of the {self.tissue if self.is_amount else 'map'}"
 
     @property
     def card(self) -> str | dict[str, Any]:
@@ -112,10 +105,6 @@ MODALITIES = {
             source="modulated density of CAT12 (mwp2)",
         ),
         Modality(
-            "gm_wm", "map of grey and white matter", "tissue", "mL per mL", tissue="grey matter", is_amount=True,
-            grids=(REFERENCE, NEWER), normalisation="volume", channels=("gm", "wm"), source="CAT12 (mwp1 and mwp2)",
-        ),
-        Modality(
             "t1w", "T1w image in MNI space", "T1w intensity", "arbitrary units", (-INF, INF), (0.0, INF), "T1w",
             (0.5, 0.7), (6.0, 15.0), grids=(REFERENCE, NEWER, _FSL_1, _FSL_2), normalisation="inside",
             views="cutout, crop, noise, smoothing", source="brain-extracted and affinely registered, by any software",
@@ -129,10 +118,6 @@ MODALITIES = {
             "md", "map of mean diffusivity (MD)", "mean diffusivity", "mm²/s", (-0.001, 0.0005), (0.0012, 0.02), "T1w",
             grids=(_FSL_1, _FSL_2), normalisation="inside", views="cutout, crop",
             source="FSL (dtifit); water of 37 °C has 0.003 mm²/s",
-        ),
-        Modality(
-            "fa_md", "map of FA and MD", "diffusion", "", tissue="white matter", grids=(_FSL_1, _FSL_2),
-            normalisation="inside", channels=("fa", "md"), source="FSL (dtifit)",
         ),
         Modality(
             "reho", "map of regional homogeneity (ReHo)", "regional homogeneity", "Kendall's W", (-0.01, 0.05),
@@ -156,6 +141,7 @@ MODALITIES = {
         ),
     )
 }  # fmt: skip
+_OPEN = {"likeness": (-INF, -INF), "outside": (INF, INF)}  # what null is of two ends of one side
 # What somebody may say of a modality of their own; the other attributes follow, or are of the table's alone.
 _STATED = (
     *("words", "quantity", "unit", "lowest", "highest", "tissue", "likeness", "outside", "is_amount", "normalisation"),
@@ -216,7 +202,7 @@ def _value(name: str, kind: str, value: Any, where: str) -> Any:
     if kind == "str" and isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable():
         return value
     if kind.startswith("tuple") and isinstance(value, (list, tuple)) and len(value) == 2:
-        ends = [default if one is None else one for one, default in zip(value, (-INF, INF), strict=True)]
+        ends = [limit if one is None else one for one, limit in zip(value, _OPEN.get(name, (-INF, INF)), strict=True)]
         if all(type(one) in (int, float) and not math.isnan(one) for one in ends):
             return tuple(map(float, ends))
     expected = {"bool": "true or false", "str": f"a line of at most {LONGEST_TEXT} characters"}
@@ -239,8 +225,8 @@ def table_of_modalities() -> str:
         {
             "modality": f"`{one.name}`",
             "one image is a": one.words,
-            "unit of a voxel": one.unit or ("of its channels" if one.channels else "none"),
-            "highest value": _range(one.highest) if not one.channels else " and ".join(f"`{n}`" for n in one.channels),
+            "unit of a voxel": one.unit or "none",
+            "highest value": _range(one.highest),
             "regions in": one.tissue,
             "said of a region": "mL" if one.is_amount else "mean",
             "grids": ", ".join("×".join(map(str, grid.shape)) for grid in one.grids),
