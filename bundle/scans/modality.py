@@ -72,11 +72,6 @@ class Modality:
         return self.words.replace(noun, f"{noun}s", 1)
 
     @property
-    def region_unit(self) -> str:
-        """Unit of what is said of a region."""
-        return "mL" if self.is_amount else self.unit
-
-    @property
     def rest(self) -> str:
         """What lies inside the tissue and in no named region, in words."""
         return f"rest of the {self.tissue if self.is_amount else 'map'}"
