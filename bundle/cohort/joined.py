@@ -55,14 +55,17 @@ def load_joined_section(
     names = f"{datalist} and {second_datalist}"
     if Path(datalist).resolve() == Path(second_datalist).resolve():
         raise CohortError(f"Both modalities name the datalist {datalist}; give one datalist for each.")
-    joined = join(load_sections(Path(datalist), cached=False), load_sections(Path(second_datalist), cached=False), names)
+    joined = join(
+        load_sections(Path(datalist), cached=False), load_sections(Path(second_datalist), cached=False), names
+    )
     sites = sorted({r["site"] for records in joined.values() for r in records} - {""})
     items = joined.get(section, [])
     both = {person_of(r["participant_id"]) for r in items if r[FIRST] and r[SECOND]}
     if len(both) < LEAST:
         raise CohortError(
-            f"In the section '{section}' of {names}, people who have both maps: {len(both)}; expected at least {LEAST}, "
-            "since somebody is told from somebody else. Split both by one list (`cohort --split`), or leave one modality out."
+            f"In the section '{section}' of {names}, people who have both maps: {len(both)}; expected at least "
+            f"{LEAST}, since somebody is told from somebody else. Split both by one list (`cohort --split`), or leave "
+            "a modality out."
         )
     if metadata_columns:
         add_metadata(items, metadata_columns, sites)
