@@ -18,7 +18,7 @@ _SUM = re.compile(rf"[$]?(?:{_TERM})(?:\s*\+\s*(?:{_TERM}))*")
 # Options of a command that name a file it reads.
 INPUTS = {
     "pretrain": ("datalist", "start", "second_datalist", "second_start"),
-    "probe": ("weights", "age_datalist", "tasks"),
+    "probe": ("weights", "age_datalist", "tasks", "second_weights", "second_age_datalist", "second_tasks"),
     "train": ("datalist", "weights"),
     "evaluate": ("datalist", "model"),
     "inference": ("model",),
@@ -35,14 +35,8 @@ INPUTS = {
 # Options that name several files, and those that name files or folders.
 LISTED = {"check-cohort": ("others", "weights"), "cohort": ("hold_out",)}
 PLACES = {"check": ("scans",), "predict": ("source",), "prepare": ("scans",)}
-WEIGHTS = (
-    "weights",
-    "model",
-    "encoder",
-    "file",
-    "start",
-    "second_start",
-)  # that name weights; `file`: of convert-weights
+# Options that name weights; `file`: of convert-weights.
+WEIGHTS = ("weights", "model", "encoder", "file", "start", "second_start", "second_weights")
 FROM_SCRATCH = ("weights", "start", "second_start")  # of these, `scratch` is no file
 _MAKERS = {
     "datalist": "Datalists are made by `python -m bundle cohort`, or by `phantom`.",

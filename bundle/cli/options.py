@@ -20,7 +20,7 @@ RUNNABLE = tuple(
     FOLDER / name
     for name in (
         *("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json"),
-        "two_modalities.yaml",  # over pretrain.yaml, as evaluate.json is over train.json
+        *("two_modalities.yaml", "probe_two_modalities.yaml"),  # over pretrain and probe, as evaluate is over train
     )
 )
 _EXPRESSIONS = rules.EXPRESSIONS

@@ -191,7 +191,7 @@ OPTIONS: dict[str, Rule] = {
 # What a command means by a name of its own, or more strictly than others.
 OWN: dict[str, dict[str, Rule]] = {
     "pretrain": {"batch_size": whole(2)},  # an anchor is compared with others
-    "probe": {"tasks": DATALISTS},
+    "probe": {"tasks": DATALISTS, "second_tasks": DATALISTS},
     "inference": {"target": one_of("class", "similarity")},
     "compare": {
         "protocol": one_of("draws", "sites"),
