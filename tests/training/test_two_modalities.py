@@ -159,7 +159,7 @@ def test_a_lacking_map_is_a_placeholder_of_its_modalitys_shape():
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="both .*encoder.pt: the second encoder would replace the first"):
+    with pytest.raises(ValueError, match=r"both .*encoder.pt: the second encoder would replace the first"):
         require_two_files(tmp_path / "encoder.pt", str(tmp_path / "x" / ".." / "encoder.pt"))
     monkeypatch.setattr("bundle.training.two_modalities.world_size", lambda: 2)
     with pytest.raises(ValueError, match="one process, but 2 were started"):
