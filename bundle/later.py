@@ -17,6 +17,7 @@ PLACES = {
         "EmbeddingTransformer": "bundle.notebook",
     },
     "bundle.cohort": {
+        "BothMaps": "bundle.cohort.both_maps",
         "ReadStoredd": "bundle.cohort.packing",
         "fill_cache": "bundle.cohort.cache",
         "fingerprints": "bundle.cohort.overlap",

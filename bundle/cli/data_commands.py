@@ -23,6 +23,11 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
         "--per-task", type=int, default=400, help="subjects of each diagnosis task (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument(
+        "--second", metavar="fa", help="also make maps of a second modality: fa, fractional anisotropy (default: none)"
+    )
+    words = "share of people who lack the second modality (default: %(default)s)"
+    parser.add_argument("--second-missing", "--second_missing", type=float, default=0.0, help=words)
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     _add_dry_run(parser)
 
@@ -32,10 +37,13 @@ def _add_dry_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _phantom(options: argparse.Namespace, _: Sequence[str]) -> None:
+    if options.second_missing and not options.second:
+        raise ValueError("--second-missing is of a second modality, which was not asked for; give --second fa, too.")
     if options.dry_run:
         from bundle.cli.preview import preview_phantom
 
-        sys.stdout.write(preview_phantom(options.output, options.resolution, options.pretraining, options.per_task))
+        sizes = options.pretraining, options.per_task
+        sys.stdout.write(preview_phantom(options.output, options.resolution, *sizes, options.second))
         return
     from bundle.phantom.cohort import make_phantom
 
@@ -47,6 +55,10 @@ def _phantom(options: argparse.Namespace, _: Sequence[str]) -> None:
         seed=options.seed,
         workers=options.workers,
     )
+    if options.second:
+        from bundle.phantom.second import make_second
+
+        make_second(options.output, options.second, missing=options.second_missing, workers=options.workers)
 
 
 # split

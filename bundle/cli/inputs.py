@@ -17,8 +17,8 @@ _TERM = r"@\w+|'[^']*'"
 _SUM = re.compile(rf"[$]?(?:{_TERM})(?:\s*\+\s*(?:{_TERM}))*")
 # Options of a command that name a file it reads.
 INPUTS = {
-    "pretrain": ("datalist", "start"),
-    "probe": ("weights", "age_datalist", "tasks"),
+    "pretrain": ("datalist", "start", "second_datalist", "second_start"),
+    "probe": ("weights", "age_datalist", "tasks", "second_weights", "second_age_datalist", "second_tasks"),
     "train": ("datalist", "weights"),
     "evaluate": ("datalist", "model"),
     "inference": ("model",),
@@ -35,12 +35,15 @@ INPUTS = {
 # Options that name several files, and those that name files or folders.
 LISTED = {"check-cohort": ("others", "weights"), "cohort": ("hold_out",)}
 PLACES = {"check": ("scans",), "predict": ("source",), "prepare": ("scans",)}
-WEIGHTS = ("weights", "model", "encoder", "file", "start")  # that name weights; `file`: of convert-weights
-FROM_SCRATCH = ("weights", "start")  # of these, `scratch` is no file
+# Options that name weights; `file`: of convert-weights.
+WEIGHTS = ("weights", "model", "encoder", "file", "start", "second_start", "second_weights")
+FROM_SCRATCH = ("weights", "start", "second_start")  # of these, `scratch` is no file
 _MAKERS = {
     "datalist": "Datalists are made by `python -m bundle cohort`, or by `phantom`.",
     "weights": "Weights are made by `python -m bundle pretrain`.",
     "start": "Weights are made by `python -m bundle pretrain`.",
+    "second_datalist": "Datalists are made by `python -m bundle cohort`, one a modality, or by `phantom --second fa`.",
+    "second_start": "Weights are made by `python -m bundle pretrain`.",
     "model": "Classifiers are made by `python -m bundle train`.",
 }
 

@@ -17,7 +17,11 @@ from bundle.places import CONFIGS
 
 FOLDER = CONFIGS
 RUNNABLE = tuple(
-    FOLDER / name for name in ("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json")
+    FOLDER / name
+    for name in (
+        *("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json"),
+        *("two_modalities.yaml", "probe_two_modalities.yaml"),  # over pretrain and probe, as evaluate is over train
+    )
 )
 _EXPRESSIONS = rules.EXPRESSIONS
 

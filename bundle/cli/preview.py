@@ -26,7 +26,7 @@ from bundle.networks.encoders import checkpointed_units, set_checkpointing
 from bundle.networks.formats import weights_digest
 from bundle.people import person_of
 from bundle.phantom.cohort import TASKS
-from bundle.phantom.model import reference_grid
+from bundle.phantom.fields import reference_grid
 from bundle.prediction.incoming import counted
 from bundle.prediction.output import AnswerFolder
 from bundle.training.engines import PrecisionInferer
@@ -77,12 +77,13 @@ def preview_cache(datalist: Path, output: Path, storage: str) -> str:
     return as_text([("datalist", str(datalist)), *rows, ("storage", storage), ("output", state_of(output))])
 
 
-def preview_phantom(output: Path, resolution: float, pretraining: int, per_task: int) -> str:
+def preview_phantom(output: Path, resolution: float, pretraining: int, per_task: int, second: str | None = None) -> str:
     """What a phantom would hold."""
     shape, _ = reference_grid(resolution)
     tasks = [(task, f"{per_task} subjects") for task in TASKS]
     volume = ("volume", f"{'×'.join(map(str, shape))} voxels of {resolution:g} mm")
-    return as_text([("pretraining", f"{pretraining} subjects"), *tasks, volume, ("output", state_of(output))])
+    more = [("second", f"maps of {second.upper()} of the same people")] if second else []
+    return as_text([("pretraining", f"{pretraining} subjects"), *tasks, volume, *more, ("output", state_of(output))])
 
 
 def as_text(rows: Sequence[Row]) -> str:

@@ -120,7 +120,9 @@ OPTIONS: dict[str, Rule] = {
     "sigma": either(one_of("scott", "silverman"), ABOVE_ZERO),
     "temperature": TEMPERATURE,
     "own_share": either(SHARE, NULL),
+    "within_share": SHARE,
     "start": like(r"\S.*", "scratch, or a file of weights"),
+    "second_start": like(r"\S.*", "scratch, or a file of weights"),
     "average": either(BETWEEN, NULL),
     "keep": one_of("best", "last"),
     "allow_other_grid": Rule("true or false", lambda v: isinstance(v, bool)),
@@ -190,7 +192,7 @@ OPTIONS: dict[str, Rule] = {
 # What a command means by a name of its own, or more strictly than others.
 OWN: dict[str, dict[str, Rule]] = {
     "pretrain": {"batch_size": whole(2)},  # an anchor is compared with others
-    "probe": {"tasks": DATALISTS},
+    "probe": {"tasks": DATALISTS, "second_tasks": DATALISTS},
     "inference": {"target": one_of("class", "similarity")},
     "compare": {
         "protocol": one_of("draws", "sites"),
@@ -206,6 +208,8 @@ OWN: dict[str, dict[str, Rule]] = {
         "resolution": number(1, 12),
         "pretraining": whole(8, 99999),
         "per_task": whole(8, 99999),
+        "second": either(one_of("fa"), NULL),
+        "second_missing": number(0, 0.9),
         "workers": either(COUNT, NULL),
     },
     "prepare": {
@@ -246,6 +250,7 @@ ARGUMENTS: dict[str, Rule] = {
     "projection_size": COUNT,
     "projector_layers": PROJECTOR_LAYERS,
     "own_share": either(SHARE, NULL),
+    "within_share": SHARE,
     "people_per_site": whole(2),
     "width": COUNT,
     "norm": one_of("batch", "group"),

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 from bundle.cli.components import check_components
 from bundle.cli.ensemble import members_asked, train_ensemble
 from bundle.cli.options import FOLDER
-from bundle.cli.run_record import RECIPE, SETTINGS, as_today, merged_as_written, write_record
+from bundle.cli.run_record import RECIPE, SETTINGS, as_today, merged_as_written, write_record, written_at
 from bundle.cli.settings import settings_of
 from bundle.networks import steps_of
 
@@ -71,6 +71,8 @@ def stated_by_config(config: Mapping[str, Any], command: str) -> dict[str, Any]:
     stated: dict[str, Any] = {}
     if config.get("recipe") == RECIPE:
         stated["recipe"] = _as_text(steps_of(config["preprocessing"]))
+    if config.get("second_recipe") == {**RECIPE, "name": "second_preprocessing"}:
+        stated["second_recipe"] = _as_text(steps_of(written_at(config, "second_preprocessing")))
     if config.get("settings") == SETTINGS:
         stated["settings"] = _as_text(settings_of(command, config))
     return stated

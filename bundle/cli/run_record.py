@@ -187,13 +187,25 @@ def record_command(folder: str | Path) -> None:
         write_record(folder, config.get(MADE_BY, {}).get("kind") or command_of(files), config)
 
 
-def recipe_of_command() -> list[dict[str, Any]] | None:
-    """The steps of the preprocessing of `python -m monai.bundle run`; None where MONAI was not started from there."""
+def recipe_of_command(name: str = "preprocessing") -> list[dict[str, Any]] | None:
+    """The steps of the preprocessing of `python -m monai.bundle run`; None where MONAI was not started from there.
+
+    Args:
+        name: Id of the preprocessing.
+    """
     if found := monai_command():
         from bundle.networks import steps_of
 
-        return steps_of(merged_as_written(*found).get("preprocessing"))
+        return steps_of(written_at(merged_as_written(*found), name))
     return None
+
+
+def written_at(config: Mapping[str, Any], name: str) -> Any:
+    """What stands at a top-level id, or at the one that it refers to, such as `@preprocessing`."""
+    value = config.get(name)
+    return (
+        written_at(config, value[1:]) if isinstance(value, str) and value[1:] in config and value[0] == "@" else value
+    )
 
 
 def settings_of_command() -> dict[str, Any] | None:

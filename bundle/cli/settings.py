@@ -13,6 +13,8 @@ from bundle.files import sha256
 # length of the training is compared apart: it may grow.
 MAY_DIFFER = (
     *("bundle_root", "dataset_dir", "datalist", "weights", "model", "start", "output_dir", "storage", "resume"),
+    *("second_datalist", "second_weights", "second_start", "second_recipe", "second_says"),
+    *("first_maps", "second_maps", "everybody"),
     *("method", "allow_other_grid", "ensemble"),  # of an ensemble, each member is a usual run
     *("device", "torch_device", "num_workers", "cache_rate", "channels_last", "keep_memory", "compile"),
     *("checkpointing", "val_interval", "checkpoint_interval", "patience", "early_stop", "allow_overlap"),

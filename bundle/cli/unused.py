@@ -14,7 +14,7 @@ SAYING = ("validate#card",)  # says what was done, and does nothing
 NEVER_REFUSED = frozenset({"bundle_root", "dataset_dir", "imports", "method", "class_names"})
 # The component that reads an option, in whose place an overlay may have put another.
 BELONGS_TO = {
-    **dict.fromkeys(("sigma", "temperature", "own_share"), "loss"),
+    **dict.fromkeys(("sigma", "temperature", "own_share", "within_share"), "loss"),
     **dict.fromkeys(("lr_step", "lr_factor"), "lr_scheduler"),
     "projector_layers": "network_def",
 }

@@ -14,6 +14,7 @@ from bundle.cohort.datalist import (
 )
 from bundle.cohort.finding import Finding
 from bundle.cohort.folds import Trial, draw_trials, fold_trials, require_diagnoses, site_trials, with_validation
+from bundle.cohort.joined import load_joined_section, of_modality
 from bundle.cohort.participants import CohortError, Problem
 from bundle.cohort.quantities import require_plausible
 from bundle.cohort.sheet import read_table
@@ -21,6 +22,7 @@ from bundle.cohort.splits import assert_disjoint, hold_out_sites, split_by_colum
 from bundle.cohort.table import read_cohort, write_excluded
 
 if TYPE_CHECKING:  # these need torch, which a table and its images do not: see `bundle.later`
+    from bundle.cohort.both_maps import BothMaps
     from bundle.cohort.cache import fill_cache, recipe_of_cache
     from bundle.cohort.modality import modality_for_card, modality_of_datalist, require_modality
     from bundle.cohort.overlap import fingerprints, refuse_overlap
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # these need torch, which a table and its images do not: see 
     from bundle.cohort.regrid import grid_of_cohort, require_grid
 
 __all__ = [
+    "BothMaps",
     "CohortError",
     "Finding",
     "Problem",
@@ -40,11 +43,13 @@ __all__ = [
     "fold_trials",
     "grid_of_cohort",
     "hold_out_sites",
+    "load_joined_section",
     "load_section",
     "load_sections",
     "load_test_section",
     "modality_for_card",
     "modality_of_datalist",
+    "of_modality",
     "phantom_of",
     "read_cohort",
     "read_table",

@@ -118,11 +118,18 @@ def load_section(
         _require_cached(items, datalist, cached)
     check_format(content.get("cache_format", CACHE_FORMAT), CACHE_FORMAT, datalist)
     if metadata_columns:
-        _add_metadata(items, metadata_columns, _sites(content))
+        add_metadata(items, metadata_columns, _sites(content))
     return people_drawn(items, size, seed)
 
 
-def _add_metadata(items: list[dict], columns: Sequence[str], sites: list[str]) -> None:
+def add_metadata(items: Sequence[dict], columns: Sequence[str], sites: Sequence[str]) -> None:
+    """Give records their `metadata`, as `load_section` does.
+
+    Args:
+        items: Records, changed in place.
+        columns: Columns to stack, in this order.
+        sites: Sites, whose places are their numbers.
+    """
     for item in items:
         item["metadata"] = np.asarray([_metadata(item, name, sites) for name in columns], dtype=np.float32)
 

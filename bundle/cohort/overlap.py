@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def fingerprints(
-    records: Sequence[Mapping[str, Any]], workers: int = 4, inherited: str | Path | None = None
+    records: Sequence[Mapping[str, Any]], workers: int = 4, inherited: str | Path | Sequence[str | Path] | None = None
 ) -> dict[str, list[str]]:
     """Digests of the participants and images of a cohort, for the card of what is trained on it.
 
@@ -33,16 +33,18 @@ def fingerprints(
     Args:
         records: Records of a datalist (participant_id, image, and image_digest where it was cached).
         workers: Threads that read images; every image is read once.
-        inherited: Weights that training starts from; who is known to their card is known to the new one.
+        inherited: Weights that training starts from, one file or several; who is known to their cards is known to the
+            new one.
 
     Returns:
         `participants` and `images`, sorted and each once.
     """
     with ThreadPoolExecutor(max(1, workers)) as pool:
         images = set(pool.map(_image_digest, records))
-    known = read_card(inherited).get("fingerprints", {}) if inherited else {}
+    starts = [inherited] if isinstance(inherited, (str, Path)) else inherited or ()
+    known = [read_card(start).get("fingerprints", {}) for start in starts]
     new = {"participants": {id_digest(r) for r in records}, "images": images}
-    return {kind: sorted({*digests, *known.get(kind, ())}) for kind, digests in new.items()}
+    return {kind: sorted(digests.union(*(card.get(kind, ()) for card in known))) for kind, digests in new.items()}
 
 
 def refuse_overlap(

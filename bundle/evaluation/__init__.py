@@ -13,6 +13,7 @@ from bundle.evaluation.references import References
 from bundle.evaluation.results import write_results
 from bundle.evaluation.study import Pretrained, ProbeStudy
 from bundle.evaluation.subjects import Subjects
+from bundle.evaluation.two_modalities import TwoModalityStudy
 
 __all__ = [
     "AgeResult",
@@ -26,6 +27,7 @@ __all__ = [
     "ProbeStudy",
     "References",
     "Subjects",
+    "TwoModalityStudy",
     "probe",
     "probe_age",
     "report_evaluation",

@@ -14,7 +14,7 @@ from bundle.evaluation import probing
 from bundle.evaluation.features import Images, ids_of
 from bundle.evaluation.harmonizing import NONE, Harmonizing
 from bundle.evaluation.plan import KNOWN, SITE
-from bundle.evaluation.readers import LOGISTIC, READERS
+from bundle.evaluation.readers import reader_of
 from bundle.evaluation.references import Source, features_of_pool
 from bundle.evaluation.subjects import Pool
 
@@ -62,7 +62,7 @@ class Probe:
         Shape:
             features (subjects of the pool, p).
         """
-        reader, beside = READERS.get(method, LOGISTIC), method in (KNOWN, SITE)  # beside: of no image
+        reader, beside = reader_of(method), method in (KNOWN, SITE)  # beside: of no image
         adjust, how = ((), NONE) if beside else (self.adjust, self.harmonizing)
         penalties = getattr(self, reader.option)
         parts = probing.probe_diagnosis(

@@ -11,6 +11,7 @@ from sklearn.svm import SVC
 
 from bundle.evaluation.elastic_net import ElasticNetClassifier
 from bundle.evaluation.plan import KNOWN, NATIVE_LOGISTIC, NATIVE_RIDGE, REGIONS_NET, REGIONS_SVM, SITE, VOXELS
+from bundle.evaluation.side_by_side import OF_BOTH, OF_SECOND
 
 Model = Callable[[float], Any]
 
@@ -59,3 +60,12 @@ READERS = {
     KNOWN: Reader(scaling="each"),
     SITE: Reader(scaling="each"),
 }
+
+
+def reader_of(method: str) -> Reader:
+    """How the features of a method are read, of whichever modality.
+
+    Args:
+        method: Name of the features.
+    """
+    return READERS.get(method.removesuffix(OF_SECOND).removesuffix(OF_BOTH), LOGISTIC)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from bundle.evaluation.features import Extractor, Images, covariates, voxels
 from bundle.evaluation.native import SOURCES, NativeImages
 from bundle.evaluation.plan import FEATURES, KNOWN, SITE, VOXELS, references_of
+from bundle.evaluation.side_by_side import OfSecond, SideBySide, of_second, put_side_by_side
 from bundle.evaluation.subjects import Pool
 
-Source = Extractor | NativeImages | None  # of a method's features: images, images before shrinking, or what is known
+# Of a method's features: images, images before shrinking, what is known, or a second modality's maps and both.
+Source = Extractor | NativeImages | OfSecond | SideBySide | None
 logger = logging.getLogger(__name__)
 
 
@@ -98,15 +100,17 @@ def features_of_records(
     Returns:
         Name → features, without those whose images lie at an unknown place, and those known beside the image.
     """
-    plain = {name: one for name, one in sources.items() if one is not None and not isinstance(one, NativeImages)}
+    kinds = (NativeImages, OfSecond, SideBySide)
+    plain = {name: one for name, one in sources.items() if one is not None and not isinstance(one, kinds)}
+    second = of_second(sources, records)
     native = next((one for one in sources.values() if isinstance(one, NativeImages)), None)
     if native is None:
-        return dict(images.features(plain, records))
+        return {**images.features(plain, records), **second}
     asked = {FEATURES.get(name, name) for name, one in sources.items() if isinstance(one, NativeImages)}
     own = native.extractors(asked, records, what)
     if native.own is images:
-        return dict(images.features({**plain, **own}, records))
-    return {**images.features(plain, records), **native.own.features(own, records)}
+        return {**images.features({**plain, **own}, records), **second}
+    return {**images.features(plain, records), **native.own.features(own, records), **second}
 
 
 def features_of_pool(images: Images, sources: Mapping[str, Source], pool: Pool) -> dict[str, NDArray]:
@@ -121,6 +125,7 @@ def features_of_pool(images: Images, sources: Mapping[str, Source], pool: Pool) 
         each output (subjects of the pool, p).
     """
     found = features_of_records(images, sources, pool.records, f"the task {pool.task}")
+    put_side_by_side(sources, found, np.unique(np.concatenate([trial.train for trial in pool.trials])))
     found |= {KNOWN: covariates(pool.records)} if KNOWN in sources else {}
     found |= {SITE: sites} if SITE in sources and (sites := sites_of(pool)) is not None else {}
     return {method: found[FEATURES.get(method, method)] for method in sources if FEATURES.get(method, method) in found}

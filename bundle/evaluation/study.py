@@ -22,12 +22,13 @@ from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, knowledge, layers, probing
 from bundle.evaluation.centring import CENTRED, NEEDS, centred_scores, require_people_of_sites
 from bundle.evaluation.classifier_figures import predicted_ages
-from bundle.evaluation.features import Extractor, Images, embedding_table, ids_of, write_embedding
+from bundle.evaluation.features import Images, embedding_table, ids_of, write_embedding
 from bundle.evaluation.harmonizing import of_ages
 from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, RANDOM, REGIONS, slug
-from bundle.evaluation.references import References, features_of_records
+from bundle.evaluation.references import References, Source, features_of_records
+from bundle.evaluation.side_by_side import SideBySide, put_side_by_side
 from bundle.evaluation.subjects import Pool, Subjects
 from bundle.files import write_json, write_text
 from bundle.networks.blocks import LAST, Layers, chosen_blocks, number_of_blocks
@@ -136,9 +137,9 @@ class ProbeStudy:
         """Embed, probe, and write tables and figures; the subjects have been checked."""
         pools = self.pools
         encoders = self._encoders()
-        embedded: dict[str, list[Embedded]] = {method: [] for method in encoders}
+        embedded: dict[str, list[Embedded]] = {m: [] for m, one in encoders.items() if not isinstance(one, SideBySide)}
         scores = []
-        for probed in probe_pools(self.images, self.probe, {**encoders, **self.references.sources()}, pools):
+        for probed in probe_pools(self.images, self.probe, {**encoders, **self._references()}, pools):
             scores.append(probed.scores)
             if probed.method in embedded:
                 embedded[probed.method].append((probed.ids, probed.features))
@@ -148,21 +149,34 @@ class ProbeStudy:
         found = pd.concat(scores)
         self._write_tables(found, probing.summarize(found, RANDOM, self.subjects.seed), ages)
 
-    def _encoders(self) -> dict[str, Extractor]:
+    def _references(self) -> dict[str, Source]:
+        """What gives the features of each reference that is no encoder, in the tasks."""
+        return self.references.sources()
+
+    def _age_references(self) -> dict[str, Source]:
+        """The same in the age probe."""
+        return self.references.of_age()
+
+    def _encoders(self) -> Mapping[str, Any]:
         """The pretrained encoder and the references that are encoders."""
         given = self.pretrained
         encoders = {given.method: given.encoder, RANDOM: given.random_encoder}
         if CALIBRATED in self.references.asked:
-            initialised = copy.deepcopy(given.random_encoder)
-            encoders[CALIBRATED] = self.images.calibrate(initialised, self.subjects.healthy())
+            encoders[CALIBRATED] = self.images.calibrate(self._initialised(given), self.subjects.healthy())
         return layers.extractors_of(self.images, encoders, given.blocks)
 
-    def _probe_age(self, encoders: Mapping[str, Extractor], embedded: Mapping[str, list[Embedded]]) -> pd.DataFrame:
+    @staticmethod
+    def _initialised(given: Pretrained) -> nn.Module:
+        """The encoder as initialised, a copy of its own."""
+        return copy.deepcopy(given.random_encoder)
+
+    def _probe_age(self, encoders: Mapping[str, Any], embedded: Mapping[str, list[Embedded]]) -> pd.DataFrame:
         if self.subjects.age_datalist is None:
             return pd.DataFrame(columns=["method", "mae", "low", "high", "n_test"])
         train, test = self.subjects.of_age()
-        sources = {**encoders, **self.references.of_age()}
+        sources = {**encoders, **self._age_references()}
         known, new = (features_of_records(self.images, sources, records, "the age probe") for records in (train, test))
+        put_side_by_side(sources, known, slice(None), new)
         rows, predicted = [], {}
         for method in [name for name in sources if name in known]:
             logger.info(f"age: probing {method}")
@@ -212,6 +226,9 @@ class ProbeStudy:
         if self.centre_sites:
             text += f"\n{self._write_centred(scores)}"
             write_text(self.output_dir / "table.md", text)
+        if more := self._further(scores):
+            text += f"\n{more}"
+            write_text(self.output_dir / "table.md", text)
         if self.pretrained.blocks:
             text += f"\n{self._write_layers(summary, ages, note)}"
         figure = self.output_dir / "learning_curves.png"
@@ -219,6 +236,10 @@ class ProbeStudy:
         made_from = {"weights": str(Path(self.pretrained.weights))}
         write_json(self.output_dir / "provenance.json", provenance(self.subjects.seed, made_from))
         sys.stdout.write(f"\n{text}\nTable: {self.output_dir / 'table.md'}\nFigure: {figure}\n")
+
+    def _further(self, scores: pd.DataFrame) -> str:  # noqa: ARG002
+        """What a study of another kind adds to the tables."""
+        return ""
 
     def _write_centred(self, scores: pd.DataFrame) -> str:
         """Write the summary of scores centred within site, and give it as text."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from bundle.cohort.datalist import load_section
 from bundle.cohort.folds import Trial, draw_trials, fold_trials, site_trials
+from bundle.cohort.joined import join, with_both
 from bundle.cohort.splits import assert_disjoint
 from bundle.files import SECTIONS
 from bundle.hints import nearest, quoted
@@ -56,9 +57,12 @@ class Subjects:
         draws: Training sets per N, or repeats of `folds`.
         n_folds: Folds of `folds`.
         seed: Seed of the draws.
+        second_tasks: The same tasks of a second modality: only people with both maps take part, and their records have
+            `second_image`; see `joined.join`. Without any, there is one modality.
+        second_age_datalist: Datalist of the second modality, beside `age_datalist`.
 
     Raises:
-        ValueError: for another protocol.
+        ValueError: for another protocol, or other tasks of the second modality.
     """
 
     tasks: Mapping[str, Source]
@@ -68,10 +72,22 @@ class Subjects:
     draws: int = 5
     n_folds: int = 5
     seed: int = 0
+    second_tasks: Mapping[str, Source] = field(default_factory=dict)
+    second_age_datalist: str | None = None
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"No protocol is named '{self.protocol}'{nearest(self.protocol, PROTOCOLS)}")
+        if self.second_tasks and set(self.second_tasks) != set(self.tasks):
+            raise ValueError(
+                f"The tasks are {quoted(self.tasks)}, but those of the second modality {quoted(self.second_tasks)}; "
+                "name the same ones in `tasks` and `second_tasks`."
+            )
+        if self.second_tasks and (self.age_datalist is None) != (self.second_age_datalist is None):
+            raise ValueError(
+                "The age probe needs a datalist of each modality, but one of `age_datalist` and `second_age_datalist` "
+                "is null; give both, or neither."
+            )
 
     @property
     def datalists(self) -> list[str]:
@@ -86,7 +102,14 @@ class Subjects:
 
     def pools(self) -> list[Pool]:
         """The subjects of every task."""
-        return [self._pool(task, sections_of(source, task)) for task, source in self.tasks.items()]
+        return [self._pool(task, self._sections(task, source)) for task, source in self.tasks.items()]
+
+    def _sections(self, task: str, source: Source) -> dict[str, list[dict]]:
+        sections = sections_of(source, task)
+        if not self.second_tasks:
+            return sections
+        second = self.second_tasks[task]
+        return with_both(join(sections, sections_of(second, task), f"the datalists of {task}, {source} and {second},"))
 
     def _pool(self, task: str, sections: Mapping[str, list[dict]]) -> Pool:
         if self.protocol == "draws":
@@ -101,11 +124,21 @@ class Subjects:
         """Whose images calibrate an encoder as initialised: `training` of the age probe, or of the first task."""
         return load_section(Path(self.age_datalist or self.datalists[0]), "training")
 
+    @property
+    def second_healthy(self) -> str:
+        """The datalist whose `training` calibrates a second modality's encoder as initialised."""
+        sources = [source for source in self.second_tasks.values() if isinstance(source, str)]
+        return self.second_age_datalist or sources[0]
+
     def of_age(self) -> tuple[list[dict], list[dict]]:
         """Those who fit the age probe and those who test it; nobody where it is skipped."""
         if self.age_datalist is None:
             return [], []
-        sections = read_sections(self.age_datalist, ("training", "validation"))
+        names = ("training", "validation")
+        sections = read_sections(self.age_datalist, names)
+        if self.second_tasks and self.second_age_datalist:
+            second = read_sections(self.second_age_datalist, names)
+            sections = with_both(join(sections, second, f"{self.age_datalist} and {self.second_age_datalist}"))
         assert_disjoint(sections)
         return sections["training"], sections["validation"]
 

@@ -21,6 +21,7 @@ from bundle.networks.pools import AveragePool, MaxPool
 from bundle.networks.preprocessing import as_config, steps_of
 from bundle.networks.projector import ContrastiveNetwork, Projector
 from bundle.networks.transformers import SwinEncoder, ViTEncoder
+from bundle.networks.two_modalities import ModalityBatch, TwoModalityNetwork
 from bundle.networks.weights import (
     LoadReport,
     architecture_of,
@@ -46,9 +47,11 @@ __all__ = [
     "Ensemble",
     "LoadReport",
     "MaxPool",
+    "ModalityBatch",
     "Projector",
     "ResNetEncoder",
     "SwinEncoder",
+    "TwoModalityNetwork",
     "ViTEncoder",
     "architecture_of",
     "as_config",

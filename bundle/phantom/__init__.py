@@ -1,7 +1,8 @@
 """A synthetic cohort with known causes, on which everything runs anywhere; no evidence about people."""
 
 from bundle.phantom.cohort import make_phantom
-from bundle.phantom.model import SiteEffect, reference_grid
+from bundle.phantom.fields import SiteEffect, reference_grid
+from bundle.phantom.second import make_second
 from bundle.phantom.tables import Ages, Cohort, Region
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "Region",
     "SiteEffect",
     "make_phantom",
+    "make_second",
     "reference_grid",
 ]

@@ -7,9 +7,10 @@ subject comes about, `phantom_tables` what the cohort is calibrated to.
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,16 @@ from tqdm.auto import tqdm
 from bundle.files import SECTIONS, flush_all, replacing, write_json, write_text
 from bundle.metrics.classification import roc_auc
 from bundle.phantom import tables
+from bundle.phantom.fields import CONTROL_MM, Array, generator, reference_grid, site_effect
 from bundle.phantom.model import (
-    CONTROL_MM,
     NORMALS,
     PAIRING,
     VOLUMES,
-    Array,
-    generator,
-    reference_grid,
     region_weights,
     regional_volumes,
     relative_volumes,
     render,
     shares,
-    site_effect,
     template,
 )
 from bundle.phantom.tables import COHORTS, TASKS, age_curve
@@ -219,7 +216,7 @@ def make_phantom(
     _write_images(Path(output), people, settings, workers or os.cpu_count() or 1, progress)
     flush_all()  # before phantom.json says that they are there
     for cohort, table in people.items():
-        _write_tables(Path(output), cohort, table)
+        write_tables(Path(output), cohort, table)
     summary = {
         "warning": WARNING,
         "generator_version": GENERATOR_VERSION,
@@ -252,7 +249,7 @@ def _existing(output: Path, settings: Mapping[str, Any]) -> dict[str, Any] | Non
             f"{output} holds a phantom made with {held}, but {wanted} was asked for; "
             "choose another output folder, or delete this one to have it made anew."
         )
-    if _complete(output):
+    if is_complete(output):
         logger.info("Reusing the phantom in %s, which has the same settings.", output)
         return found
     logger.warning("The phantom in %s lacks files; it is made again.", output)
@@ -260,10 +257,16 @@ def _existing(output: Path, settings: Mapping[str, Any]) -> dict[str, Any] | Non
     return None
 
 
-def _complete(output: Path) -> bool:
+def is_complete(output: Path, ending: str = "") -> bool:
+    """Whether all tables, datalists and images of a modality are there.
+
+    Args:
+        output: Folder of the phantom.
+        ending: Of the names of its tables and datalists.
+    """
     for cohort in COHORTS:
-        tables_there = all((output / cohort / name).exists() for name in TABLE_NAMES)
-        path = output / f"{cohort}.json"
+        tables_there = all((output / cohort / _named(name, ending)).exists() for name in TABLE_NAMES)
+        path = output / f"{cohort}{ending}.json"
         if not tables_there or not path.exists():
             return False
         sections = json.loads(path.read_text(encoding="utf-8"))
@@ -281,57 +284,89 @@ def _write_images(
     progress: bool,
 ) -> None:
     """Render and save everybody, in threads: the work is in NumPy, SciPy and zlib."""
+    resolution, seed = settings["resolution"], settings["seed"]
+
+    def make(job: tuple[Path, Mapping[str, Any]]) -> None:
+        path, person = job
+        save_map(path, render(person, resolution=resolution, seed=seed), resolution, INTENSITY_STEP)
+
     jobs = [
         (output / _image(cohort, person["participant_id"]), person)
         for cohort, table in people.items()
-        for person in _records(table)
+        for person in records_of(table)
     ]
-    resolution, seed = settings["resolution"], settings["seed"]
-    _warm_up(jobs[0][1], resolution, seed)
+    in_threads(make, jobs, workers, progress, "phantom")
+
+
+def in_threads(make: Callable[[Any], None], jobs: Sequence[Any], workers: int, progress: bool, words: str) -> None:
+    """Do every job, in threads; the first one alone, so that it fills the caches once.
+
+    Args:
+        make: What is done for a job.
+        jobs: The jobs; at least one.
+        workers: Threads.
+        progress: Whether to show a progress bar.
+        words: Words before the progress bar.
+    """
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
-        done = pool.map(lambda job: _save(job[0], job[1], resolution, seed), jobs)
-        for _ in tqdm(done, total=len(jobs), desc="phantom", unit="image", disable=not progress):
+        make(jobs[0])
+        done = chain([None], pool.map(make, jobs[1:]))
+        for _ in tqdm(done, total=len(jobs), desc=words, unit="image", disable=not progress):
             pass
 
 
-def _warm_up(person: Mapping[str, Any], resolution: float, seed: int) -> None:
-    """Fill the caches once, before threads would each fill them."""
-    with threadpool_limits(1):
-        render(person, resolution=resolution, seed=seed)
+def save_map(path: Path, volume: Array, resolution: float, step: float) -> None:
+    """Write a map as uint8 with its scale, whole or not at all.
 
-
-def _save(path: Path, person: Mapping[str, Any], resolution: float, seed: int) -> None:
-    volume = render(person, resolution=resolution, seed=seed)
-    data = np.clip(np.rint(volume / INTENSITY_STEP), 0, 255).astype(np.uint8)
+    Args:
+        path: The `.nii.gz` file.
+        volume: The map, on the grid of the resolution.
+        resolution: Voxel size in mm.
+        step: Value of one step.
+    """
+    data = np.clip(np.rint(volume / step), 0, 255).astype(np.uint8)
     image = nib.Nifti1Image(data, reference_grid(resolution)[1])
-    image.header.set_slope_inter(INTENSITY_STEP, 0)
+    image.header.set_slope_inter(step, 0)
     image.header["descrip"] = PHANTOM
     with replacing(path, flush=False) as temporary:
         nib.save(image, temporary)
 
 
-def _records(people: pd.DataFrame) -> list[dict[str, Any]]:
+def records_of(people: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table of people."""
     return [{str(k): v for k, v in row.items()} for row in people.to_dict("records")]
 
 
-def _image(cohort: str, participant: str) -> str:
-    return f"{cohort}/{participant}_gm.nii.gz"
+def _image(cohort: str, participant: str, ending: str = "_gm") -> str:
+    return f"{cohort}/{participant}{ending}.nii.gz"
 
 
-def _write_tables(output: Path, cohort: str, people: pd.DataFrame) -> None:
-    """participants.tsv, factors.tsv and the datalist of a cohort."""
+def _named(table: str, ending: str) -> str:
+    """The name of a table with the ending of its modality."""
+    return f"{Path(table).stem}{ending}{Path(table).suffix}"
+
+
+def write_tables(output: Path, cohort: str, people: pd.DataFrame, ending: str = "") -> None:
+    """Write participants.tsv, factors.tsv and the datalist of a cohort.
+
+    Args:
+        output: Folder of the phantom.
+        cohort: Name of the cohort.
+        people: Those who have a map, and what is behind it.
+        ending: Of the names, where it is a second modality, such as `_fa`.
+    """
     patient = people["label"].eq(1)
     participants = people[COLUMNS].assign(diagnosis=np.where(patient, cohort, "control"))
     for name, table in zip(TABLE_NAMES, (participants, people), strict=True):
         text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-        write_text(output / cohort / name, text)
+        write_text(output / cohort / _named(name, ending), text)
     datalist: dict[str, Any] = {"description": f"{cohort}: {WARNING}"}
-    datalist |= {section: list(_items(cohort, people, section)) for section in SECTIONS}
-    write_json(output / f"{cohort}.json", datalist)
+    datalist |= {section: list(_items(cohort, people, section, ending or "_gm")) for section in SECTIONS}
+    write_json(output / f"{cohort}{ending}.json", datalist)
 
 
-def _items(cohort: str, people: pd.DataFrame, section: str) -> Iterator[dict[str, Any]]:
-    for person in _records(people[people["section"] == section]):
+def _items(cohort: str, people: pd.DataFrame, section: str, ending: str) -> Iterator[dict[str, Any]]:
+    for person in records_of(people[people["section"] == section]):
         label = None if cohort == "pretraining" else int(person["label"])
         known = {name: person[name] for name in COLUMNS}
-        yield {"image": _image(cohort, person["participant_id"]), **known, "label": label}
+        yield {"image": _image(cohort, person["participant_id"], ending), **known, "label": label}

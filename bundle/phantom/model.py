@@ -7,77 +7,30 @@ millimetres, so a subject is the same at any resolution.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from zlib import crc32
 
 import numpy as np
-from nilearn.datasets import load_mni152_gm_template
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from bundle.phantom import tables
+from bundle.phantom.fields import (
+    CONTROL_MM,
+    Array,
+    axes,
+    bend_of,
+    displaced,
+    on_grid,
+    template_at,
+    through_scanner,
+    waves,
+)
 from bundle.phantom.tables import COHORTS, REGIONS, TASKS
 from bundle.scans.regions import REGIONS as VOLUMES
 from bundle.scans.regions import memberships
 
-Array = NDArray[Any]
-
-CONTROL_MM = 4.5  # amplitudes are solved on this grid at every resolution
-BOX_MM = (181.5, 217.5, 181.5)  # 121 x 145 x 121 voxels of 1.5 mm
-BOX_CENTRE = (0.0, -18.0, 18.0)
 TIV_REFERENCE = tables.TIV_WOMEN + tables.TIV_DIFFERENCE / 2
 PAIRING = np.r_[np.arange(len(REGIONS)), np.arange(len(REGIONS)), len(REGIONS)]  # of VOLUMES in BILATERAL
 NORMALS = 3 + len(tables.BILATERAL) + len(REGIONS)  # standard normal numbers behind a subject's volumes
-
-
-# Grids and fields
-
-
-def generator(seed: int, name: str) -> np.random.Generator:
-    """Randomness that depends on the seed and a name alone."""
-    return np.random.default_rng([seed, crc32(name.encode())])
-
-
-def reference_grid(resolution: float) -> tuple[tuple[int, int, int], Array]:
-    """Shape and affine of the grid over SPM/CAT12's box; x decreases with the first index.
-
-    Args:
-        resolution: Voxel size in mm; 1.5 gives 121 x 145 x 121.
-
-    Raises:
-        ValueError: if the resolution is not between 1 and 12 mm.
-    """
-    if not 1 <= resolution <= 12:
-        raise ValueError(f"The phantom's resolution is {resolution} mm; expected 1 to 12 mm, such as 4.5 or 1.5.")
-    shape = tuple(int(np.floor(mm / resolution + 0.5)) for mm in BOX_MM)
-    step = resolution * np.array([-1, 1, 1])
-    affine = np.diag([*step, 1.0])
-    affine[:3, 3] = np.array(BOX_CENTRE) - step * (np.array(shape) - 1) / 2
-    return (shape[0], shape[1], shape[2]), affine
-
-
-def _axes(resolution: float) -> tuple[Array, ...]:
-    """Coordinates of the voxel centres along each axis, MNI mm."""
-    shape, affine = reference_grid(resolution)
-    return tuple(affine[i, 3] + affine[i, i] * np.arange(n) for i, n in enumerate(shape))
-
-
-@lru_cache(maxsize=4)
-def _smooth_template(resolution: float) -> tuple[Array, Array]:
-    """The 1 mm template, blurred to the resolution it will be sampled at, and its origin in mm."""
-    image = load_mni152_gm_template(resolution=1)
-    sigma = np.sqrt(max(resolution**2 - 1, 0)) / np.sqrt(8 * np.log(2))
-    data = np.asarray(image.dataobj, dtype=np.float32)
-    return ndimage.gaussian_filter(data, sigma, truncate=3), image.affine[:3, 3]
-
-
-def _template_at(points: list[Array], resolution: float) -> Array:
-    """The anti-aliased template at MNI points, given as one broadcastable array per axis."""
-    data, origin = _smooth_template(resolution)
-    index = np.stack(np.broadcast_arrays(*(p - o for p, o in zip(points, origin, strict=True))))
-    return ndimage.map_coordinates(data, index, order=1, output=np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -91,7 +44,7 @@ def template(resolution: float) -> Array:
 
     Source: Fonov et al. 2011, through `nilearn.datasets.load_mni152_gm_template`.
     """
-    return _template_at(list(np.ix_(*_axes(resolution))), resolution)
+    return template_at(list(np.ix_(*axes(resolution))), resolution)
 
 
 @lru_cache(maxsize=4)
@@ -103,7 +56,7 @@ def region_weights(resolution: float) -> Array:
 
     Shape: (35, X, Y, Z): left hemisphere, right hemisphere, the rest.
     """
-    return memberships(np.ix_(*_axes(resolution)))
+    return memberships(np.ix_(*axes(resolution)))
 
 
 def regional_volumes(volume: Array, resolution: float) -> Array:
@@ -132,33 +85,6 @@ def _overlap() -> Array:
     return held @ weights.T / held.sum(1, keepdims=True)
 
 
-@lru_cache(maxsize=64)
-def _cosines(resolution: float, axis: int, count: int, slope: bool) -> Array:
-    """The first cosines of the box along one axis, (points, count); or their slopes per mm."""
-    start = BOX_CENTRE[axis] - BOX_MM[axis] / 2
-    k = np.pi * np.arange(count) / BOX_MM[axis]
-    phase = np.outer(_axes(resolution)[axis] - start, k)
-    return (-k * np.sin(phase) if slope else np.cos(phase)).astype(np.float32)
-
-
-def _waves(coefficients: Array, resolution: float, slope_along: int | None = None) -> Array:
-    """A smooth field: the sum of cosine products with these (n, n, n) coefficients."""
-    field = coefficients.astype(np.float32)
-    for axis in range(3):
-        basis = _cosines(resolution, axis, len(coefficients), axis == slope_along)
-        field = np.tensordot(field, basis, axes=(0, 1))  # rotates the axes once around
-    return field
-
-
-def _random_waves(rng: np.random.Generator, count: int, decay: float) -> Array:
-    """Coefficients (count, count, count) of a random field with SD near one and no mean."""
-    index = np.indices((count, count, count))
-    order = np.sqrt((index**2).sum(0))
-    height = np.where((order > 0) & (order < count), np.maximum(order, 1) ** -decay, 0)
-    power = (height**2 * 0.5 ** (index > 0).sum(0)).sum()
-    return rng.standard_normal(height.shape) * height / np.sqrt(power)
-
-
 # Volumes
 
 
@@ -175,7 +101,7 @@ def _global_field() -> Array:
     coefficients = np.zeros((6, 6, 6))
     for wave, height in tables.GLOBAL_WAVES.items():
         coefficients[wave] = height
-    field, weight = _waves(coefficients, CONTROL_MM), template(CONTROL_MM)
+    field, weight = waves(coefficients, CONTROL_MM), template(CONTROL_MM)
     regional = np.linalg.inv(_overlap()) @ (regional_volumes(weight * (1 + field), CONTROL_MM) - 1)
     regions = np.tensordot(regional, region_weights(CONTROL_MM), axes=1)
     field = field - tables.GLOBAL_EVENNESS * regions
@@ -262,33 +188,6 @@ def relative_volumes(known: Mapping[str, Array], normal: Array, cohort: str) -> 
     }
 
 
-# Images
-
-
-@dataclass(frozen=True)
-class SiteEffect:
-    """What a scanner does: gain, bias field coefficients, sigma of its blur (mm), noise SD."""
-
-    gain: float
-    bias: Array
-    smoothing: float
-    noise: float
-
-
-@lru_cache(maxsize=256)
-def site_effect(site: str, seed: int = 0) -> SiteEffect:
-    """The effect of a site, which depends on the seed and the name of the site alone.
-
-    Args:
-        site: Such as "schizophrenia-03".
-        seed: Seed of the whole phantom.
-    """
-    rng = generator(seed, site)
-    gain = 1 + tables.GAIN_SD * rng.standard_normal()
-    bias = _random_waves(rng, tables.BIAS_WAVES, 0.0) * tables.BIAS_SD
-    return SiteEffect(gain, bias, rng.uniform(*tables.SMOOTHING_MM), rng.uniform(*tables.NOISE_SD))
-
-
 @lru_cache(maxsize=1)
 def _modes() -> tuple[tuple[Array, ...], Array]:
     """Waves of the lowest frequencies, and the matrix that mixes normal numbers into them.
@@ -300,7 +199,7 @@ def _modes() -> tuple[tuple[Array, ...], Array]:
     order = np.argsort((index**2).sum(0), kind="stable")[1 : tables.MODE_COUNT + 1]
     chosen = tuple(index[:, order])
     inside = template(CONTROL_MM) > 0.02
-    fields = np.stack([_waves(_one_wave(w), CONTROL_MM)[inside] for w in zip(*chosen, strict=True)])
+    fields = np.stack([waves(_one_wave(w), CONTROL_MM)[inside] for w in zip(*chosen, strict=True)])
     weights, grey = region_weights(CONTROL_MM)[:, inside], template(CONTROL_MM)[inside]
     measured = (fields * grey) @ weights.T / (weights @ grey)
     fields -= measured @ np.linalg.inv(_overlap()).T @ weights
@@ -318,10 +217,10 @@ def _one_wave(wave: tuple[int, ...]) -> Array:
 
 def _texture(person: Mapping[str, Any], rng: np.random.Generator) -> Array:
     """Relative deviations within regions: modes, the global factor, wider sulci where grey matter was lost."""
-    waves, mixing = _modes()
+    chosen, mixing = _modes()
     coefficients = np.zeros((tables.WAVES,) * 3)
-    coefficients[waves] = rng.standard_normal(tables.MODE_COUNT) @ mixing
-    field = _waves(coefficients, CONTROL_MM)
+    coefficients[chosen] = rng.standard_normal(tables.MODE_COUNT) @ mixing
+    field = waves(coefficients, CONTROL_MM)
     field += tables.GLOBAL_SD * person["global_factor"] * _global_field()
     rim = 1 - template(CONTROL_MM) / template(CONTROL_MM).max()
     return field + tables.RIM_LOSS * person["atrophy"] * rim
@@ -329,10 +228,8 @@ def _texture(person: Mapping[str, Any], rng: np.random.Generator) -> Array:
 
 def _warped_template(coefficients: Array, resolution: float) -> Array:
     """The template under a smooth displacement (mm), modulated by its volume change."""
-    shift = [_waves(c, resolution) for c in coefficients]
-    growth = 1 + sum(_waves(c, resolution, slope_along=i) for i, c in enumerate(coefficients))
-    points = [a + s for a, s in zip(np.ix_(*_axes(resolution)), shift, strict=True)]
-    return _template_at(points, resolution) * growth
+    points, growth = displaced(coefficients, resolution)
+    return template_at(points, resolution) * growth
 
 
 def _meet_volumes(warped: Array, field: Array, volumes: Array) -> Array:
@@ -343,15 +240,6 @@ def _meet_volumes(warped: Array, field: Array, volumes: Array) -> Array:
         missing = volumes - regional_volumes(warped * np.maximum(1 + field, 0), CONTROL_MM)
         field = field + ((inverse @ missing).astype(np.float32) @ weights).reshape(field.shape)
     return field
-
-
-def _to_grid(field: Array, resolution: float) -> Array:
-    """Interpolate a field from the control grid."""
-    if resolution == CONTROL_MM:
-        return field
-    shape, affine = reference_grid(resolution)
-    step = np.linalg.inv(reference_grid(CONTROL_MM)[1]) @ affine
-    return ndimage.affine_transform(field, step, output_shape=shape, order=1, mode="nearest")
 
 
 def render(
@@ -372,20 +260,14 @@ def render(
     Shape: (X, Y, Z) of `reference_grid(resolution)`, float32.
     """
     rng = np.random.default_rng(person["texture_seed"])
-    bend = np.stack([_random_waves(rng, tables.WARP_WAVES, 1.0) for _ in range(3)]) * tables.WARP_MM
+    bend = bend_of(rng)
     warped = _warped_template(bend, CONTROL_MM)
     volumes = np.array([person[name] for name in VOLUMES])
     field = _meet_volumes(warped, _texture(person, rng), volumes)
     if resolution != CONTROL_MM:
         warped = _warped_template(bend, resolution)
-    grey = warped * np.maximum(1 + _to_grid(field, resolution), 0)
+    grey = warped * np.maximum(1 + on_grid(field, resolution), 0)
     grey *= np.float32(person["tiv"] / TIV_REFERENCE)
-    return _through_scanner(grey, person["site"], seed, rng, resolution) if with_site else grey
-
-
-def _through_scanner(grey: Array, site: str, seed: int, rng: np.random.Generator, resolution: float) -> Array:
-    effect = site_effect(site, seed)
-    noise = rng.standard_normal(template(CONTROL_MM).shape, dtype=np.float32) * effect.noise
-    grey = ndimage.gaussian_filter(grey, effect.smoothing / resolution)
-    grey *= effect.gain * (1 + _waves(effect.bias, resolution))
-    return np.maximum(grey + template(resolution) * _to_grid(noise, resolution), 0)
+    if not with_site:
+        return grey
+    return through_scanner(grey, template(resolution), person["site"], seed, rng, resolution)

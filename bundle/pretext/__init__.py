@@ -34,6 +34,7 @@ from bundle.pretext.models_genesis import (
 )
 from bundle.pretext.rank_n_contrast import RankNContrast
 from bundle.pretext.transform import Transform
+from bundle.pretext.two_modalities import TwoModalityInfoNCE, cross_modal_infonce
 from bundle.pretext.uniformity import (
     ConditionalAlignmentUniformity,
     DecoupledUniformity,
@@ -84,12 +85,14 @@ __all__ = [
     "ReconstructionNetwork",
     "ThresholdInfoNCE",
     "Transform",
+    "TwoModalityInfoNCE",
     "TwoViews",
     "WithinSiteInfoNCE",
     "YAwareInfoNCE",
     "ZScore",
     "bandwidth",
     "conditional_alignment_uniformity",
+    "cross_modal_infonce",
     "decoupled_uniformity",
     "exponential_infonce",
     "positives_report",

@@ -72,13 +72,19 @@ def memberships(points: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         output (35, …), the last axes those of the points.
     """
     x, y, z = points
-    soft = [_inside(shape, (side * x, y, z)) for side in SIDES.values() for shape in ELLIPSOIDS.values()]
+    soft = [soft_inside(shape, (side * x, y, z)) for side in SIDES.values() for shape in ELLIPSOIDS.values()]
     weights = np.stack(soft)
     weights /= np.maximum(weights.sum(0), 1)
     return np.concatenate([weights, 1 - weights.sum(0, keepdims=True)])
 
 
-def _inside(shape: Ellipsoid, points: tuple[NDArray[Any], ...]) -> NDArray[np.float32]:
+def soft_inside(shape: Ellipsoid, points: tuple[NDArray[Any], ...]) -> NDArray[np.float32]:
+    """Membership of points in one ellipsoid, from 0 to 1 across its edge.
+
+    Args:
+        shape: The ellipsoid.
+        points: x, y and z in mm, which broadcast against each other.
+    """
     terms = zip(points, shape.centre, shape.radii, strict=True)
     radius = np.sqrt(sum(((p - c) / r) ** 2 for p, c, r in terms))
     return (1 / (1 + np.exp(EDGE * (radius - 1)))).astype(np.float32)

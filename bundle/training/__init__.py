@@ -21,6 +21,13 @@ from bundle.training.readiness import require_metadata, require_network, require
 from bundle.training.resume import EpochSampler, RandomState, Resume, scalars
 from bundle.training.same_run import require_same_run
 from bundle.training.site_sampler import SiteSampler
+from bundle.training.two_modalities import (
+    TwoModalityInferer,
+    TwoModalityMonitor,
+    TwoModalityPrepareBatch,
+    require_two_files,
+    require_two_networks,
+)
 
 __all__ = [
     "BestWeights",
@@ -43,6 +50,9 @@ __all__ = [
     "Resume",
     "SameBuffers",
     "SiteSampler",
+    "TwoModalityInferer",
+    "TwoModalityMonitor",
+    "TwoModalityPrepareBatch",
     "ViewEpoch",
     "WeightAverage",
     "chance_levels",
@@ -56,6 +66,8 @@ __all__ = [
     "require_one",
     "require_same_run",
     "require_sections",
+    "require_two_files",
+    "require_two_networks",
     "run_remaining",
     "scalars",
     "share_of",

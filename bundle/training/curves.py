@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bundle.drawing import BLUE, GREY, ORANGE, PALE, Drawing, End, label_ends, save, styled
+from bundle.drawing import BLUE, GREEN, GREY, ORANGE, PALE, Drawing, End, label_ends, save, styled
 
 PANELS = {  # ending of the names of metrics: title of the panel, and its unit
     "_loss": ("Loss", "loss"),
@@ -19,6 +19,7 @@ PANELS = {  # ending of the names of metrics: title of the panel, and its unit
     "_effective_rank": ("Dimensions that the embedding uses", "effective rank"),
 }
 PARTS = {"train": ("training", BLUE), "val": ("validation", ORANGE)}
+SECOND = ("second modality", GREEN)  # of the validation
 BEST = {"val_auc": "idxmax", "val_loss": "idxmin"}  # by which the weights are kept
 
 
@@ -55,7 +56,7 @@ def draw_curves(history: pd.DataFrame, levels: Mapping[str, float], path: Path |
 def _panel(axes: Axes, history: pd.DataFrame, names: list[str], levels: Mapping[str, float]) -> None:
     ends = []
     for name in names:
-        label, colour = PARTS[name.split("_")[0]]
+        label, colour = SECOND if "_second_" in name else PARTS[name.split("_")[0]]
         curve = history.loc[history[name].notna(), ["epoch", name]]
         axes.plot(curve["epoch"], curve[name], color=colour, marker="o" if len(curve) < 30 else "", markersize=3)
         ends.append(End(curve["epoch"].iloc[-1], curve[name].iloc[-1], label, colour))

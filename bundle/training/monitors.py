@@ -79,18 +79,24 @@ class RepresentationMonitor(Metric):
         """All quantities of the validation."""
         embedding = self.everybody("embedding")
         values = self.losses(len(embedding))
-        if not (embedding.isfinite().all() and values["val_loss"].isfinite()):
-            raise ValueError(
-                "Training has diverged: the validation subjects' loss or embeddings are not finite. Resume from an "
-                "earlier checkpoint with a lower `learning_rate`, or use `precision` float32."
-            )
+        require_finite(values["val_loss"], embedding)
         values["val_effective_rank"] = effective_rank(embedding)
-        return {name: float(value) for name, value in values.items()} | self._probes(embedding)
+        return {name: float(value) for name, value in values.items()} | self.probes(embedding)
 
-    def _probes(self, embedding: Tensor) -> dict[str, float]:
+    def probes(self, embedding: Tensor, rows: NDArray | slice = slice(None)) -> dict[str, float]:
+        """What linear probes read of embeddings.
+
+        Args:
+            embedding: Embeddings of some of everybody.
+            rows: Rows that they are of.
+
+        Shape:
+            embedding (n, E), rows (N,) with n true.
+        """
         features = embedding.double().cpu().numpy()
-        ages = self.everybody("age").numpy()
-        sites, people = np.array(self.everybody("site")), person_codes(self.everybody("participant_id"))
+        ages = self.everybody("age").numpy()[rows]
+        sites = np.array(self.everybody("site"))[rows]
+        people = person_codes(np.array(self.everybody("participant_id"), dtype=object)[rows].tolist())
         probes = {}
         if len(np.unique(people[np.isfinite(ages)])) >= LEAST_OF_KNOWN_AGE:
             probes["val_age_mae"] = float(age_errors(features, ages, people).mean())
@@ -101,6 +107,23 @@ class RepresentationMonitor(Metric):
     def completed(self, engine: Engine, name: str) -> None:  # noqa: ARG002
         """Publish every quantity under its own name."""
         engine.state.metrics.update(self.compute())
+
+
+def require_finite(loss: Tensor, *embeddings: Tensor) -> None:
+    """Refuse to go on with a network that has diverged.
+
+    Args:
+        loss: Loss of the validation subjects.
+        embeddings: Their embeddings.
+
+    Raises:
+        ValueError: when any value is not finite.
+    """
+    if not (all(bool(found.isfinite().all()) for found in embeddings) and loss.isfinite()):
+        raise ValueError(
+            "Training has diverged: the validation subjects' loss or embeddings are not finite. Resume from an "
+            "earlier checkpoint with a lower `learning_rate`, or use `precision` float32."
+        )
 
 
 class ContrastiveMonitor(RepresentationMonitor):

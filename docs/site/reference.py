@@ -15,7 +15,10 @@ ROOMS = (
     *("pretext", "networks", "metrics", "cohort", "scans", "phantom"),
     *("training", "evaluation", "preparation", "prediction", "dicom", "pages"),
 )
-RUNNABLE = ("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json", "compare.yaml")
+RUNNABLE = (
+    *("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json", "compare.yaml"),
+    *("two_modalities.yaml", "probe_two_modalities.yaml"),  # laid over pretrain and probe
+)
 
 
 def metadata() -> dict[str, Any]:

@@ -15,7 +15,8 @@ from bundle.cli.options import (
 
 FOLDER = Path(__file__).parents[2] / "configs"
 RUNNABLE = [FOLDER / name for name in ("pretrain.yaml", "probe.yaml", "train.json")]
-KNOWN = [*RUNNABLE, FOLDER / "evaluate.json", FOLDER / "inference.json", FOLDER / "compare.yaml"]
+LAID_OVER = [FOLDER / name for name in ("two_modalities.yaml", "probe_two_modalities.yaml")]  # as evaluate over train
+KNOWN = [*RUNNABLE, *LAID_OVER, FOLDER / "evaluate.json", FOLDER / "inference.json", FOLDER / "compare.yaml"]
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.name)
@@ -50,7 +51,7 @@ def test_all_configs_agree_on_network_and_preprocessing():
 
 
 @pytest.mark.parametrize(
-    "path", sorted(set(FOLDER.glob("*.yaml")) - {*RUNNABLE, FOLDER / "compare.yaml"}), ids=lambda p: p.name
+    "path", sorted(set(FOLDER.glob("*.yaml")) - {*RUNNABLE, *LAID_OVER, FOLDER / "compare.yaml"}), ids=lambda p: p.name
 )
 def test_overlays_are_short_say_what_they_change_and_set_only_what_exists(path):
     text = path.read_text()

@@ -12,6 +12,7 @@ from bundle.cli.options import FOLDER, RUNNABLE, merged_config, read_config, res
 from tests.conftest import ROOT
 
 DEFAULTS = ["pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json", "compare.yaml"]
+DEFAULTS += ["two_modalities.yaml", "probe_two_modalities.yaml"]
 
 
 @pytest.fixture(autouse=True)
@@ -292,7 +293,9 @@ def test_components_take_the_arguments_that_configs_give_them():
     together = [
         ["pretrain.yaml", "multi_gpu_pretrain.yaml", "cached.yaml"],
         ["pretrain.yaml", "pretext_models_genesis.yaml", "phantom.yaml"],
+        ["pretrain.yaml", "two_modalities.yaml", "phantom.yaml", "resolution_6mm.yaml"],
         ["probe.yaml"],
+        ["probe.yaml", "probe_two_modalities.yaml", "phantom.yaml"],
         ["train.json", "evaluate.json", "multi_gpu_evaluate.json"],
         ["train.json", "multi_gpu_train.json"],
         ["inference.json"],

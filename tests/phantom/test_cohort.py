@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from monai.data import load_decathlon_datalist
 
-from bundle.phantom import cohort, model, tables
+from bundle.phantom import cohort, fields, model, tables
 from bundle.phantom.cohort import TASKS, VOLUMES, draw_factors, make_phantom, reference_grid, regional_volumes, render
 
 NAMES = list(tables.REGIONS)
@@ -59,7 +59,7 @@ def test_regions_share_out_every_voxel_and_lie_on_their_side():
     weights = model.region_weights(4.5)
     assert np.allclose(weights.sum(0), 1, atol=1e-5)
     assert weights.min() > -1e-5
-    x = model._axes(4.5)[0]
+    x = fields.axes(4.5)[0]
     centres = np.einsum("rxyz,x->r", weights, x)
     assert (centres[: len(NAMES)] < 0).all()
     assert (centres[len(NAMES) : -1] > 0).all()
@@ -68,12 +68,12 @@ def test_regions_share_out_every_voxel_and_lie_on_their_side():
 def test_waves_and_their_slopes_follow_the_formula():
     coefficients = np.zeros((4, 4, 4))
     coefficients[1, 2, 3] = 1
-    x, y, z = np.ix_(*model._axes(9.0))
+    x, y, z = np.ix_(*fields.axes(9.0))
     k = [np.pi * n / mm for n, mm in zip((1, 2, 3), (181.5, 217.5, 181.5), strict=True)]
     a, b, c = k[0] * (x + 90.75), k[1] * (y + 126.75), k[2] * (z + 72.75)
-    assert np.allclose(model._waves(coefficients, 9.0), np.cos(a) * np.cos(b) * np.cos(c), atol=1e-5)
+    assert np.allclose(fields.waves(coefficients, 9.0), np.cos(a) * np.cos(b) * np.cos(c), atol=1e-5)
     slopes = -k[1] * np.cos(a) * np.sin(b) * np.cos(c)
-    assert np.allclose(model._waves(coefficients, 9.0, slope_along=1), slopes, atol=1e-6)
+    assert np.allclose(fields.waves(coefficients, 9.0, slope_along=1), slopes, atol=1e-6)
 
 
 # The same person, always
