@@ -24,6 +24,7 @@ PLACES = {
         "recipe_of_cache": "bundle.cohort.cache",
         "refuse_overlap": "bundle.cohort.overlap",
         "require_grid": "bundle.cohort.regrid",
+        "say_seen": "bundle.cohort.overlap",
     },
     "bundle.prediction": {"predict": "bundle.notebook"},
     "bundle.pretext": {"pretrain": "bundle.notebook"},

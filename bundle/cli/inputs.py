@@ -41,6 +41,7 @@ _MAKERS = {
     "datalist": "Datalists are made by `python -m bundle cohort`, or by `phantom`.",
     "weights": "Weights are made by `python -m bundle pretrain`.",
     "start": "Weights are made by `python -m bundle pretrain`.",
+    "from": "Classifiers are made by `python -m bundle train`.",
     "model": "Classifiers are made by `python -m bundle train`.",
 }
 

@@ -22,7 +22,7 @@ from bundle.cohort.table import read_cohort, write_excluded
 
 if TYPE_CHECKING:  # these need torch, which a table and its images do not: see `bundle.later`
     from bundle.cohort.cache import fill_cache, recipe_of_cache
-    from bundle.cohort.overlap import fingerprints, refuse_overlap
+    from bundle.cohort.overlap import fingerprints, refuse_overlap, say_seen
     from bundle.cohort.packing import ReadStoredd
     from bundle.cohort.regrid import grid_of_cohort, require_grid
 
@@ -50,6 +50,7 @@ __all__ = [
     "require_diagnoses",
     "require_grid",
     "require_plausible",
+    "say_seen",
     "site_trials",
     "split_by_column",
     "split_by_participant",
