@@ -162,7 +162,11 @@ def test_a_document_shows_the_results(compared, tiny_phantom):
             1,
             r"was made with other settings \(options \{'epochs': 1\} → \{'epochs': 2\}\)",
         ),
-        ({"networks": {"mine": "y-aware"}}, 1, "starts from 'y-aware', which is no pretext; did you mean 'y-Aware'"),
+        (
+            {"networks": {"mine": "y-aware"}},
+            1,
+            "starts from 'y-aware', which is no pretext and no file; did you mean 'y-Aware'",
+        ),
         ({"networks": {"voxels": "scratch"}}, 1, "Methods need names that differ"),
         ({"seeds": [1, 1]}, 1, "`seeds` must name at least one, each once"),
         ({"tasks": ["autism"]}, 1, "There is no datalist .*autism.json"),
