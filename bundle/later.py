@@ -28,6 +28,7 @@ PLACES = {
         "refuse_overlap": "bundle.cohort.overlap",
         "require_grid": "bundle.cohort.regrid",
         "require_modality": "bundle.cohort.modality",
+        "say_seen": "bundle.cohort.overlap",
     },
     "bundle.prediction": {"predict": "bundle.notebook"},
     "bundle.pretext": {"pretrain": "bundle.notebook"},

@@ -12,6 +12,7 @@ from bundle.cli.options import OptionError, number, read_config
 from bundle.places import found
 
 if TYPE_CHECKING:
+    from bundle.cohort.conditions import Condition
     from bundle.scans.modality import Modality
 
 logger = logging.getLogger("bundle")
@@ -86,6 +87,10 @@ def _add_sections(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test-sites", nargs="+", default=[], metavar="SITE", help="sites held out as the test section"
     )
+    words = "only scans that fulfil each of these take part, such as 'age<14' or 'sex=F'"
+    parser.add_argument("--where", nargs="+", default=[], metavar="CONDITION", help=words)
+    words = "scans that fulfil each of these are the test section, such as 'age>=14'"
+    parser.add_argument("--test-where", nargs="+", default=[], metavar="CONDITION", help=words)
     parser.add_argument("--exclude-studies", nargs="+", default=[], metavar="STUDY", help="left out, such as abide1")
     parser.add_argument(
         "--hold-out",
@@ -101,13 +106,15 @@ def _add_sections(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, _: Sequence[str]) -> None:
     """Read, check and split a cohort, write the datalist, and say last what is unknown in it."""
     _require_one_way(options)
-    from bundle.cohort.datalist import write_datalist
+    from bundle.cohort.datalist import RECORD_KEYS, write_datalist
     from bundle.cohort.participants import CohortError
     from bundle.cohort.table import read_cohort, unknown_sentences, write_excluded
 
     modality = _modality(options)
     names = {"participant": "participant_id", "session": "session_id"}
     columns = {names.get(name, name): value for name in COLUMNS if (value := getattr(options, f"{name}_column"))}
+    where, test_where = (_conditions(texts) for texts in (options.where, options.test_where))
+    asked = {name for condition in (*where, *test_where) for name in condition.columns}
     records, problems = read_cohort(
         options.table,
         options.images,
@@ -118,6 +125,7 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
         age_unit=options.age_unit,
         regrid=options.regrid,
         prepare=_preparing(options.prepare, options.workers) if options.prepare else None,
+        kept=sorted(asked),
         workers=options.workers,
         modality=None if modality.name == "gm" else modality,
     )
@@ -125,9 +133,11 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
         raise CohortError(problems)
     excluded = options.output.with_name("excluded.tsv")
     write_excluded(excluded, problems)
-    sections = _sections(records, options)
+    sections = _sections(records, options, where, test_where)
+    told = {*RECORD_KEYS, *columns}  # columns that only a condition reads are not written
+    sections = {name: [{k: r[k] for k in r if k in told} for r in items] for name, items in sections.items()}
     extra = {"modality": modality.card}
-    write_datalist(options.output, sections, description=f"made from {options.table.name}", extra=extra)
+    write_datalist(options.output, sections, description=_description(options), extra=extra)
     counts = ", ".join(f"{len(items)} {name}" for name, items in sections.items())
     logger.info(f"Wrote {options.output}: {counts}; {len(problems)} problem(s) of scans left out are in {excluded}.")
     for sentence in unknown_sentences(records):
@@ -153,10 +163,26 @@ def _modality(options: argparse.Namespace) -> Modality:
 
 def _require_one_way(options: argparse.Namespace) -> None:
     """Refuse two ways of dividing the participants, of which one would be ignored."""
-    ways = ("split_column", "split", "test_sites", "fractions")
+    ways = ("split_column", "split", "test_sites", "test_where", "fractions")
     given = [f"--{name.replace('_', '-')}" for name in ways if getattr(options, name)]
-    if len(given) > 1 and given != ["--test-sites", "--fractions"]:
+    if len(given) > 1 and given not in (["--test-sites", "--fractions"], ["--test-where", "--fractions"]):
         raise OptionError(f"{' and '.join(given)} are several ways to divide the participants; give one of them.")
+
+
+def _conditions(texts: Sequence[str]) -> list[Condition]:
+    from bundle.cohort.conditions import condition_of
+
+    try:
+        return [condition_of(text) for text in texts]
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
+def _description(options: argparse.Namespace) -> str:
+    """What the datalist says of itself: the table, and the conditions."""
+    parts = {"where": options.where, "tested where": options.test_where}
+    said = "".join(f"; {word} {' and '.join(texts)}" for word, texts in parts.items() if texts)
+    return f"made from {options.table.name}{said}"
 
 
 def _preparing(folder: Path, workers: int) -> Any:
@@ -184,23 +210,30 @@ def _preparing(folder: Path, workers: int) -> Any:
     return prepare
 
 
-def _sections(records: list[dict], options: argparse.Namespace) -> dict[str, list[dict]]:
-    from bundle.cohort import published, splits
+def _sections(
+    records: list[dict], options: argparse.Namespace, where: Sequence[Condition], test_where: Sequence[Condition]
+) -> dict[str, list[dict]]:
+    from bundle.cohort import populations, published, splits
 
     if options.exclude_studies:
         records, _ = splits.hold_out_sites(records, options.exclude_studies, column="study")
     if options.hold_out:
         records = _without_tested(records, options.hold_out)
+    records = populations.scans_where(records, where)
     if options.split_column:
         return splits.split_by_column(records)
     if options.split:
         return published.split_by_file(records, options.split)
     fractions = {name: number("fractions", value) for name, value in _pairs(options.fractions or FRACTIONS).items()}
-    if not options.test_sites:
+    if not (options.test_sites or test_where):
         return splits.split_by_participant(records, fractions, seed=options.seed)
     if "test" in fractions:
-        raise OptionError("The test section is either --test-sites or a share in --fractions, but both were given.")
-    rest, held_out = splits.hold_out_sites(records, options.test_sites)
+        name = "--test-sites" if options.test_sites else "--test-where"
+        raise OptionError(f"The test section is either {name} or a share in --fractions, but both were given.")
+    if test_where:
+        rest, held_out = populations.hold_out_where(records, test_where)
+    else:
+        rest, held_out = splits.hold_out_sites(records, options.test_sites)
     return {**splits.split_by_participant(rest, fractions, seed=options.seed), "test": held_out}
 
 

@@ -44,6 +44,7 @@ _MAKERS = {
     "start": "Weights are made by `python -m bundle pretrain`.",
     "second_datalist": "Datalists are made by `python -m bundle cohort`, one a modality, or by `phantom --second fa`.",
     "second_start": "Weights are made by `python -m bundle pretrain`.",
+    "from": "Classifiers are made by `python -m bundle train`.",
     "model": "Classifiers are made by `python -m bundle train`.",
 }
 

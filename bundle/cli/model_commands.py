@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bundle.cli import demo_command, expressions, inputs, publish_command, train_phantom_command
+from bundle.cli import demo_command, expressions, from_classifier, inputs, publish_command, train_phantom_command
 from bundle.cli.accepted import accepted, with_what_is_there
 from bundle.cli.help import OptionsHelp
 from bundle.cli.options import (
@@ -58,7 +58,7 @@ def _add_config(
     parser.set_defaults(runnable=files)
 
 
-def _add_run(runnable: str, *overlays: str) -> Callable[[argparse.ArgumentParser], None]:
+def _add_run(runnable: str, *overlays: str, more: Callable | None = None) -> Callable[[argparse.ArgumentParser], None]:
     def add(parser: argparse.ArgumentParser) -> None:
         _add_config(parser, runnable, *overlays)
         parser.add_argument(
@@ -68,6 +68,8 @@ def _add_run(runnable: str, *overlays: str) -> Callable[[argparse.ArgumentParser
             metavar="RECORD",
             help="do again what a run.json, beside a result, says",
         )
+        if more is not None:
+            more(parser)
 
     return add
 
@@ -77,7 +79,7 @@ def _files(options: argparse.Namespace) -> list[Path]:
 
 
 def _run_config(options: argparse.Namespace, rest: Sequence[str], command: str) -> None:
-    given = parse_overrides(rest)
+    given = from_classifier.with_classifier(options, parse_overrides(rest))
     files = _files(options)
     if options.from_run is None:
         given = accepted(command, files, given)
@@ -339,7 +341,11 @@ def _make_missing_phantom(folder: Path) -> None:
 COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "pretrain": ("pretrain an encoder", _add_run("pretrain.yaml"), _pretrain),
     "probe": ("probe a pretrained encoder", _add_run("probe.yaml"), _probe),
-    "train": ("fine-tune a classifier, or train one from scratch", _add_run("train.json"), _train),
+    "train": (
+        "fine-tune a classifier, or train one from scratch",
+        _add_run("train.json", more=from_classifier.add_option),
+        _train,
+    ),
     "evaluate": ("test a classifier on the test section", _add_run("train.json", "evaluate.json"), _evaluate),
     "train-phantom": (
         "make the phantom, pretrain on it and probe: the main job, minutes on two cores",

@@ -24,6 +24,7 @@ from bundle.networks.architecture import stated_network
 from bundle.networks.cards import read_card
 from bundle.networks.encoders import checkpointed_units, set_checkpointing
 from bundle.networks.formats import weights_digest
+from bundle.networks.lineage import lineage
 from bundle.people import person_of
 from bundle.phantom.cohort import TASKS
 from bundle.phantom.fields import reference_grid
@@ -101,6 +102,8 @@ def _training(parser: ConfigParser) -> Iterator[Row]:
     sections = {"training": get("train#dataset#data"), "validation": get("validate#dataset#data")}
     yield "datalist", get("datalist")
     yield from ((name, counts(records)) for name, records in sections.items())
+    if said := lineage(get("start" if "start" in parser else "weights")):
+        yield "started from", said
     steps, epochs, batch = len(get("train#dataloader")), get("epochs"), get("batch_size")
     yield "steps", f"{steps} an epoch, {steps * epochs} in {epochs} epochs"
     views = 2 if "prepare_batch" in parser["train"] else 1

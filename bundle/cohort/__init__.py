@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # these need torch, which a table and its images do not: see 
     from bundle.cohort.both_maps import BothMaps
     from bundle.cohort.cache import fill_cache, recipe_of_cache
     from bundle.cohort.modality import modality_for_card, modality_of_datalist, require_modality
-    from bundle.cohort.overlap import fingerprints, refuse_overlap
+    from bundle.cohort.overlap import fingerprints, refuse_overlap, say_seen
     from bundle.cohort.packing import ReadStoredd
     from bundle.cohort.regrid import grid_of_cohort, require_grid
 
@@ -59,6 +59,7 @@ __all__ = [
     "require_grid",
     "require_modality",
     "require_plausible",
+    "say_seen",
     "site_trials",
     "split_by_column",
     "split_by_participant",

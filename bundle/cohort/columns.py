@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -81,6 +81,23 @@ def find_columns(
     used = {name: _usual(name, list(cells.columns), table, advice[name]) for name in names if name not in columns}
     found = {**used, **columns}
     return {name: source for name, source in found.items() if source in cells}
+
+
+def require_columns(names: Iterable[str], there: Iterable[str], table: Path) -> None:
+    """Refuse names that are no columns of a table.
+
+    Args:
+        names: Columns that are wanted, under the table's names.
+        there: The columns that the table has.
+        table: The file, for the message.
+
+    Raises:
+        CohortError: names the first that is missing.
+    """
+    known = [*there, *COLUMNS]
+    for name in names:
+        if name not in known:
+            raise CohortError(f"The table {table} has no column '{name}'{nearest(name, known)}")
 
 
 def option_of(name: str) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from bundle.networks.cards import read_card
-from bundle.networks.weights import SCRATCH
+from bundle.networks.lineage import stages
+from bundle.networks.names import SCRATCH
 from bundle.people import person_of
 from bundle.scans.volumes import VolumeError, checked_volume, read_volume
 
@@ -68,12 +69,46 @@ def refuse_overlap(
     if known is None:
         logger.warning(f"{weights} has no card that says on whom it was trained: overlap with {what} cannot be seen.")
         return
+    if any(stage.get("people_known") is False for stage in stages(weights)):
+        logger.warning(
+            f"{weights} started from weights whose card does not say who trained them: overlap of {what} with those "
+            "people cannot be seen."
+        )
     with ThreadPoolExecutor(max(1, workers)) as pool:
         images = list(pool.map(_image_digest, records))
     digests = {"participants": [id_digest(r) for r in records], "images": images}
     found = {kind: _shared(records, digests[kind], known.get(kind, ())) for kind in KINDS}
     if any(found.values()):
         _say_overlap(weights, what, found, allow)
+
+
+def say_seen(weights: str | Path, sections: Mapping[str, Sequence[Mapping[str, Any]]], task: str) -> None:
+    """Say how many of those who are to train and validate a classifier were in an earlier training of its weights.
+
+    Another question may be asked of the same people. Where it is the same question, an earlier stage has learned their
+    labels, and the validation is too good.
+
+    Args:
+        weights: Weights that training starts from, with a card; or `scratch`.
+        sections: `training` and `validation`, by participant id.
+        task: The question.
+    """
+    if str(weights) == SCRATCH:
+        return
+    known = set(read_card(weights).get("fingerprints", {}).get("participants", ()))
+    people = {name: {id_digest(record) for record in records} for name, records in sections.items()}
+    counts = [f"{len(ids & known)} of {len(ids)} of the {name}" for name, ids in people.items() if ids]
+    if not any(ids & known for ids in people.values()):
+        return
+    fact = f"Participants that an earlier training of {weights} had: {', '.join(counts)}."
+    if any(stage.get("kind") == "classifier" and stage.get("task") == task for stage in stages(weights)):
+        logger.warning(
+            f"{fact} It was a classifier of the same task, {task}, which has learned their labels: this goes on with "
+            "it, and the ROC-AUC of the validation is too good where its participants were trained on. Give --weights "
+            "scratch, or an encoder, to begin anew."
+        )
+    else:
+        logger.info(fact)
 
 
 def voxel_digest(volume: np.ndarray) -> str:

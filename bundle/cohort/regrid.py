@@ -15,7 +15,7 @@ from bundle.cohort.finding import Finding
 from bundle.cohort.one_grid import grid_fault, usual_grid
 from bundle.metrics.associations import cramers_v
 from bundle.networks.cards import read_card
-from bundle.networks.weights import SCRATCH
+from bundle.networks.names import SCRATCH
 from bundle.scans.grid import Grid
 from bundle.scans.placement import (
     difference,

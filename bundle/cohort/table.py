@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from bundle.cohort.columns import name_columns, option_of
+from bundle.cohort.columns import name_columns, option_of, require_columns
 from bundle.cohort.datalist import RECORD_KEYS
 from bundle.cohort.one_grid import on_one_grid
 from bundle.cohort.participants import (
@@ -67,6 +67,7 @@ def read_cohort(
     age_unit: str = "",
     regrid: Path | None = None,
     prepare: Prepare | None = None,
+    kept: Sequence[str] = (),
     workers: int = 2,
     modality: Modality | None = None,
 ) -> tuple[list[dict], list[Problem]]:
@@ -86,6 +87,7 @@ def read_cohort(
         regrid: Folder that receives images which lie on another grid than most, moved onto it; None: they are problems.
         prepare: Makes maps of the images, by row and called after participant and session, and says head sizes, which
             fill unknown ones; None: they are maps.
+        kept: Further columns of the table that records keep, as text.
         workers: Threads that read the images.
         modality: Modality of the images, whose values must lie in its ranges; None: values are not looked at.
 
@@ -104,6 +106,7 @@ def read_cohort(
     table = Path(table)
     cells = read_table(table)
     texts, used = name_columns(cells, columns or {}, table)
+    require_columns([name for name in kept if name not in texts], cells.columns, table)
     rows = pattern_rows(images, cells.assign(**texts))
     refuse_ids_of_several_sites(texts["participant_id"], texts["session_id"], texts["site"])
     diagnoses = labels(texts["label"], label_values, used.get("label", ""))
@@ -115,6 +118,7 @@ def read_cohort(
         unmatched = [*unmatched, *unprepared]
     values["image"], more = _checked_images(paths, expected_shape, regrid, workers, modality)
     more = [*unmatched, *more]
+    values = values.assign(**{name: cells[name] for name in kept if name not in values})
     return _sorted_out(values, sorted(faults + more, key=lambda fault: fault[0]), table)
 
 

@@ -27,8 +27,8 @@ from bundle.evaluation.references import References, Source
 from bundle.evaluation.stored import reading
 from bundle.evaluation.subjects import Pool, draw_pool, read_sections
 from bundle.files import sha256, write_json, write_text
-from bundle.hub import located
 from bundle.metrics.representation import openbhb_score
+from bundle.networks.lineage import refuse_ensemble
 from bundle.networks.weights import architecture_of, load_encoder, network_of
 from bundle.people import person_of
 from bundle.provenance import code_digest
@@ -88,14 +88,22 @@ class Comparison:
             how.check(pool.records, pool.trials, pool.task)
         if how:
             how.check_ages(*(self._section(name) for name in ("training", "validation")))
+        self._refuse_seen()
         last = [self._pool(task, len(self.plan.seeds) - 1) for task in self.plan.tasks]
         self._references().check((pool.records, f"the task {pool.task}") for pool in last)
         units = list(self._units())
         return units, [unit for unit in units if not _is_done(unit[1], unit[2])]
 
+    def _refuse_seen(self) -> None:
+        """Refuse, before any work, given weights that were trained on whom a task tests, or that are an ensemble."""
+        for path in dict.fromkeys(self.plan.given_weights().values()):
+            refuse_ensemble(path)
+            for task in self.plan.tasks:
+                refuse_overlap(path, self._pool(task, 0).tested, task)
+
     def _units(self) -> Iterator[_Unit]:
         """Name, folder, settings and work of every unit; later ones need earlier ones."""
-        plan = self.plan
+        plan, given = self.plan, self.plan.given_weights()
         for draw, seed in enumerate(plan.seeds):
             for name in plan.pretexts:
                 settings = self._settings(["pretraining"], **self._pretext_settings(name), seed=seed)
@@ -105,14 +113,14 @@ class Comparison:
                 folder = plan.folder(method, seed) / "probe"
                 settings = self._probe_settings(method, seed, draw)
                 yield f"{method}, seed {seed}: probe", folder, settings, partial(self._probe, method, seed, draw)
-            for name, start in plan.networks.items():
-                for task in plan.tasks:
-                    for size in plan.sizes:
-                        chosen = {"start": start, "size": size, "draw": draw}
-                        settings = self._settings([task], plan.fine_tuning, seed=seed, **chosen)
-                        folder = plan.folder(name, seed) / f"{task}_{size}"
-                        work = partial(self._train, task, seed, start, size, draw)
-                        yield f"{name}, seed {seed}: {task}, N = {size}", folder, settings, work
+            for name, task, size in plan.trainings():
+                chosen = {"start": plan.networks[name], "size": size, "draw": draw}
+                if name in given:
+                    chosen["start"] = sha256(given[name])[:16]
+                settings = self._settings([task], plan.fine_tuning, seed=seed, **chosen)
+                folder = plan.folder(name, seed) / f"{task}_{size}"
+                work = partial(self._train, task, seed, plan.networks[name], size, draw)
+                yield f"{name}, seed {seed}: {task}, N = {size}", folder, settings, work
 
     def _settings(self, tasks: Sequence[str], options: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         digests = {t: sha256(self.plan.datalist(t))[:16] for t in tasks}
@@ -135,8 +143,8 @@ class Comparison:
     def _pretext_settings(self, name: str) -> dict[str, Any]:
         """What distinguishes a pretext: options, overlays, and the weights it starts from."""
         options = self.plan.options_of(name)
-        begun = str(options.get("start", SCRATCH))
-        start = {} if begun == SCRATCH else {"start": sha256(located(begun))[:16]}
+        begun = self.plan.given_weights().get(name)
+        start = {"start": sha256(begun)[:16]} if begun else {}
         return {"options": options, "overlays": self._digests(self.plan.pretexts[name]), **start}
 
     def _digests(self, overlays: Sequence[str]) -> dict[str, str]:
@@ -147,15 +155,14 @@ class Comparison:
         options = {"output_dir": str(folder), "weights": str(folder / "pretrained.pt"), "seed": seed, "resume": True}
         self._run(self.plan.pretexts[name], {**options, **self.plan.options_of(name)}, "pretrain")
 
-    def _train(self, task: str, seed: int, start: str, size: int | str, draw: int, folder: Path) -> None:
-        encoder = self.plan.folder(start, seed) / "pretraining" / "pretrained.pt"
+    def _train(self, task: str, seed: int, start: Any, size: int | str, draw: int, folder: Path) -> None:
+        begun = self.plan.start_file(start, seed, size)
         common = {"task": task, "model": str(folder / "model.pt"), "seed": seed, **self.plan.fine_tuning}
-        weights = SCRATCH if start == SCRATCH else str(encoder)
-        drawn = None if size == ALL else size
+        weights, drawn = SCRATCH if begun is None else str(begun), None if size == ALL else size
         data = {"weights": weights, "size": drawn, "draw": draw, "output_dir": str(folder)}
         data |= {"resume": True} if common.get("ensemble") else {}  # members that are trained are not trained again
-        own = start == SCRATCH or "network_def" in self.plan.fine_tuning
-        self._run([], {**({} if own else architecture_of(encoder)), **common, **data}, "train")
+        own = begun is None or "network_def" in self.plan.fine_tuning
+        self._run([], {**({} if own or begun is None else architecture_of(begun)), **common, **data}, "train")
         stated = {} if own else network_of(folder / "model.pt")
         self._run([], {**stated, **common, "output_dir": str(folder / "test")}, "evaluate")
 

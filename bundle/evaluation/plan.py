@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bundle.hints import nearest, quoted
+from bundle.hub import located
 
 SCRATCH = "scratch"
 RANDOM, CALIBRATED = "random initialisation", "random, calibrated batch norm"
@@ -29,7 +30,8 @@ class Plan:
         output_dir: Folder that receives runs and results.
         tasks: Names of the datalists.
         pretexts: Name → overlays on pretrain.yaml.
-        networks: Name → pretext that a classifier is fine-tuned from, or `scratch`.
+        networks: Name → what a classifier is fine-tuned from: a pretext, `scratch`, a file of weights, or, as `network`
+            and `task`, the classifier of another task that an earlier network of this plan comes to.
         sizes: Numbers of training subjects N, or `all`.
         seeds: Seeds of pretraining, draw and initialisation together.
         overlays: Laid over every run.
@@ -49,7 +51,7 @@ class Plan:
     output_dir: Path
     tasks: Sequence[str]
     pretexts: Mapping[str, Sequence[str]]
-    networks: Mapping[str, str]
+    networks: Mapping[str, str | Mapping[str, str]]
     sizes: Sequence[int | str]
     seeds: Sequence[int]
     overlays: Sequence[str]
@@ -82,11 +84,67 @@ class Plan:
 
     def _check_methods(self) -> None:
         for name, start in self.networks.items():
-            if start != SCRATCH and start not in self.pretexts:
+            if isinstance(start, Mapping):
+                self._check_first_stage(name, start)
+            elif start != SCRATCH and start not in self.pretexts and not _is_file(start):
                 known = nearest(start, [*self.pretexts, SCRATCH])
-                raise ValueError(f"The network '{name}' starts from '{start}', which is no pretext{known}")
+                raise ValueError(f"The network '{name}' starts from '{start}', which is no pretext and no file{known}")
         if len({slug(method) for method in self.methods}) < len(self.methods):
             raise ValueError(f"Methods need names that differ, also as folders, but there are {quoted(self.methods)}.")
+
+    def _check_first_stage(self, name: str, start: Mapping[str, str]) -> None:
+        earlier = list(self.networks)[: list(self.networks).index(name)]
+        if set(start) != {"network", "task"} or (start["network"], start["task"]) not in self._stages(earlier):
+            raise ValueError(
+                f"The network '{name}' starts from {dict(start)}, but {{network: NAME, task: TASK}} is expected, "
+                f"with a network before it ({quoted(earlier) or 'there is none'}) and a task that it is trained on "
+                f"({quoted(self.tasks)})."
+            )
+
+    def _stages(self, networks: Sequence[str]) -> list[tuple[str, str]]:
+        """Network and task of every classifier; a network that starts from a task's classifier skips that task."""
+        pairs = []
+        for name in networks:
+            start = self.networks[name]
+            skipped = start["task"] if isinstance(start, Mapping) else None
+            pairs += [(name, task) for task in self.tasks if task != skipped]
+        return pairs
+
+    def trainings(self) -> list[tuple[str, str, int | str]]:
+        """Network, task and size of every fine-tuning."""
+        return [(name, task, size) for name, task in self._stages(list(self.networks)) for size in self.sizes]
+
+    def with_tasks(self, tasks: Sequence[str]) -> Plan:
+        """The plan for some of its tasks, without networks whose first stage would be missing.
+
+        Args:
+            tasks: Such as those that a group of sites is tested in.
+        """
+        networks: dict[str, str | Mapping[str, str]] = {}
+        for name, start in self.networks.items():
+            if not isinstance(start, Mapping) or (start["network"] in networks and start["task"] in tasks):
+                networks[name] = start
+        return replace(self, tasks=tasks, networks=networks)
+
+    def start_file(self, start: str | Mapping[str, str], seed: int, size: int | str) -> Path | None:
+        """The weights that a network starts from; None: random ones.
+
+        Args:
+            start: Entry of `networks`.
+            seed: Seed of the run.
+            size: Number of training subjects, of the first stage, too.
+        """
+        if isinstance(start, Mapping):
+            return self.folder(start["network"], seed) / f"{start['task']}_{size}" / "model.pt"
+        if start in self.pretexts:
+            return self.folder(start, seed) / "pretraining" / "pretrained.pt"
+        return None if start == SCRATCH else located(start)
+
+    def given_weights(self) -> dict[str, Path]:
+        """Files of weights that the plan is given, by the pretext or network that starts from them."""
+        networks = {n: s for n, s in self.networks.items() if isinstance(s, str) and s not in self.pretexts}
+        starts = {**{name: str(self.options_of(name).get("start", SCRATCH)) for name in self.pretexts}, **networks}
+        return {name: located(start) for name, start in starts.items() if start != SCRATCH}
 
     @property
     def methods(self) -> list[str]:
@@ -104,6 +162,10 @@ class Plan:
     def folder(self, method: str, seed: int) -> Path:
         """Where the runs of a method and a seed lie."""
         return Path(self.output_dir) / "runs" / slug(method) / f"seed_{seed}"
+
+
+def _is_file(start: object) -> bool:
+    return isinstance(start, str) and located(start).is_file()
 
 
 def references_of(asked: str | Sequence[str]) -> tuple[str, ...]:

@@ -78,14 +78,11 @@ def collected_scores(plan: Plan) -> pd.DataFrame:
 
 def _network_scores(plan: Plan) -> Iterator[pd.DataFrame]:
     for draw, seed in enumerate(plan.seeds):
-        for name in plan.networks:
-            for task in plan.tasks:
-                for size in plan.sizes:
-                    path = plan.folder(name, seed) / f"{task}_{size}" / "test" / "predictions.csv"
-                    table = _read(path)
-                    probability = table.filter(like="probability_").iloc[:, 1].clip(1e-6, 1 - 1e-6)
-                    ids = table[["participant_id", "session_id", "label"]]
-                    yield ids.assign(task=task, method=name, n=size, draw=draw, score=logit(probability))
+        for name, task, size in plan.trainings():
+            table = _read(plan.folder(name, seed) / f"{task}_{size}" / "test" / "predictions.csv")
+            probability = table.filter(like="probability_").iloc[:, 1].clip(1e-6, 1 - 1e-6)
+            ids = table[["participant_id", "session_id", "label"]]
+            yield ids.assign(task=task, method=name, n=size, draw=draw, score=logit(probability))
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -85,7 +85,7 @@ class SiteProtocol:
         """The plan of a group, whose datalists have been written."""
         folder = self.folder(held)
         diseases = [task for task in self.rules.of_diseases(self.plan.tasks) if task in held.tasks]
-        plan = replace(self.plan, dataset_dir=folder / "data", output_dir=folder, tasks=held.tasks)
+        plan = replace(self.plan.with_tasks(held.tasks), dataset_dir=folder / "data", output_dir=folder)
         return replace(plan, diagnoses=diseases, sizes=(ALL,), document=None)
 
     def run(self) -> None:
@@ -116,15 +116,14 @@ class SiteProtocol:
 
     def units(self, held: HeldOut) -> Iterator[Unit]:
         """Every run of a group."""
-        where = replace(self.plan, output_dir=self.folder(held))
+        where = replace(self.plan.with_tasks(held.tasks), output_dir=self.folder(held), sizes=(ALL,))
         for seed in self.plan.seeds:
             for name in self.plan.pretexts:
                 yield Unit(PRETRAINING, name, where.folder(name, seed) / PRETRAINING)
             for method in (*self.plan.pretexts, *self.plan.references):
                 yield Unit(PROBE, method, where.folder(method, seed) / PROBE)
-            for name in self.plan.networks:
-                for task in held.tasks:
-                    yield Unit(FINE_TUNING, name, where.folder(name, seed) / f"{task}_{ALL}")
+            for name, task, _ in where.trainings():
+                yield Unit(FINE_TUNING, name, where.folder(name, seed) / f"{task}_{ALL}")
 
     def all_units(self) -> list[Unit]:
         """Every run of every group."""

@@ -16,6 +16,7 @@ from bundle.networks.encoders import (
 )
 from bundle.networks.ensembles import Ensemble
 from bundle.networks.export import export_classifier, load_onnx
+from bundle.networks.lineage import lineage, origin, require_classifier_weights
 from bundle.networks.members import load_members, members_of
 from bundle.networks.pools import AveragePool, MaxPool
 from bundle.networks.preprocessing import as_config, steps_of
@@ -30,7 +31,6 @@ from bundle.networks.weights import (
     load_network,
     method_of,
     network_of,
-    origin,
     refuse_other_preprocessing,
     save_weights,
     start_encoder,
@@ -63,6 +63,7 @@ __all__ = [
     "described",
     "encoder_like",
     "export_classifier",
+    "lineage",
     "load_encoder",
     "load_members",
     "load_network",
@@ -73,6 +74,7 @@ __all__ = [
     "origin",
     "read_card",
     "refuse_other_preprocessing",
+    "require_classifier_weights",
     "save_weights",
     "set_checkpointing",
     "start_encoder",

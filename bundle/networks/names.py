@@ -14,6 +14,7 @@ BESIDE = (  # first parts of the names of what is trained on top of an encoder
     *("classifier", "head", "fc"),
 )
 PROJECTOR = {"projector.hidden.": "hidden_representation.", "projector.output.": "head_projection."}  # ours: released
+SCRATCH = "scratch"  # in place of a file: start from random weights
 LISTED = 5  # names of tensors in a sentence
 FIRST = (  # tensors by which a DenseNet, and a ResNet alone or among others, are known
     ("features.conv0.weight",),

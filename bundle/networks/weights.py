@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.hub import as_address, located
+from bundle.hub import located
 from bundle.networks.architecture import as_options, described, made_encoder
 from bundle.networks.cards import CARD_FORMAT, NETWORK, classifier_card, read_card
 from bundle.networks.classifiers import Classifier, EncoderClassifier, freeze
 from bundle.networks.encoders import Encoder, encoder_of
-from bundle.networks.formats import read_state_dict, refuse_not_finite, weights_digest, write_weights
-from bundle.networks.names import HEAD, listed, prefix_of, refuse_mismatch, split
+from bundle.networks.formats import read_state_dict, refuse_not_finite, write_weights
+from bundle.networks.lineage import lineage, refuse_ensemble
+from bundle.networks.names import HEAD, SCRATCH, listed, prefix_of, refuse_mismatch, split
 from bundle.networks.preprocessing import Steps, require_preprocessing
 
 STORAGES = {"float32": torch.float32, "float16": torch.float16}
-SCRATCH = "scratch"  # in place of a file: start from random weights
 logger = logging.getLogger(__name__)
 
 
@@ -148,10 +148,12 @@ def method_of(weights: str | Path, name: str | None = None) -> str:
     """How tables and figures call an encoder.
 
     Args:
-        weights: Weights whose card says so.
+        weights: Weights whose card says so; an encoder that a classifier has is called after the question.
         name: Name that is used instead; None: what the card says.
     """
-    return name or str(read_card(weights).get("method") or "y-Aware")
+    card = read_card(weights)
+    stated = f"classifier of {card.get('task', 'something')}" if card.get("kind") == "classifier" else "y-Aware"
+    return name or str(card.get("method") or stated)
 
 
 def refuse_other_preprocessing(weights: str | Path, recipe: Steps | None) -> None:
@@ -170,6 +172,7 @@ def refuse_other_preprocessing(weights: str | Path, recipe: Steps | None) -> Non
 
 def _new_encoder(path: Path, content: Mapping[str, Tensor]) -> Encoder:
     """A new encoder as the card states it, or, where it says nothing, as names and shapes show a DenseNet or ResNet."""
+    refuse_ensemble(path)
     stated = read_card(path).get("network", {})
     if "encoder" in stated:
         make = functools.partial(made_encoder, path, stated)
@@ -196,12 +199,13 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
 
     Args:
         network: MONAI's DenseNet, or an `EncoderClassifier`; final norm and classifier stay as initialised.
-        weights: Weights of an encoder (see `load_encoder`), or `scratch`: the whole network stays as initialised.
+        weights: Weights of an encoder, or of a classifier of another question, whose head is left out (see
+            `load_encoder`); or `scratch`: the whole network stays as initialised.
         freeze_trunk: Train the head alone; see `networks.encoders.freeze`.
 
     Raises:
-        ValueError: when the weights match the trunk in part or not at all, random weights are to be frozen, or the
-            network is no classifier whose embedding is known.
+        ValueError: when the weights match the trunk in part or not at all, or are an ensemble; random weights are to
+            be frozen; or the network is no classifier whose embedding is known.
     """
     Classifier(network)  # refuses before training what nothing could be predicted with after it
     if str(weights) == SCRATCH:
@@ -210,6 +214,7 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
         logger.info("From scratch: the network starts from random weights.")
         return
     path = located(weights)
+    refuse_ensemble(path)
     if isinstance(network, EncoderClassifier):
         load_encoder(path, network.encoder)
         logger.info(f"{HEAD[0]} starts from random weights.")
@@ -220,6 +225,8 @@ def start_from(network: nn.Module, weights: str | Path, freeze_trunk: bool = Fal
         network.load_state_dict(found, strict=False)
         logger.info(f"{path}: {len(found)} tensors of the trunk loaded; {', '.join(HEAD)} start from random weights.")
         _warn_of(path)
+    if said := lineage(path):
+        logger.info(f"Started from: {said}.")
     if freeze_trunk:
         freeze(network, HEAD)
 
@@ -265,11 +272,3 @@ def network_of(model: str | Path) -> dict[str, Any]:
         ValueError: for an encoder that is not ours.
     """
     return as_options(Path(model), classifier_card(model).get("network", {}))
-
-
-def origin(weights: str | Path) -> dict[str, str] | str:
-    """What a card says of the weights that training started from."""
-    if str(weights) == SCRATCH:
-        return SCRATCH
-    path = located(weights)
-    return {"path": as_address(str(path)), "sha256": weights_digest(path)}

@@ -124,3 +124,53 @@ def test_positives_count_unknown_ages(tmp_path, capsys):
     (tmp_path / "d.json").write_text(json.dumps({"training": records}))
     assert main(["positives", "--datalist", str(tmp_path / "d.json"), "--sigma", "5", "--batch-size", "4"]) == 0
     assert "of 4 training subjects (1 of unknown age)" in capsys.readouterr().out
+
+
+def populations(folder, *more, header="participant_id;age;dx;iq"):
+    rows = [(f"sub-{i}", 10 + i, ("HC", "SZ")[i % 2], ("80", "n/a")[i == 7]) for i in range(8)]
+    return cohort(folder, header, rows, *more)
+
+
+def sections(folder):
+    content = json.loads((folder / "out.json").read_text())
+    return {name: [r["participant_id"] for r in content[name]] for name in ("training", "validation", "test")}
+
+
+def test_one_population_trains_and_another_is_tested(folder, caplog):
+    caplog.set_level("INFO")
+    assert populations(folder, "--test-where", "age>=14", "--fractions", "training=0.5", "validation=0.5") == 0
+    found = sections(folder)
+    assert found["test"] == ["sub-4", "sub-5", "sub-6", "sub-7"]
+    assert len(found["training"]) == len(found["validation"]) == 2
+    assert "Tested, where 'age>=14' holds: 4 people, age 14 to 17, 2 of label 0, 2 of label 1" in caplog.text
+    content = json.loads((folder / "out.json").read_text())
+    assert content["description"] == "made from p.csv; tested where age>=14"
+
+
+def test_only_a_population_takes_part_and_its_columns_are_not_written(folder):
+    assert populations(folder, "--where", "iq!=n/a", "iq<100", "age<12 or age>=15") == 0
+    found = sections(folder)
+    assert sorted(found["training"] + found["validation"]) == ["sub-0", "sub-1", "sub-5", "sub-6"]
+    assert all("iq" not in record for record in people(folder).values())
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "sentence"),
+    [
+        (["--where", "age"], 2, "'age' is no condition. Expected a column"),
+        (["--where", "iqq<3"], 1, "has no column 'iqq'; did you mean 'iq'?"),
+        (
+            ["--where", "iq<90"],
+            1,
+            "Nobody can tell whether 'iq<90' holds for 1 scan(s) of 'sub-7': their iq is not known",
+        ),
+        (["--test-where", "age>=14", "--test-sites", "a"], 2, "are several ways to divide the participants"),
+        (["--test-where", "age>=14", "--fractions", "training=0.5", "test=0.5"], 2, "either --test-where or a share"),
+        (["--test-where", "age>99"], 1, "Nobody would be tested, where 'age>99' holds"),
+        (["--test-where", "dx=SZ"], 1, "Nobody of label 0 would be tested"),
+    ],
+)
+def test_populations_that_cannot_be_made_are_refused(folder, more, status, sentence, capsys):
+    assert populations(folder, *more) == status
+    assert sentence in capsys.readouterr().err
+    assert not (folder / "out.json").exists()

@@ -5,7 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bundle.cohort.overlap import fingerprints, refuse_overlap
+from bundle.cohort.overlap import fingerprints, refuse_overlap, say_seen
 
 
 @pytest.fixture
@@ -80,3 +80,41 @@ def test_the_card_of_other_weights_is_refused(people, weights):
     weights.with_suffix(".json").write_text(json.dumps({**card, "sha256": "0"}))
     with pytest.raises(ValueError, match="belongs to other weights"):
         refuse_overlap(weights, people, "the test set")
+
+
+def stage(folder, **card):
+    (folder / "stage.json").write_text(json.dumps(card))
+    return folder / "stage.pt"
+
+
+def test_people_of_an_earlier_training_are_counted(people, tmp_path, caplog):
+    caplog.set_level("INFO")
+    weights = stage(tmp_path, kind="classifier", task="sex", fingerprints=fingerprints(people[:3]))
+    say_seen(weights, {"training": people[1:4], "validation": people[4:]}, "autism")
+    assert "2 of 3 of the training, 0 of 2 of the validation" in caplog.text
+    assert all(record.levelname == "INFO" for record in caplog.records)
+    caplog.clear()
+    say_seen(weights, {"training": people[3:], "validation": []}, "autism")
+    say_seen("scratch", {"training": people, "validation": []}, "autism")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_the_same_question_to_the_same_people_is_said_loudly(people, tmp_path, caplog, before):
+    first = {"kind": "classifier", "task": "autism"}
+    second = {
+        "kind": "classifier",
+        "task": "sex",
+        "pretrained": {"path": "a", "sha256": "b", **first, "people_known": True},
+    }
+    weights = stage(tmp_path, fingerprints=fingerprints(people[:3]), **(second if before else first))
+    say_seen(weights, {"training": people[:2], "validation": people[2:]}, "autism")
+    assert "2 of 2 of the training, 1 of 4 of the validation" in caplog.text
+    assert "It was a classifier of the same task, autism, which has learned their labels" in caplog.text
+
+
+def test_a_stage_whose_people_nobody_knows_is_said(people, tmp_path, caplog):
+    before = {"path": "a", "sha256": "b", "kind": "classifier", "people_known": False}
+    weights = stage(tmp_path, fingerprints=fingerprints(people[:3]), pretrained=before)
+    refuse_overlap(weights, people[3:], "the test set")
+    assert "started from weights whose card does not say who trained them" in caplog.text

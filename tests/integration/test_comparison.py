@@ -9,7 +9,7 @@ import yaml
 
 from bundle.cli.main import main
 from bundle.evaluation.plan import REFERENCES
-from tests.conftest import ROOT
+from tests.conftest import ROOT, with_full_paths
 
 pytestmark = pytest.mark.long
 
@@ -136,6 +136,29 @@ def test_a_pretext_may_have_options_and_is_then_another_setting(compared, tiny_p
     assert "There is no option --own_shar; did you mean 'own_share'" in capsys.readouterr().err
 
 
+def test_a_network_may_start_from_a_classifier(compared, tiny_phantom, trained, tmp_path, capsys):
+    """From that of another task with the same seed, and from a file; nobody who is tested was trained on before."""
+    stages = {"after schizophrenia": {"network": "from scratch", "task": "schizophrenia"}}
+    networks = {**RUN["networks"], **stages, "from a file": str(trained / "model.pt")}
+    assert main(write_plan(tiny_phantom, compared, networks=networks)) == 0
+    results = pd.read_csv(compared / "compare" / "results.csv")
+    lines = {name: set(results.loc[results["method"] == name, "task"]) for name in networks}
+    assert lines["after schizophrenia"] == {"alzheimer"}
+    assert lines["from a file"] == {"schizophrenia", "alzheimer"}
+    card = json.loads((compared / "compare/runs/after_schizophrenia/seed_8/alzheimer_20/model.json").read_text())
+    first = compared / "compare/runs/from_scratch/seed_8/schizophrenia_20/model.json"
+    assert card["pretrained"]["sha256"] == json.loads(first.read_text())["sha256"]
+    assert card["pretrained"]["task"] == "schizophrenia"
+    tested = with_full_paths(tiny_phantom / "bipolar.json")
+    tested["test"] += with_full_paths(tiny_phantom / "alzheimer.json")["training"][:1]
+    (tmp_path / "bipolar.json").write_text(json.dumps(tested))
+    (tmp_path / "pretraining.json").write_text(json.dumps(with_full_paths(tiny_phantom / "pretraining.json")))
+    seen = write_plan(tmp_path, tmp_path, networks={"from a file": str(trained / "model.pt")}, tasks=["bipolar"])
+    assert main(seen) == 1
+    assert "Participants of bipolar were in the training of" in capsys.readouterr().err
+    assert not (tmp_path / "compare" / "runs").exists()
+
+
 def test_a_document_shows_the_results(compared, tiny_phantom):
     document = compared / "results.md"
     document.write_text("# Mine\n<!-- comparison -->\nold\n<!-- /comparison -->\nmy words\n")
@@ -162,7 +185,11 @@ def test_a_document_shows_the_results(compared, tiny_phantom):
             1,
             r"was made with other settings \(options \{'epochs': 1\} → \{'epochs': 2\}\)",
         ),
-        ({"networks": {"mine": "y-aware"}}, 1, "starts from 'y-aware', which is no pretext; did you mean 'y-Aware'"),
+        (
+            {"networks": {"mine": "y-aware"}},
+            1,
+            "starts from 'y-aware', which is no pretext and no file; did you mean 'y-Aware'",
+        ),
         ({"networks": {"voxels": "scratch"}}, 1, "Methods need names that differ"),
         ({"seeds": [1, 1]}, 1, "`seeds` must name at least one, each once"),
         ({"tasks": ["autism"]}, 1, "There is no datalist .*autism.json"),

@@ -10,9 +10,10 @@ from bundle.files import sha256
 from bundle.networks.cards import classifier_card, read_card
 from bundle.networks.encoders import DenseNetEncoder, ResNetEncoder
 from bundle.networks.formats import read_state_dict
+from bundle.networks.lineage import origin
 from bundle.networks.names import from_released, to_released
 from bundle.networks.projector import ContrastiveNetwork
-from bundle.networks.weights import load_encoder, load_network, origin, save_weights, start_from
+from bundle.networks.weights import load_encoder, load_network, save_weights, start_from
 
 
 def encoder(growth_rate=4):

@@ -1,0 +1,73 @@
+"""What a comparison may ask for: what its networks start from."""
+
+import pytest
+
+from bundle.evaluation.plan import Plan
+
+
+@pytest.fixture
+def made(tmp_path):
+    for task in ("pretraining", "sex", "autism"):
+        (tmp_path / f"{task}.json").write_text("{}")
+    (tmp_path / "mine.pt").write_bytes(b"weights")
+
+    def plan(networks, **more):
+        fixed = {"pretexts": {"y-Aware": []}, "sizes": [20, 40], "seeds": [0], "overlays": [], "fine_tuning": {}}
+        options = {"pretraining": {}, "probing": {}, "tasks": ["sex", "autism"]}
+        return Plan(tmp_path, tmp_path / "out", networks=networks, **{**fixed, **options, **more})
+
+    return plan
+
+
+def after(network, task):
+    return {"network": network, "task": task}
+
+
+def test_a_network_that_starts_from_a_task_skips_that_task(made):
+    plan = made({"scratch": "scratch", "after sex": after("scratch", "sex")})
+    assert plan.trainings() == [
+        *(("scratch", task, size) for task in ("sex", "autism") for size in (20, 40)),
+        *(("after sex", "autism", size) for size in (20, 40)),
+    ]
+
+
+def test_where_a_network_starts(made, tmp_path):
+    mine = str(tmp_path / "mine.pt")
+    plan = made({"scratch": "scratch", "tuned": "y-Aware", "file": mine, "after sex": after("scratch", "sex")})
+    out = tmp_path / "out/runs"
+    expected = [None, out / "y_aware/seed_3/pretraining/pretrained.pt", tmp_path / "mine.pt"]
+    expected.append(out / "scratch/seed_3/sex_20/model.pt")
+    assert [plan.start_file(start, 3, 20) for start in plan.networks.values()] == expected
+    assert plan.given_weights() == {"file": tmp_path / "mine.pt"}
+    assert made({}, pretexts={"a": [], "b": []}, pretext_options={"b": {"start": mine}}).given_weights() == {
+        "b": tmp_path / "mine.pt"
+    }
+
+
+def test_without_a_task_go_the_networks_that_need_it(made):
+    first = {"scratch": "scratch", "after sex": after("scratch", "sex"), "third": after("after sex", "autism")}
+    plan = made({**first, "after autism": after("scratch", "autism")})
+    assert list(plan.with_tasks(["autism"]).networks) == ["scratch", "after autism"]
+    assert list(plan.with_tasks(["sex"]).networks) == ["scratch", "after sex"]
+    assert list(plan.with_tasks(["sex", "autism"]).networks) == list(plan.networks)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        after("later", "sex"),
+        after("scratch", "age"),
+        after("after sex", "sex"),
+        {"network": "scratch"},
+        {**after("scratch", "sex"), "size": 20},
+    ],
+)
+def test_a_first_stage_that_there_is_not_is_refused(made, start):
+    networks = {"scratch": "scratch", "after sex": after("scratch", "sex"), "mine": start, "later": "scratch"}
+    with pytest.raises(ValueError, match=r"'mine' starts from .* \{network: NAME, task: TASK\} is expected"):
+        made(networks)
+
+
+def test_what_is_no_pretext_and_no_file_is_refused(made):
+    with pytest.raises(ValueError, match="starts from 'y-aware', which is no pretext and no file; did you mean"):
+        made({"mine": "y-aware"})
