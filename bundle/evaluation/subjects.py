@@ -92,13 +92,17 @@ class Subjects:
     @property
     def datalists(self) -> list[str]:
         """Every datalist of the tasks."""
-        sources = self.tasks.values()
-        return [path for source in sources for path in ([source] if isinstance(source, str) else source.values())]
+        return _paths(self.tasks)
 
     @property
     def every_datalist(self) -> list[str]:
         """The datalists of the tasks and of the age probe."""
         return self.datalists + ([] if self.age_datalist is None else [self.age_datalist])
+
+    @property
+    def every_second_datalist(self) -> list[str]:
+        """The same of the second modality."""
+        return _paths(self.second_tasks) + ([] if self.second_age_datalist is None else [self.second_age_datalist])
 
     def pools(self) -> list[Pool]:
         """The subjects of every task."""
@@ -141,6 +145,10 @@ class Subjects:
             sections = with_both(join(sections, second, f"{self.age_datalist} and {self.second_age_datalist}"))
         assert_disjoint(sections)
         return sections["training"], sections["validation"]
+
+
+def _paths(tasks: Mapping[str, Source]) -> list[str]:
+    return [path for source in tasks.values() for path in ([source] if isinstance(source, str) else source.values())]
 
 
 def draw_pool(task: str, sections: Mapping[str, list[dict]], sizes: Sequence[int], draws: int, seed: int) -> Pool:

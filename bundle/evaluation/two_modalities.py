@@ -10,6 +10,7 @@ import pandas as pd
 
 from bundle.cohort.datalist import load_section, phantom_of
 from bundle.cohort.joined import SECOND, of_modality
+from bundle.cohort.modality import require_modality
 from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.regrid import require_grid
 from bundle.evaluation import probing
@@ -49,6 +50,7 @@ class TwoModalityStudy(ProbeStudy):
     def check(self) -> None:
         """Refuse subjects who cannot be probed, or whom either encoder was pretrained on."""
         super().check()
+        require_modality(self.subjects.every_second_datalist, self.second.weights)
         for pool in self.pools:
             maps = of_modality(pool.records, SECOND)
             require_grid(maps, f"the second modality in the task {pool.task}", self.second.weights)
