@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bundle.cli.options import OptionError, number
+from bundle.cli.options import OptionError, number, read_config
 from bundle.places import found
 
 if TYPE_CHECKING:
     from bundle.cohort.conditions import Condition
+    from bundle.scans.modality import Modality
 
 logger = logging.getLogger("bundle")
 COLUMNS = ("participant", "session", "age", "sex", "site", "tiv", "label", "split", "study")
@@ -44,7 +45,13 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sex-values", nargs="+", default=[], metavar="CODE=F|M|n/a", help="sex codes of the table")
     parser.add_argument(
-        "--shape", type=int, nargs=3, default=[121, 145, 121], help="expected voxels (default: 121 145 121)"
+        "--modality",
+        default="gm",
+        metavar="NAME|FILE",
+        help="kind of maps, as `modalities` lists them, or a config that states one's own (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--shape", type=int, nargs=3, help="expected voxels (default: of the modality, 121 145 121 of gm)"
     )
     parser.add_argument(
         "--regrid",
@@ -103,6 +110,7 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
     from bundle.cohort.participants import CohortError
     from bundle.cohort.table import read_cohort, unknown_sentences, write_excluded
 
+    modality = _modality(options)
     names = {"participant": "participant_id", "session": "session_id"}
     columns = {names.get(name, name): value for name in COLUMNS if (value := getattr(options, f"{name}_column"))}
     where, test_where = (_conditions(texts) for texts in (options.where, options.test_where))
@@ -113,12 +121,13 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
         columns=columns,
         label_values={k: _label(v) for k, v in _pairs(options.label_values).items()} or None,
         sex_values={k: _or_unknown(v) for k, v in _pairs(options.sex_values).items()} or None,
-        expected_shape=options.shape,
+        expected_shape=options.shape or list(modality.grids[0].shape),
         age_unit=options.age_unit,
         regrid=options.regrid,
         prepare=_preparing(options.prepare, options.workers) if options.prepare else None,
         kept=sorted(asked),
         workers=options.workers,
+        modality=None if modality.name == "gm" else modality,
     )
     if problems and not options.skip_invalid:
         raise CohortError(problems)
@@ -127,11 +136,29 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
     sections = _sections(records, options, where, test_where)
     told = {*RECORD_KEYS, *columns}  # columns that only a condition reads are not written
     sections = {name: [{k: r[k] for k in r if k in told} for r in items] for name, items in sections.items()}
-    write_datalist(options.output, sections, description=_description(options))
+    extra = {"modality": modality.card}
+    write_datalist(options.output, sections, description=_description(options), extra=extra)
     counts = ", ".join(f"{len(items)} {name}" for name, items in sections.items())
     logger.info(f"Wrote {options.output}: {counts}; {len(problems)} problem(s) of scans left out are in {excluded}.")
     for sentence in unknown_sentences(records):
         logger.warning(sentence)
+
+
+def _modality(options: argparse.Namespace) -> Modality:
+    """The modality that was named, or that a config states; without a usual grid it needs a shape."""
+    from bundle.scans.modality import modality_of
+
+    stated: Any = options.modality
+    if Path(stated).suffix in (".yaml", ".yml", ".json"):
+        stated = read_config(found(stated)).get("modality")
+        if stated is None:
+            raise OptionError(f"--modality names {options.modality}, which states no `modality`; name another file.")
+    modality = modality_of(stated, "--modality")
+    if not modality.grids and not options.shape:
+        raise OptionError(f"A {modality.words} has no usual grid; say how many voxels the images have: --shape D H W.")
+    if options.prepare and modality.name != "gm":
+        raise OptionError(f"--prepare makes grey-matter maps, but --modality says {modality.name}; give one of them.")
+    return modality
 
 
 def _require_one_way(options: argparse.Namespace) -> None:

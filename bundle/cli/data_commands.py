@@ -186,6 +186,19 @@ def _positives(options: argparse.Namespace, _: Sequence[str]) -> None:
     )
 
 
+# modalities
+
+
+def _add_modalities(parser: argparse.ArgumentParser) -> None:
+    """The command has no options."""
+
+
+def _modalities(*_: object) -> None:
+    from bundle.scans.modality import table_of_modalities
+
+    sys.stdout.write(f"{table_of_modalities()}\n")
+
+
 # name → summary, what adds its options, what runs it
 COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "prepare": (
@@ -195,6 +208,7 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     ),
     "phantom": ("make the embedded synthetic cohort", _add_phantom, _phantom),
     "cohort": ("make a checked datalist from a table and images", cohort_command.add_options, cohort_command.run),
+    "modalities": ("list the kinds of maps that are known", _add_modalities, _modalities),
     "split": ("write who is in which section by a published rule", _add_split, _split),
     "check-cohort": ("look for leaks, duplicates and confounds in a datalist", _add_check_cohort, _check_cohort),
     "cache": ("preprocess a cohort once, for pretraining on thousands", _add_cache, _cache),

@@ -140,6 +140,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         "--model", type=Path, help="classifier: the same verdicts as predict's (default: anatomy alone)"
     )
     parser.add_argument("--output", type=Path, help="also write every check as a table (.tsv)")
+    parser.add_argument(
+        "--modality", metavar="NAME", help="kind of maps, as `modalities` lists them; a model's card says its own (gm)"
+    )
     words = "overlays on configs/inference.json, for a model whose card does not say its preprocessing"
     parser.add_argument("--config", type=found, nargs="+", default=[], metavar="OVERLAY", help=words)
 
@@ -147,6 +150,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
     if options.config and not options.model:
         raise OptionError("--config says how a model sees a scan; give the --model, too, or leave it out.")
+    if options.modality and options.model:
+        raise OptionError("--model's card says which kind of maps it reads; leave --modality out.")
     files = [FOLDER / "inference.json", *options.config]
     resolve(files, {}, RUNNABLE)
 
@@ -155,7 +160,7 @@ def _check(options: argparse.Namespace, _: Sequence[str]) -> int:
 
     records = [record for source in options.scans for record in list_scans(source, options.images)]
     if not options.model:
-        refused = check_scans(records, Contract(None), options.output)
+        refused = check_scans(records, Contract(None, options.modality), options.output)
         sys.stdout.write(_ANATOMY)
         return SOME_REFUSED if refused else 0
 

@@ -22,6 +22,7 @@ from bundle.cohort.table import read_cohort, write_excluded
 
 if TYPE_CHECKING:  # these need torch, which a table and its images do not: see `bundle.later`
     from bundle.cohort.cache import fill_cache, recipe_of_cache
+    from bundle.cohort.modality import modality_for_card, modality_of_datalist, require_modality
     from bundle.cohort.overlap import fingerprints, refuse_overlap, say_seen
     from bundle.cohort.packing import ReadStoredd
     from bundle.cohort.regrid import grid_of_cohort, require_grid
@@ -42,6 +43,8 @@ __all__ = [
     "load_section",
     "load_sections",
     "load_test_section",
+    "modality_for_card",
+    "modality_of_datalist",
     "phantom_of",
     "read_cohort",
     "read_table",
@@ -49,6 +52,7 @@ __all__ = [
     "refuse_overlap",
     "require_diagnoses",
     "require_grid",
+    "require_modality",
     "require_plausible",
     "say_seen",
     "site_trials",

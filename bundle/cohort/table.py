@@ -31,6 +31,7 @@ from bundle.cohort.quantities import AGE_RANGE, ages, head_sizes
 from bundle.cohort.sheet import read_table
 from bundle.files import relative_to, write_text
 from bundle.hints import nearest, quoted
+from bundle.scans.modality import Modality
 from bundle.scans.volumes import volume_faults
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def read_cohort(
     prepare: Prepare | None = None,
     kept: Sequence[str] = (),
     workers: int = 2,
+    modality: Modality | None = None,
 ) -> tuple[list[dict], list[Problem]]:
     """Read a table of participants, find the image of every row and check both.
 
@@ -87,6 +89,7 @@ def read_cohort(
             fill unknown ones; None: they are maps.
         kept: Further columns of the table that records keep, as text.
         workers: Threads that read the images.
+        modality: Modality of the images, whose values must lie in its ranges; None: values are not looked at.
 
     Returns:
         Records of the scans without a problem (absolute image path, age in years, tiv in mL, None =
@@ -113,7 +116,7 @@ def read_cohort(
     if prepare is not None:
         paths, values["tiv"], unprepared = _prepared(prepare, paths, values["tiv"], texts)
         unmatched = [*unmatched, *unprepared]
-    values["image"], more = _checked_images(paths, expected_shape, regrid, workers)
+    values["image"], more = _checked_images(paths, expected_shape, regrid, workers, modality)
     more = [*unmatched, *more]
     values = values.assign(**{name: cells[name] for name in kept if name not in values})
     return _sorted_out(values, sorted(faults + more, key=lambda fault: fault[0]), table)
@@ -208,10 +211,16 @@ def _prepared(
 
 
 def _checked_images(
-    paths: Sequence[str | None], expected_shape: Sequence[int] | None, regrid: Path | None, workers: int
+    paths: Sequence[str | None],
+    expected_shape: Sequence[int] | None,
+    regrid: Path | None,
+    workers: int,
+    modality: Modality | None,
 ) -> tuple[list[str | None], Faults]:
     chosen = {i: path for i, path in enumerate(paths) if path is not None}
-    answers = volume_faults([Path(path) for path in chosen.values()], None if regrid else expected_shape, workers)
+    ends = None if modality is None else (modality.lowest, modality.highest)
+    shape = None if regrid else expected_shape
+    answers = volume_faults([Path(path) for path in chosen.values()], shape, workers, ends)
     wrong = [(i, fault) for i, fault in zip(chosen, answers, strict=True) if fault]
     readable = {i: path for i, path in chosen.items() if i not in dict(wrong)}
     placed, elsewhere = on_one_grid(readable, expected_shape, regrid, workers)

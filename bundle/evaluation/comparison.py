@@ -16,6 +16,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from bundle.cohort.datalist import load_section
+from bundle.cohort.modality import require_modality
 from bundle.cohort.overlap import refuse_overlap
 from bundle.evaluation import knowledge
 from bundle.evaluation.features import Images, write_embedding
@@ -177,6 +178,8 @@ class Comparison:
         parser = self._parser("probe", self.plan.probing)
         images, probe = (parser.get_parsed_content(f"study#{name}") for name in ("images", "probe"))
         pools = [self._pool(task, draw) for task in self.plan.tasks]
+        if method in self.plan.pretexts:
+            require_modality([self.plan.datalist(task) for task in self.plan.tasks], self._weights(method, seed))
         for pool in pools if method in self.plan.pretexts else ():
             refuse_overlap(self._weights(method, seed), pool.tested, pool.task)
         source = self._source(method, seed, images)

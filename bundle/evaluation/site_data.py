@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.cohort.datalist import CACHE_FORMAT, datalist_text, load_sections
+from bundle.cohort.modality import modality_of_datalist, require_modality
 from bundle.cohort.splits import assert_disjoint, split_by_participant
 from bundle.evaluation.plan import Plan
 from bundle.evaluation.site_groups import LABELS, Group, SiteRules, grouped
@@ -70,6 +71,7 @@ class SiteStudy:
             ValueError: sections share somebody, or the site of a scan is unknown.
         """
         pools = {name: _pool(plan, name) for name in (PRETRAINING, *plan.tasks)}
+        require_modality([plan.datalist(name) for name in pools])
         rules.of_diseases(plan.tasks)
         for task in plan.tasks:
             unknown = [r for r in pools[task] if r["label"] not in LABELS]
@@ -175,7 +177,8 @@ def texts_of(held: HeldOut, folder: Path, plan: Plan) -> dict[Path, str]:
         plan: Plan of the comparison.
     """
     about = f"made for the comparison over sites: without {', '.join(held.group.sites)}"
-    extra = {"cache_format": CACHE_FORMAT} if plan.stored else {}
+    modality = modality_of_datalist(plan.datalist(PRETRAINING))
+    extra = {"modality": modality.card} | ({"cache_format": CACHE_FORMAT} if plan.stored else {})
     texts = {
         folder / f"{name}.json": datalist_text(folder / f"{name}.json", sections, description=about, extra=extra)
         for name, sections in held.sections.items()

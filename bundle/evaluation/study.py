@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
 from bundle.cohort.datalist import phantom_of
+from bundle.cohort.modality import require_modality
 from bundle.cohort.overlap import refuse_overlap
 from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, knowledge, layers, probing
@@ -81,6 +83,7 @@ class ProbeStudy:
         references: What the encoder has to beat; None: every line.
         centre_sites: Also write `summary_centred_within_site.csv`, of scores less the mean of their site, and show it
             in `table.md` beside the plain numbers; see `centring`.
+        modality: Modality that an overlay says the datalists have; None: whatever they state.
     """
 
     def __init__(
@@ -93,10 +96,11 @@ class ProbeStudy:
         note: str = "",
         references: References | None = None,
         centre_sites: bool = False,
+        modality: Any = None,
     ) -> None:
         self.pretrained, self.subjects, self.images, self.probe = pretrained, subjects, images, probe
         self.output_dir, self.note, self.centre_sites = Path(output_dir), note, centre_sites
-        self.references = references or References(images)
+        self.references, self.modality = references or References(images), modality
         load_encoder(pretrained.weights, pretrained.encoder)
 
     def check(self) -> None:
@@ -110,6 +114,7 @@ class ProbeStudy:
                 "`centre_sites` is of the protocols draws and sites: in folds, people of one site are tested by "
                 "different models, whose scores have no common mean. Leave it out, or take another protocol."
             )
+        require_modality(self.subjects.every_datalist, self.pretrained.weights, self.modality)
         how = self.probe.harmonizing
         for pool in self.pools:
             how.check(pool.records, pool.trials, pool.task)

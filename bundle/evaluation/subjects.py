@@ -79,6 +79,11 @@ class Subjects:
         sources = self.tasks.values()
         return [path for source in sources for path in ([source] if isinstance(source, str) else source.values())]
 
+    @property
+    def every_datalist(self) -> list[str]:
+        """The datalists of the tasks and of the age probe."""
+        return self.datalists + ([] if self.age_datalist is None else [self.age_datalist])
+
     def pools(self) -> list[Pool]:
         """The subjects of every task."""
         return [self._pool(task, sections_of(source, task)) for task, source in self.tasks.items()]

@@ -155,6 +155,10 @@ def _are_members(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, dict) and _is_text(one.get("sha256")) for one in value)
 
 
+def _is_modality(value: Any) -> bool:
+    return isinstance(value, (str, Mapping))
+
+
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
 
@@ -165,6 +169,7 @@ _EVERY: dict[str, Rule] = {
     "warning": (_is_text, "a text"),
     "validation": (_is_metrics, "numbers by name"),
     "network": (_is_network, f"{', '.join(NETWORK)} as whole numbers, or encoder and its arguments"),
+    "modality": (_is_modality, "the name of a modality, or its entries"),
     "fingerprints": (_is_digests, "lists of digests"),
     "contract": (_is_mapping, "the profile of the training scans"),
     "made_by": (_is_mapping, "entries by name"),

@@ -23,6 +23,7 @@ TRANSFORMS = frozenset(
 )
 _FUNCTIONS: tuple[Any, ...] = (
     {"_target_": "bundle.scans.within_limits", "_mode_": "callable"},
+    {"_target_": "bundle.scans.relative_to_cerebellum", "_mode_": "callable"},
     "$lambda volume: volume.squeeze()[None]",
 )
 _TYPES = ("$torch.float32", "$torch.float16", "$torch.float64")

@@ -24,12 +24,14 @@ from bundle.prediction.incoming import described, needs_preparation, preparation
 from bundle.prediction.judgement import Scale, distance_check
 from bundle.prediction.table import Model, own_reasons, require_shape, with_reasons
 from bundle.scans.contract import REFUSE, Check, Contract, Examination
-from bundle.scans.regions import REGIONS, region_weights, regional_volumes
+from bundle.scans.modality import GREY_MATTER
+from bundle.scans.regions import REGIONS, region_weights, regional_values
 
-RAW = Check(
-    "file", "", "", "the file", REFUSE, "This is a scan as the scanner gives it, expected a grey-matter map; make one "
-    "with `prepare`, or give the scan to `predict`, which prepares it.",
-)  # fmt: skip
+RAW = "This is a scan as the scanner gives it, expected a {words}; "
+MAKE = {
+    True: "make one with `prepare`, or give the scan to `predict`, which prepares it.",
+    False: "make one with the software that made those of the training.",
+}
 PLACED = 2  # steps of a preprocessing that load a file and place it on the grid, which the contract has done
 
 
@@ -54,10 +56,12 @@ class CheckedDataset(Dataset):
     ) -> None:
         super().__init__(data, transform)
         self.contract, self.stated = contract, stated
-        region_weights(contract.grid)  # with the templates: loaded before the workers are forked
+        region_weights(
+            contract.grid, contract.modality.tissue
+        )  # with the templates: loaded before the workers are forked
 
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
-        """One scan: `image`, `index`, `verdict`, `reasons`, `checks` (JSON), `digest` of its voxels, `volumes` (mL)."""
+        """One scan: `image`, `index`, `verdict`, `reasons`, `checks` (JSON), `digest` of its voxels, `volumes`."""
         seen = self.examine(self.data[index])
         checks = json.dumps([asdict(check) for check in seen.checks])
         digest = "" if seen.scan is None else voxel_digest(seen.scan.volume)
@@ -65,10 +69,10 @@ class CheckedDataset(Dataset):
         return {"image": self.preprocess(seen), "index": index, **found, "volumes": self._volumes(seen)}
 
     def _volumes(self, seen: Examination) -> NDArray[np.float64]:
-        """Grey matter in each region, mL; NaN where a scan cannot be read."""
+        """What is said of each region; NaN where a scan cannot be read."""
         if seen.volume is None:
             return np.full(len(REGIONS), np.nan)
-        return regional_volumes(seen.volume, self.contract.grid)
+        return regional_values(seen.volume, self.contract.grid, self.contract.modality)
 
     def examine(self, record: Mapping[str, Any]) -> Examination:
         """What the contract finds of a scan, and its preparation before it."""
@@ -80,7 +84,8 @@ class CheckedDataset(Dataset):
         grid = self.contract.grid
         accepted = seen.volume is not None and seen.verdict != REFUSE
         volume = seen.volume if accepted else np.zeros(grid.shape, np.float32)
-        image = MetaTensor(torch.as_tensor(volume)[None], affine=torch.as_tensor(grid.matrix))
+        # A copy: MONAI normalises in place where it looks at some voxels alone, and pages show the map as it came.
+        image = MetaTensor(torch.tensor(volume)[None], affine=torch.as_tensor(grid.matrix))
         stated = self.stated
         ready = self.transform({"image": image}, start=PLACED) if stated is None else stated({"image": image})
         return convert_to_tensor(ready["image"], track_meta=False)
@@ -107,7 +112,7 @@ def check_scans(
     """
     rows, refused = [], 0
     for record in map(described, records):
-        seen = Examination((RAW,)) if needs_preparation(record["image"]) else _examined(record, contract)
+        seen = _as_it_comes(record, contract) or _examined(record, contract)
         verdict, reasons, checks = seen.verdict, seen.reasons, [asdict(check) for check in seen.checks]
         if model is not None and dataset is not None and verdict != REFUSE:
             verdict, reasons, check = _judged_by(model, record, seen, dataset.preprocess(seen))
@@ -118,6 +123,14 @@ def check_scans(
     if output is not None:
         write_text(output, pd.DataFrame(rows).to_csv(index=False, sep="\t"))
     return refused
+
+
+def _as_it_comes(record: Mapping[str, Any], contract: Contract) -> Examination | None:
+    """A refusal of a scan as the scanner gives it; None where it may be a map."""
+    if not needs_preparation(record["image"], contract.modality):
+        return None
+    reason = RAW.format(words=contract.modality.words) + MAKE[contract.modality == GREY_MATTER]
+    return Examination((Check("file", "", "", "the file", REFUSE, reason),))
 
 
 def _examined(record: Mapping[str, Any], contract: Contract) -> Examination:

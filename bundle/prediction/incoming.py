@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.cohort.modality import modality_of_datalist
 from bundle.cohort.sheet import ENDINGS as TABLES
 from bundle.hints import quoted
 from bundle.prediction.listing import list_scans, named
@@ -24,35 +25,40 @@ from bundle.preparation.output import SCANS
 from bundle.preparation.record import Record
 from bundle.preparation.rows import one_head, prepare_rows, prepare_side_by_side
 from bundle.preparation.sources import find_heads
-from bundle.scans.contract import PASS, REFUSE, WARN, Check, correlation
+from bundle.scans.contract import PASS, REFUSE, WARN, Check
 from bundle.scans.grid import KNOWN_GRIDS, REFERENCE, Grid, templates, to_grid
 from bundle.scans.made_by import EMBEDDED, UNKNOWN, pipeline_of
 from bundle.scans.map_names import is_beside_map, scan_of, sources_of
+from bundle.scans.measures import correlation
+from bundle.scans.modality import GREY_MATTER, Modality
 from bundle.scans.placement import grid_of
 from bundle.scans.scan import ENDINGS, Scan, ScanError, find_scans, read_scan
 from bundle.scans.volumes import VolumeError
 
 MOST = 10.0  # every value of a grey-matter map lies below, and the white matter of a T1w scan above
-ALIKE = 0.6  # correlation with the template of grey matter from which on an image may be a map, as in `scans.contract`
+ALIKE = 0.6  # correlation with the template of grey matter from which on an image may be a map, as in `scans.limits`
 COARSE = Grid.of((40, 48, 40), [[-4.5, 0, 0, 87.75], [0, 4.5, 0, -123.75], [0, 0, 4.5, -69.75], [0, 0, 0, 1]])
 FOLDER = "prepared"  # of the answers, where maps are kept
 LISTS = (*TABLES, ".json")
 logger = logging.getLogger(__name__)
 
 
-def needs_preparation(path: str | Path) -> bool:
-    """Whether a file is an image as a scanner gives it, a DICOM file or an archive, and no grey-matter map.
+def needs_preparation(path: str | Path, modality: Modality = GREY_MATTER) -> bool:
+    """Whether a file is an image as a scanner gives it, a DICOM file or an archive, and no map.
 
     What cannot be read is no such file: the contract says what is wrong with it.
 
     Args:
         path: Path of the file.
+        modality: Modality of the maps; images are told from grey-matter maps by their values, and from no others.
     """
     file = Path(path)
     if file.suffix == ".npy" or not file.is_file():
         return file.is_dir()
     if not file.name.lower().endswith(ENDINGS):
         return True
+    if modality != GREY_MATTER:
+        return False
     try:
         if pipeline_of(file) not in (UNKNOWN, EMBEDDED) or grid_of(file) in KNOWN_GRIDS:
             return False
@@ -114,8 +120,9 @@ def incoming_scans(
     prepared_only: bool = False,
     pipeline: str = "ants",
     series: int | None = None,
+    modality: Modality = GREY_MATTER,
 ) -> list[dict[str, Any]]:
-    """Which scans to predict, as maps: what is none is prepared first.
+    """Which scans to predict, as maps: what is none is prepared first, where the model reads grey matter.
 
     Args:
         source: Source; see `list_scans`; also a DICOM file, a `.zip` or `.tar` archive, or a folder that holds such.
@@ -124,6 +131,7 @@ def incoming_scans(
         prepared_only: Refuse scans that are no maps.
         pipeline: `ants` or `deepmriprep`.
         series: Number of the DICOM series to take where there are several; None: by the rules.
+        modality: Modality that the model reads; of another one than grey matter every scan has to be a map.
 
     Returns:
         Records of `list_scans`, those of maps as of `described`. Those of prepared scans also have `file` (what the
@@ -131,8 +139,12 @@ def incoming_scans(
         preparation); `image` is empty where there is no map.
 
     Raises:
-        ValueError: When there is no scan, or scans are no maps and `prepared_only` is set.
+        ValueError: When there is no scan, a datalist is of another modality, or scans are no maps and `prepared_only`
+            is set.
     """
+    _require_modality(Path(source), modality)
+    if modality != GREY_MATTER:
+        return _maps_alone(Path(source), images, modality)
     work = Path(tempfile.mkdtemp(prefix="yaware_incoming_"))
     atexit.register(shutil.rmtree, work, ignore_errors=True)
     incoming = Incoming(Path(prepared), pipeline, series, work)
@@ -140,6 +152,32 @@ def incoming_scans(
     if images or (place.is_file() and place.suffix.lower() in LISTS):
         return [described(record) for record in _of_list(list_scans(place, images), incoming, prepared_only)]
     return named([described(record) for record in _of_place(place, incoming, prepared_only)])
+
+
+def _require_modality(source: Path, modality: Modality) -> None:
+    if source.suffix.lower() != ".json" or not source.is_file():
+        return
+    own = modality_of_datalist(source)
+    if own != modality:
+        raise ValueError(
+            f"{source} holds {own.plural}, but the model reads {modality.plural}. Give a model of {own.plural}, or a "
+            f"datalist of {modality.plural}."
+        )
+
+
+def _maps_alone(source: Path, images: str | None, modality: Modality) -> list[dict[str, Any]]:
+    """Records of maps of another modality than grey matter, of which nothing is prepared here."""
+    if not source.is_dir() and needs_preparation(source, modality) and source.suffix.lower() not in LISTS:
+        raise ValueError(
+            f"{source} is no image file; the model reads {modality.plural}. Make one first: only grey-matter maps are "
+            "made here."
+        )
+    others = may_name_a_patient(source) if source.is_dir() else False
+    if others:
+        logger.warning(
+            f"{source} also holds DICOM files or archives, which are left out: the model reads {modality.plural}."
+        )
+    return list_scans(source, images)
 
 
 def described(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ ASKED = {
 SENTENCES = {
     "regions": "Warm: {what} falls when a region is replaced by that of the average healthy training subject, compared "
     "with the region's size. Cold: it rises. A region is an ellipsoid about an anatomical centre, not an anatomical "
-    "parcel; the grey matter outside the named regions is not coloured.",
+    "parcel; what lies outside the named regions is not coloured.",
     "occlusion": "Warm: {what} falls when a place is replaced by that of the average healthy training subject. "
     "Cold: it rises. A place is a cube of about {extent:.0f} mm, and the map shows nothing smaller.",
     "integrated_gradients": "Warm: how this place differs from that of the average healthy training subject speaks for "

@@ -15,23 +15,24 @@ from scipy.stats import t as student
 
 from bundle.people import person_codes
 from bundle.scans.grid import Grid, to_grid
-from bundle.scans.regions import REGIONS, regional_volumes
+from bundle.scans.modality import GREY_MATTER, Modality
+from bundle.scans.regions import REGIONS, regional_values
 from bundle.scans.scan import ScanError, read_scan
 
 Array = NDArray[np.float64]
 LEAST = 20  # healthy training people below whom there are no norms
 MALE = {"F": 0.0, "M": 1.0}
 COVARIATES = {"age": "age", "sex": "sex", "tiv": "head size"}  # and how a sentence names them
-ABSENT = "The model's record holds no regional volumes of its training people, so there are no norms; train it again."
+ABSENT = "The model's record holds no regions of its training people, so there are no norms; train it again."
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A person's regional volumes beside what is expected; all NaN where there are no norms.
+    """A person's regions beside what is expected; all NaN where there are no norms.
 
     Attributes:
-        expected: mL.
+        expected: mL, or the mean of a map that is no amount of tissue.
         z: Distance from it in standard deviations of one more healthy person.
         percentile: Share of healthy people with less, percent.
         sentence: Sentence with whom the person was compared, or why with nobody.
@@ -59,7 +60,7 @@ class HealthyVolumes:
     """Regional volumes of healthy training people, one scan of each.
 
     Attributes:
-        volumes: mL of each of `scans.regions.REGIONS`.
+        volumes: mL, or means, of each of `scans.regions.REGIONS`.
         known: `age` (years), `sex` (0 female, 1 male) and `tiv` (mL) of each, NaN = unknown.
 
     Shape:
@@ -76,7 +77,7 @@ class HealthyVolumes:
         of enough training people. The deviation of one more healthy person counts the model's own uncertainty.
 
         Args:
-            volumes: mL of each region.
+            volumes: mL, or means, of each region.
             person: `age` (years, NaN = unknown), `sex` (F, M, or nothing) and `tiv` (mL, NaN = unknown).
 
         Shape:
@@ -89,7 +90,7 @@ class HealthyVolumes:
         rows, used, remarks = self._suitable(own)
         if (count := int(rows.sum())) < LEAST:
             return Compared.with_nobody(
-                f"The model's record holds regional volumes of {count} healthy people, and norms need at least {LEAST}."
+                f"The model's record holds the regions of {count} healthy people, and norms need at least {LEAST}."
             )
         known = {name: self.known[name][rows] for name in used}
         if beyond := [_beyond(name, own[name], known[name]) for name in used if _is_beyond(own[name], known[name])]:
@@ -176,17 +177,20 @@ def _predicted(design: Array, new: Array, volumes: Array) -> tuple[Array, Array,
     return new @ coefficients, scatter * math.sqrt(1 + leverage), freedom
 
 
-def measured(records: Sequence[Mapping[str, Any]], grid: Grid) -> dict[str, NDArray]:
+def measured(records: Sequence[Mapping[str, Any]], grid: Grid, modality: Modality = GREY_MATTER) -> dict[str, NDArray]:
     """Regional volumes, sex and head size of training scans, as a record keeps them.
+
+    Of a modality that is no amount of tissue, means take the place of volumes; see `scans.regions.regional_values`.
 
     The first scan of each healthy person is read from its file once more, since a network sees normalised volumes.
 
     Args:
         records: Records of a datalist.
         grid: Grid on which volumes are measured.
+        modality: Modality of the scans.
 
     Returns:
-        `regional_volumes` (N, 35), mL, NaN for other scans; `sexes` (N,), 0 female, 1 male, NaN = unknown; `tivs` (N,).
+        `regional_volumes` (N, 35), NaN for other scans; `sexes` (N,), 0 female, 1 male, NaN = unknown; `tivs` (N,).
     """
     people = person_codes([record.get("participant_id") for record in records])
     first = np.zeros(len(records), dtype=bool)
@@ -194,7 +198,7 @@ def measured(records: Sequence[Mapping[str, Any]], grid: Grid) -> dict[str, NDAr
     volumes = np.full((len(records), len(REGIONS)), np.nan)
     for row, record in enumerate(records):
         if first[row] and record.get("label") == 0:
-            volumes[row] = _volumes_of(Path(record["image"]), grid)
+            volumes[row] = _values_of(Path(record["image"]), grid, modality)
     known = [_of_person(record) for record in records]
     return {
         "regional_volumes": volumes.astype(np.float32),
@@ -203,10 +207,10 @@ def measured(records: Sequence[Mapping[str, Any]], grid: Grid) -> dict[str, NDAr
     }
 
 
-def _volumes_of(path: Path, grid: Grid) -> Array:
+def _values_of(path: Path, grid: Grid, modality: Modality) -> Array:
     try:
         scan = read_scan(path, grid)
     except ScanError as error:
         logger.warning(f"{path} has no place in the norms of regional volumes: {error}")
         return np.full(len(REGIONS), np.nan)
-    return regional_volumes(to_grid(scan.volume, scan.affine, grid), grid)
+    return regional_values(to_grid(scan.volume, scan.affine, grid), grid, modality)

@@ -87,6 +87,7 @@ def _write_scans(
     everything = zip(table.records, rows, table.checks, strict=True)
     for record, row, checks in tqdm(everything, "Writing pages", len(rows), unit="scan", disable=None):
         content = {"title": row["participant_id"], "row": row, "checks": checks, "model": facts}
+        content["kind"] = dataset.contract.modality
         content["preparation"] = _preparation(record, table.answers.path)
         content["reasons"] = str(row["reasons"]).split(" | ") if row["reasons"] else []
         if row["verdict"] != REFUSE:
@@ -161,7 +162,11 @@ def _answered(
             table.regions.loc[own, "attribution_unit"] = _unit(target, _nearer(row, model))
     shown["brain"] = slices.drawn(seen.scan.volume, seen.scan.affine, overlay)
     rows = table.regions[table.regions["name"] == record["name"]]
-    return {**shown, "answer": answer_of(row, record, model, table.scale), "regions": section(rows)}
+    return {
+        **shown,
+        "answer": answer_of(row, record, model, table.scale),
+        "regions": section(rows, dataset.contract.modality),
+    }
 
 
 def _unit(target: str, name: str) -> str:
@@ -192,7 +197,8 @@ def _map(
     volume = dataset.preprocess(seen)[None].to(device)
     healthy = torch.as_tensor(model.record.healthy, dtype=torch.float32, device=device)[None]
     own_grid = _input_grid(dataset.contract.grid, volume.shape[2:])
-    weights = region_weights(own_grid) if method == "regions" else None
+    tissue = dataset.contract.modality.tissue
+    weights = region_weights(own_grid, tissue) if method == "regions" else None
     classifier = model.classifier if weights is None else near(model.classifier, volume)
     assert isinstance(classifier, Classifier)
     question = Question(method, classifier, index, reference=healthy, weights=weights)

@@ -104,7 +104,7 @@ def drawn(scan: Volume, affine: NDArray[np.float64], overlay: Overlay | None) ->
     """Everything that a page shows of a brain: `tiles`, `locators`, `viewer`, and the `bar` of a map.
 
     Args:
-        scan: A grey-matter map.
+        scan: A map of the brain.
         affine: 4 × 4, index → mm in MNI space.
         overlay: A map over it.
     """

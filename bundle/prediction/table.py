@@ -36,7 +36,9 @@ from bundle.prediction.output import EMBEDDINGS, TABLE, AnswerFolder, Index
 from bundle.prediction.regions import regions_table
 from bundle.prediction.training_record import TrainingRecord, load_record
 from bundle.scans.contract import PASS, REFUSE, WARN, Contract
+from bundle.scans.modality import Modality
 from bundle.scans.nifti import is_phantom
+from bundle.scans.profile import modality_of_profile
 
 BACKENDS = ("torch", "onnx")
 EMBEDDING = "embedding"  # of an output of the evaluator, beside "pred"
@@ -61,6 +63,11 @@ class Model:
     card: Mapping[str, Any]
     record: TrainingRecord
     path: Path
+
+    @property
+    def modality(self) -> Modality:
+        """The kind of maps that it was trained on."""
+        return modality_of_profile(self.card.get("contract") or {})
 
     @property
     def columns(self) -> dict[str, str]:
@@ -209,9 +216,8 @@ class PredictionTable:
         values = pd.DataFrame(embedding).add_prefix("e")
         self.embedding = pd.concat([table[["participant_id", "file"]], values], axis=1)[accepted]
         self.table = table
-        self.regions = regions_table(
-            self.records, table, np.array([row["volumes"] for row in self._rows]), self.model.record
-        )
+        volumes, modality = np.array([row["volumes"] for row in self._rows]), self.model.modality
+        self.regions = regions_table(self.records, table, volumes, self.model.record, modality)
         refused = table[~accepted]
         logger.info(f"{len(table) - len(refused)} of {len(table)} scans: {self.answers.path / TABLE}")
         for row in refused.itertuples():

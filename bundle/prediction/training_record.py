@@ -251,7 +251,8 @@ def _regional(training: Dataset, model: str | Path) -> dict[str, NDArray]:
     if not records or not all(_is_file(record) for record in records):
         logger.info("The files of the training scans are not known, so the record holds no norms of regional volumes.")
         return {}
-    return measured(records, Contract(read_card(model).get("contract")).grid)
+    contract = Contract(read_card(model).get("contract"))
+    return measured(records, contract.grid, contract.modality)
 
 
 def _is_file(record: Mapping[str, Any]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,81 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from bundle.scans.grid import REFERENCE, TISSUES, Array, Grid, templates, to_grid
+from bundle.scans.grid import REFERENCE, Array, Grid, to_grid
+from bundle.scans.limits import Limit, limits_of
 from bundle.scans.made_by import EMBEDDED, UNKNOWN, is_same_pipeline, pipeline_of
+from bundle.scans.measures import MEAN, correlation, measure, pattern, sides
+from bundle.scans.modality import Modality, modality_of
+from bundle.scans.profile import LEFT_RIGHT, LEVELS, check_profile, modality_of_profile
 from bundle.scans.scan import Scan, ScanError, read_scan
 
 PASS, WARN, REFUSE = "pass", "warn", "refuse"
 VERDICTS = (PASS, WARN, REFUSE)
-LEVELS = (0.0, 0.5, 2.5, 10.0, 25.0, 50.0, 75.0, 90.0, 97.5, 99.5, 100.0)  # percentiles that a card keeps
 UNLIKE_SD = 4.0  # robust standard deviations from the training median beyond which a scan is unlike it
-PROFILED = 500  # training scans that are measured for a card
-SIDES = (6, 8, 6)  # cells in which the two halves of a brain are compared
-INF = math.inf
-ZERO = 0.01  # grey-matter density below which a voxel is background
-CAT12 = "give the T1w itself to `prepare`, or preprocess it with CAT12 and give mri/mwp1*.nii"
-
-
-@dataclass(frozen=True)
-class Limit:
-    """Where a measure must lie.
-
-    Attributes:
-        unit: Unit of the measure.
-        refuse: Lowest and highest value that a grey-matter map can have.
-        warn: Lowest and highest value that is usual.
-        source: Words that say where the limits come from.
-        low: What to do about a value that is too low.
-        high: What to do about a value that is too high.
-    """
-
-    unit: str
-    refuse: tuple[float, float]
-    warn: tuple[float, float]
-    source: str
-    low: str
-    high: str
-
-
-LIMITS = {
-    "lowest value": Limit(
-        "", (-0.1, 0.3), (-0.02, 0.05), "a density is not negative",
-        f"negative values are no grey matter (a CT, or a z-scored map?); {CAT12}",
-        "there is no background; give the whole map, not a cut-out",
-    ),
-    "highest value": Limit(
-        "", (0.3, 6.0), (0.5, 3.0), "modulated density is a probability times a change of volume",
-        "the values are too small for grey matter; do not rescale the map",
-        f"the values are those of a raw or rescaled image, not of grey matter; {CAT12}",
-    ),
-    "background": Limit(
-        "% of voxels", (30.0, 97.0), (50.0, 92.0), "grey matter fills a tenth to a third of the MNI box",
-        f"too few voxels are empty, as in an image with skull or with noise; {CAT12}",
-        f"almost all voxels are empty; the map is cut off or lies elsewhere; {CAT12}",
-    ),
-    "grey matter": Limit(
-        "mL", (250.0, 1300.0), (350.0, 1100.0), "adults have 400 to 900 mL; templates used as images about 1,000 mL",
-        "is the map complete, and neither rescaled nor in another unit?",
-        "is the map rescaled, or modulated twice?",
-    ),
-    "outside the brain": Limit(
-        "% of the sum", (-INF, 12.0), (-INF, 6.0), "the MNI152 brain mask (nilearn)",
-        "", f"there is signal where no brain is: skull, or not in MNI space; {CAT12}",
-    ),
-    "likeness to grey matter": Limit(
-        "correlation", (0.5, INF), (0.6, INF), "the MNI152 grey-matter template; 0.5 is usual quality control",
-        f"the map does not fit the template: another tissue, another space, or turned; {CAT12}", "",
-    ),
-    "likeness to another tissue": Limit(
-        "more than to grey matter (correlation)", (-INF, 0.0), (-INF, -0.03), "the MNI152 templates (nilearn)",
-        "", f"the image looks like white matter or a T1w, not like grey matter; {CAT12}",
-    ),
-    "plateau": Limit(
-        "% of grey matter at the highest value", (-INF, INF), (-INF, 1.0),
-        "probabilities are 1 in many voxels, modulated values vary",
-        "", "many voxels share the highest value: is the map unmodulated (wp1), or clipped?",
-    ),
-}  # fmt: skip
+FAR = 0.1  # of a correlation: maps that are less like the training maps than the least of these by more are refused
+ENOUGH = 20  # training scans from which on the least of them says something
 
 
 @dataclass(frozen=True)
@@ -147,16 +84,27 @@ class Contract:
 
     Args:
         profile: What `profile` measured of the training cohort, from a model's card; None examines against anatomy
-            alone, on the 1.5 mm reference grid.
+            alone, on the first of the modality's grids.
+        modality: Modality, or what a datalist states of it, where there is no profile; a profile says its own.
 
     Raises:
-        ValueError: when the profile is damaged.
+        ValueError: when the profile is damaged, or its modality is another one.
     """
 
-    def __init__(self, profile: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, profile: Mapping[str, Any] | None = None, modality: Any = None) -> None:
         self.profile = dict(profile or {})
-        _check_profile(self.profile)
-        self.grid = Grid.from_card(self.profile["grid"]) if "grid" in self.profile else REFERENCE
+        check_profile(self.profile)
+        self.modality = self._modality(modality)
+        usual = next(iter(self.modality.grids), REFERENCE)
+        self.grid = Grid.from_card(self.profile["grid"]) if "grid" in self.profile else usual
+
+    def _modality(self, stated: Any) -> Modality:
+        if not self.profile:
+            return modality_of(stated, "The contract")
+        own = modality_of_profile(self.profile)
+        if stated is not None and modality_of(stated, "The contract") != own:
+            raise ValueError(f"The model was trained on {own.plural}; it cannot examine a {stated}.")
+        return own
 
     def examine(self, path: str | Path) -> Examination:
         """Look at one scan; never raises for what is in the file.
@@ -174,8 +122,9 @@ class Contract:
         if volume.max() <= volume.min():
             away = "No voxel lies in the model's field of view; is the image in MNI space?"
             return Examination((readable, *notes, Check("orientation", "", "", "the affine", REFUSE, away)))
-        measures = measure(volume, self.grid)
-        checks = [_judge(name, measures[name], LIMITS[name]) for name in LIMITS]
+        measures, limits = measure(volume, self.grid, self.modality), limits_of(self.modality)
+        checks = [_judge(name, measures[name], limits[name]) for name in limits]
+        checks += self._pattern(volume, measures)
         if all(check.verdict != REFUSE for check in checks):
             checks += [*self._sides(volume, measures), *self._likeness(measures), *self._pipeline(path)]
         return Examination((readable, *notes, *checks), volume, measures, scan)
@@ -185,18 +134,34 @@ class Contract:
         cohort = self.profile.get("sides")
         if not cohort:
             return []
-        measures["left and right"] = likeness = correlation(_sides(volume, self.grid), np.array(cohort))
-        levels = dict(zip(LEVELS, self.profile["measures"]["left and right"], strict=True))
+        measures[LEFT_RIGHT] = likeness = correlation(sides(volume, self.grid), np.array(cohort))
+        levels = dict(zip(LEVELS, self.profile["measures"][LEFT_RIGHT], strict=True))
         mirrored = likeness < levels[0.5] and -likeness > levels[50.0]
         reason = "left and right look exchanged; check the orientation of the image" if mirrored else ""
         limit, source = f"at least {levels[0.5]:.2f}", "asymmetry of the training scans"
-        return [
-            Check("left and right", f"{likeness:.2f} correlation", limit, source, WARN if mirrored else PASS, reason)
-        ]
+        return [Check(LEFT_RIGHT, f"{likeness:.2f} correlation", limit, source, WARN if mirrored else PASS, reason)]
+
+    def _pattern(self, volume: Array, measures: dict[str, float]) -> list[Check]:
+        """Whether a map is high and low where the training maps are: another kind of map is not."""
+        mean, cells = self.profile.get("pattern"), pattern(volume, self.grid)
+        if not mean:
+            return []
+        if len(mean) != len(cells):
+            return [
+                Check(MEAN, "", "", "the card", WARN, "The card's mean map does not fit its grid; restore the card.")
+            ]
+        measures[MEAN] = found = correlation(cells, np.array(mean))
+        least = self.profile["measures"][MEAN][0] - FAR
+        enough = self.profile.get("scans", 0) >= ENOUGH
+        verdict = (REFUSE if enough else WARN) if found < least else PASS
+        reason = f"this does not look like a {self.modality.words} of the training; is it another kind of map?"
+        limit, source = f"at least {least:.2f}", "the mean of the training maps, and the least of them"
+        return [Check(MEAN, f"{found:.2f} correlation", limit, source, verdict, reason if found < least else "")]
 
     def _likeness(self, measures: Mapping[str, float]) -> list[Check]:
         known = self.profile.get("measures", {})
-        return [_compare(name, measures[name], known[name]) for name in LIMITS if name in known]
+        names = [*limits_of(self.modality), MEAN]
+        return [_compare(name, measures[name], known[name]) for name in names if name in known and name in measures]
 
     def _pipeline(self, path: str | Path) -> list[Check]:
         """Whether a map was made as those of the training; a phantom's are, or are not, for other reasons."""
@@ -213,108 +178,6 @@ class Contract:
 def _other_pipeline(found: str, usual: str) -> str:
     made = "it is not known which pipeline made this map" if found == UNKNOWN else f"this map was made by {found}"
     return f"{made}, those of the training by {usual}; maps of two pipelines differ, so judge the answer with care"
-
-
-def _check_profile(profile: Mapping[str, Any]) -> None:
-    measures, sides = profile.get("measures", {}), profile.get("sides")
-    if not isinstance(measures, Mapping):
-        raise ValueError("The card's profile of the training scans holds no measures; restore the card.")
-    wrong = [str(name) for name, row in measures.items() if not _are_numbers(row, len(LEVELS))]
-    pipelines = profile.get("pipelines", {})
-    if not isinstance(pipelines, Mapping) or not all(type(count) is int for count in pipelines.values()):
-        wrong.append("pipelines")
-    if sides and not ("left and right" in measures and _are_numbers(sides, math.prod(SIDES) // 2)):
-        wrong.append("sides")
-    if wrong:
-        raise ValueError(f"The card's profile of the training scans is damaged ({', '.join(wrong)}); restore the card.")
-
-
-def _are_numbers(row: Any, count: int) -> bool:
-    plain = isinstance(row, list) and all(type(value) in (int, float) for value in row)
-    return plain and len(row) == count and all(abs(value) < 1e30 for value in row)  # also no NaN
-
-
-def measure(volume: Array, grid: Grid) -> dict[str, float]:
-    """What is measured of a volume on a grid: one number for each of `LIMITS`, in its unit."""
-    known = templates(grid)
-    total = float(volume.sum(dtype=np.float64))
-    top, matter = float(volume.max()), int(np.count_nonzero(volume > ZERO))
-    fits = {name: correlation(volume, known[name]) for name in TISSUES}
-    other = max(fits["white matter"], fits["T1w"])
-    outside = float(volume[known["brain"] <= 0].sum(dtype=np.float64))
-    return {
-        "lowest value": float(volume.min()),
-        "highest value": top,
-        "background": 100 * float((np.abs(volume) < ZERO).mean()),
-        "grey matter": total * grid.voxel_ml,
-        "outside the brain": 100 * outside / total if total > 0 else 100.0,
-        "likeness to grey matter": fits["grey matter"],
-        "likeness to another tissue": other - fits["grey matter"],
-        "plateau": 100 * int(np.count_nonzero(volume > 0.995 * top)) / max(1, matter),
-    }
-
-
-def profile(records: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, Any]:
-    """Measure a training cohort for the card of its model.
-
-    Args:
-        records: Records of a datalist; beyond 500, as many are drawn.
-        seed: Seed of the draw.
-
-    Returns:
-        `grid` of the scans, percentiles of every measure (`levels`, `measures`), `sides` (how left and right differ on
-        average), `pipelines` that made them, with numbers, and `scans`, the number measured.
-
-    Raises:
-        ValueError: when a scan cannot be read, or lies on another grid than the first.
-    """
-    drawn = np.random.default_rng(seed).permutation(len(records))[:PROFILED]
-    grid: Grid | None = None
-    rows, sides = [], []
-    for index in sorted(drawn):
-        path = Path(records[index]["image"])
-        try:
-            scan = read_scan(path, grid or REFERENCE)
-        except ScanError as error:
-            raise ValueError(f"{path}: {error}") from error
-        grid = grid or Grid.of(scan.volume.shape, scan.affine)
-        if not grid.is_same(scan.volume.shape, scan.affine):
-            found = Grid.of(scan.volume.shape, scan.affine)
-            raise ValueError(f"{path} has {found}, but other training scans have {grid}; bring all onto one grid.")
-        rows.append(measure(scan.volume, grid))
-        sides.append(_sides(scan.volume, grid))
-    assert grid is not None
-    rows = [{**row, "left and right": r} for row, r in zip(rows, _own_likeness(np.stack(sides)), strict=True)]
-    levels = {name: np.percentile([row[name] for row in rows], LEVELS).round(5).tolist() for name in rows[0]}
-    average = np.mean(sides, axis=0).round(5).tolist()
-    made_by = Counter(pipeline_of(records[index]["image"]) for index in sorted(drawn))
-    measured = {"levels": list(LEVELS), "measures": levels, "sides": average}
-    return {"grid": grid.card, "scans": len(rows), "pipelines": dict(made_by.most_common()), **measured}
-
-
-def _own_likeness(sides: Array) -> list[float]:
-    """Likeness of each scan's asymmetry to the mean of the others."""
-    if len(sides) < 2:
-        return [1.0] * len(sides)
-    others = (sides.sum(0) - sides) / (len(sides) - 1)
-    return [correlation(own, other) for own, other in zip(sides, others, strict=True)]
-
-
-def _sides(volume: Array, grid: Grid) -> Array:
-    """Right minus left, in coarse cells of the half of the box."""
-    import torch
-
-    half = torch.as_tensor(np.ascontiguousarray(volume))[None]
-    cells = torch.nn.functional.adaptive_avg_pool3d(half, SIDES)[0].numpy()
-    difference = (cells - cells[::-1])[: SIDES[0] // 2].ravel()
-    return difference if grid.matrix[0, 0] < 0 else -difference
-
-
-def correlation(a: Array, b: Array) -> float:
-    """Pearson's correlation of two arrays of one shape; 0 where one of them is constant."""
-    a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
-    norm = math.sqrt(float(a @ a) * float(b @ b))
-    return float(a @ b) / norm if norm > 0 else 0.0
 
 
 def _judge(name: str, value: float, limit: Limit) -> Check:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from bundle.scans.grid import Grid, templates
+from bundle.scans.modality import GREY_MATTER, Modality
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ REGIONS = (
     REST,
 )  # the order of all that is given by region
 EDGE = 7.0  # steepness of an ellipsoid's edge, per relative radius
-LEAST_GREY = 0.05  # of the template, below which a voxel belongs to no region
+LEAST_TISSUE = 0.05  # of the template, below which a voxel belongs to no region
 LEAST_WEIGHT = 1e-3  # below which a voxel is not counted to an ellipsoid
 
 
@@ -84,18 +85,19 @@ def _inside(shape: Ellipsoid, points: tuple[NDArray[Any], ...]) -> NDArray[np.fl
 
 
 @lru_cache(maxsize=4)
-def region_weights(grid: Grid) -> csr_array:
-    """Soft membership of every voxel of a grid in `REGIONS`: they add up to one where the template has grey matter.
+def region_weights(grid: Grid, tissue: str = GREY_MATTER.tissue) -> csr_array:
+    """Soft membership of every voxel of a grid in `REGIONS`: they add up to one where the template has the tissue.
 
-    Elsewhere they are 0, so that nothing outside the brain's grey matter counts.
+    Elsewhere they are 0, so that nothing outside it counts.
 
     Args:
         grid: Grid of the volumes, in MNI space.
+        tissue: Template, one of `grid.TISSUES`.
 
     Shape:
         output (35, voxels), sparse; voxels in the order of `ravel`.
     """
-    inside = np.flatnonzero(templates(grid)["grey matter"] > LEAST_GREY)
+    inside = np.flatnonzero(templates(grid)[tissue] > LEAST_TISSUE)
     index = np.stack(np.unravel_index(inside, grid.shape))
     points = grid.matrix[:3, :3] @ index + grid.matrix[:3, 3:]
     weights = memberships(tuple(points))
@@ -118,17 +120,39 @@ def regional_volumes(volume: NDArray[np.float32], grid: Grid) -> NDArray[np.floa
     return (region_weights(grid) @ volume.ravel().astype(np.float64)) * grid.voxel_ml
 
 
-def region_and_side(name: str) -> tuple[str, str]:
+def regional_values(volume: NDArray[np.float32], grid: Grid, modality: Modality) -> NDArray[np.float64]:
+    """What is said of each of `REGIONS`: mL of an amount of tissue, or the mean of anything else.
+
+    Args:
+        volume: The map.
+        grid: Grid on which it lies.
+        modality: Modality of the map.
+
+    Shape:
+        volume `grid.shape`, output (35,); NaN of a region that the grid does not reach.
+    """
+    if modality == GREY_MATTER:
+        return regional_volumes(volume, grid)
+    weights = region_weights(grid, modality.tissue)
+    sums = weights @ volume.ravel().astype(np.float64)
+    if modality.is_amount:
+        return sums * grid.voxel_ml
+    sizes = np.asarray(weights.sum(1)).ravel()
+    return np.divide(sums, sizes, out=np.full(len(REGIONS), np.nan), where=sizes > 0)
+
+
+def region_and_side(name: str, rest: str = GREY_MATTER.rest) -> tuple[str, str]:
     """A region in words, and its side.
 
     Args:
         name: One of `REGIONS`.
+        rest: What lies in no named region, in words.
 
     Example:
         >>> region_and_side("superior_temporal_left"), region_and_side("rest")
         (('superior temporal', 'left'), ('rest of the grey matter', 'both'))
     """
     if name == REST:
-        return "rest of the grey matter", "both"
+        return rest, "both"
     region, _, side = name.rpartition("_")
     return region.replace("_", " "), side

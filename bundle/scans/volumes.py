@@ -15,6 +15,7 @@ from tqdm import tqdm
 from bundle.scans.nifti import MOST_VOXELS, VolumeError, open_image, refusing, require_limits, unpacking
 from bundle.scans.npy import open_array
 
+Ends = tuple[tuple[float, float], tuple[float, float]]  # where the lowest and the highest value have to lie
 Opened = tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]  # shape, type and what reads the values
 
 
@@ -79,26 +80,27 @@ def within_limits(path: str) -> str:
     return path
 
 
-def volume_fault(path: Path, expected_shape: Sequence[int] | None = None) -> str | None:
+def volume_fault(path: Path, expected_shape: Sequence[int] | None = None, ends: Ends | None = None) -> str | None:
     """Say in a sentence why a volume cannot be used, or None when it can.
 
     Args:
         path: The image file.
         expected_shape: Voxels along each axis; None accepts every 3D shape.
+        ends: Ranges of the lowest and of the highest value; None accepts all.
 
     Example:
         >>> volume_fault(Path("nowhere.npy"))
         'the image file does not exist'
     """
     try:
-        if not _is_sound(path, expected_shape):
-            checked_volume(path, expected_shape)
+        if not _is_sound(path, expected_shape, ends):
+            checked_volume(path, expected_shape, ends)
     except VolumeError as error:
         return str(error)
     return None
 
 
-def _is_sound(path: Path, expected_shape: Sequence[int] | None) -> bool:
+def _is_sound(path: Path, expected_shape: Sequence[int] | None, ends: Ends | None) -> bool:
     """Whether `checked_volume` would find nothing wrong with a packed volume, every byte of which is read but not kept.
 
     A scaling is applied to the lowest and the highest stored number alone, since it keeps or reverses their order.
@@ -109,20 +111,22 @@ def _is_sound(path: Path, expected_shape: Sequence[int] | None) -> bool:
     try:
         with unpacking(path) as (image, pieces):
             _plain_shape(image.shape, image.get_data_dtype(), expected_shape)
-            ends = np.array([end for piece in pieces for end in (piece.min(), piece.max())])  # NaN where any voxel is
-            stored = np.array([ends.min(), ends.max()])
+            found = np.array([end for piece in pieces for end in (piece.min(), piece.max())])  # NaN where any voxel is
+            stored = np.array([found.min(), found.max()])
             low, high = apply_read_scaling(stored, image.dataobj.slope, image.dataobj.inter)
     except VolumeError:
         return False
-    return bool(np.isfinite(low) and np.isfinite(high) and low != high)
+    is_plain = bool(np.isfinite(low) and np.isfinite(high) and low != high)
+    return is_plain and (ends is None or not _ends_fault(min(low, high), max(low, high), ends))
 
 
-def checked_volume(path: Path, expected_shape: Sequence[int] | None = None) -> np.ndarray:
+def checked_volume(path: Path, expected_shape: Sequence[int] | None = None, ends: Ends | None = None) -> np.ndarray:
     """Read one 3D volume that can be used.
 
     Args:
         path: The image file.
         expected_shape: Voxels along each axis; None accepts every 3D shape.
+        ends: Ranges of the lowest and of the highest value; None accepts all.
 
     Shape:
         (D, H, W), as of `read_volume`.
@@ -136,13 +140,16 @@ def checked_volume(path: Path, expected_shape: Sequence[int] | None = None) -> n
         volume = read_volume(path, expected_shape)
     except VolumeError as error:
         raise VolumeError(f"the image {error}") from error
-    if fault := _content_fault(volume):
+    if fault := _content_fault(volume, ends):
         raise VolumeError(fault)
     return volume
 
 
 def volume_faults(
-    paths: Sequence[Path], expected_shape: Sequence[int] | None = None, workers: int = 2
+    paths: Sequence[Path],
+    expected_shape: Sequence[int] | None = None,
+    workers: int = 2,
+    ends: Ends | None = None,
 ) -> list[str | None]:
     """Check many volumes in parallel, with a progress bar; one answer per path.
 
@@ -150,10 +157,11 @@ def volume_faults(
         paths: The image files.
         expected_shape: Voxels along each axis; None accepts every 3D shape.
         workers: Number of threads (reading and decompression run outside Python's lock).
+        ends: Ranges of the lowest and of the highest value; None accepts all.
     """
 
     def check(path: Path) -> str | None:
-        return volume_fault(path, expected_shape)
+        return volume_fault(path, expected_shape, ends)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         bar = tqdm(pool.map(check, paths), "Checking images", len(paths), unit="image", disable=None)
@@ -199,11 +207,19 @@ def _size(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def _content_fault(volume: np.ndarray) -> str | None:
+def _content_fault(volume: np.ndarray, ends: Ends | None) -> str | None:
     bad = volume.size - int(np.count_nonzero(np.isfinite(volume)))
     if bad:
         return f"the image has {bad} NaN or infinite voxels of {volume.size}; preprocess it again"
     low = volume.min()
     if low == volume.max():
         return f"the image is constant (every voxel is {low:g}); preprocess it again"
+    return None if ends is None else _ends_fault(float(low), float(volume.max()), ends)
+
+
+def _ends_fault(low: float, high: float, ends: Ends) -> str | None:
+    """What is wrong with the lowest and the highest value, which a kind of map has within limits."""
+    for name, value, (least, most) in (("lowest", low, ends[0]), ("highest", high, ends[1])):
+        if not least <= value <= most:
+            return f"the {name} value of the image is {value:.4g}, expected {least:g} to {most:g} of its modality"
     return None

@@ -28,8 +28,8 @@ from bundle.pages.pictures import chart, finished
 from bundle.prediction import pictures
 from bundle.prediction.maps import Question, explain, regional_changes
 from bundle.prediction.training_record import record_path
-from bundle.scans.contract import profile
 from bundle.scans.grid import REFERENCE, Grid, templates, to_grid
+from bundle.scans.profile import profile
 from bundle.scans.regions import region_weights
 from tests.benchmarks.measure import once, seconds, table
 from tests.conftest import ROOT

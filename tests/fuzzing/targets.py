@@ -36,8 +36,10 @@ from bundle.networks.formats import read_state_dict
 from bundle.networks.weights import load_encoder, save_weights
 from bundle.prediction.listing import list_scans
 from bundle.prediction.training_record import load_record
-from bundle.scans.contract import LEVELS, LIMITS, VERDICTS, Contract
+from bundle.scans.contract import VERDICTS, Contract
 from bundle.scans.grid import Grid
+from bundle.scans.limits import LIMITS
+from bundle.scans.profile import LEVELS
 from bundle.scans.volumes import volume_fault
 
 SECONDS = 5.0  # of computing, that a reader may take for a file of a few kilobytes; what hangs takes for ever

@@ -33,7 +33,8 @@ from bundle.prediction.maps import (
     regional_changes,
 )
 from bundle.prediction.training_record import load_record
-from bundle.scans.contract import Contract, correlation
+from bundle.scans.contract import Contract
+from bundle.scans.measures import correlation
 from bundle.scans.regions import REGIONS, region_weights, regional_volumes
 from tests.conftest import OVERLAY, ROOT, TASK
 

@@ -13,7 +13,7 @@ from bundle.networks import nearby
 from bundle.networks.classifiers import Classifier
 from bundle.prediction import maps
 from bundle.prediction.maps import METHODS, Question, Similarity, explain, in_regions, randomised, regional_changes
-from bundle.scans.contract import correlation
+from bundle.scans.measures import correlation
 
 CORNER = (slice(2, 10),) * 3
 OTHER = (slice(14, 22),) * 3

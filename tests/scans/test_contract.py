@@ -9,8 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bundle.scans.contract import LEVELS, LIMITS, PASS, REFUSE, WARN, Contract, measure, profile
+from bundle.scans.contract import PASS, REFUSE, WARN, Contract
 from bundle.scans.grid import REFERENCE, Grid, templates, to_grid
+from bundle.scans.limits import LIMITS
+from bundle.scans.measures import measure
+from bundle.scans.profile import LEVELS, profile
 
 GRID = Grid.of((40, 48, 40), [[-4.5, 0, 0, 87.75], [0, 4.5, 0, -123.75], [0, 0, 4.5, -69.75], [0, 0, 0, 1]])
 

@@ -1,0 +1,246 @@
+"""Kinds of brain maps: what the value of a voxel is, and what follows for checks, preprocessing, views and words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from bundle.hints import nearest
+from bundle.scans.grid import NEWER, REFERENCE, TISSUES, Grid
+
+INF = math.inf
+NORMALISATIONS = {
+    "volume": "mean 0, SD 1 over all voxels",
+    "inside": "mean 0, SD 1 over voxels that are not 0",
+    "cerebellum": "divided by the mean of the cerebellum",
+}
+CUSTOM = "custom"
+LONGEST_TEXT = 120  # characters of a name or of words that a datalist or card may state
+_FSL_1 = Grid.of((182, 218, 182), [[-1, 0, 0, 90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]])
+_FSL_2 = Grid.of((91, 109, 91), [[-2, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
+_FMRI = Grid.of((61, 73, 61), [[-3, 0, 0, 90], [0, 3, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What is known of a kind of map.
+
+    Attributes:
+        name: Short name, as datalists, cards and options say it.
+        words: What one map is called in sentences, such as `map of regional homogeneity (ReHo)`.
+        quantity: What the value of a voxel is, such as `regional homogeneity`.
+        unit: Unit of that value; empty where it has none.
+        lowest: Range in which the lowest value of a map lies.
+        highest: Range in which the highest value of a map lies.
+        tissue: Template in which regions lie: one of `grid.TISSUES`.
+        likeness: Correlation with that template below which a map is refused, and below which a warning is given.
+        outside: Percent of the sum of all values outside the brain beyond which a warning is given, and a refusal.
+        is_amount: Whether values are amounts of tissue, so that those of a region are summed to mL; else averaged.
+        grids: Grids on which such maps usually lie; of any other one the table of a cohort has to say its shape.
+        normalisation: One of `NORMALISATIONS`, which the overlay of the modality sets.
+        views: Words that say which random changes of a map leave the person the same.
+        source: Whose values and ranges these are.
+    """
+
+    name: str
+    words: str
+    quantity: str
+    unit: str = ""
+    lowest: tuple[float, float] = (-INF, INF)
+    highest: tuple[float, float] = (-INF, INF)
+    tissue: str = "T1w"
+    likeness: tuple[float, float] = (-INF, -INF)
+    outside: tuple[float, float] = (15.0, 30.0)
+    is_amount: bool = False
+    grids: tuple[Grid, ...] = ()
+    normalisation: str = "volume"
+    views: str = "cutout, crop"
+    source: str = ""
+
+    @cached_property
+    def plural(self) -> str:
+        """What several maps are called.
+
+        Example:
+            >>> MODALITIES["reho"].plural
+            'maps of regional homogeneity (ReHo)'
+        """
+        noun = "image" if "image" in self.words else "map"
+        return self.words.replace(noun, f"{noun}s", 1)
+
+    @property
+    def region_unit(self) -> str:
+        """Unit of what is said of a region."""
+        return "mL" if self.is_amount else self.unit
+
+    @property
+    def rest(self) -> str:
+        """What lies inside the tissue and in no named region, in words."""
+        return f"rest of the {self.tissue if self.is_amount else 'map'}"
+
+    @property
+    def card(self) -> str | dict[str, Any]:
+        """What a datalist or a card states: a name of the table, or everything of a modality of one's own."""
+        if MODALITIES.get(self.name) == self:
+            return self.name
+        return {name: _plain(getattr(self, name)) for name in _STATED} | {"name": self.name}
+
+
+GREY_MATTER = Modality(
+    "gm", "grey-matter map", "grey matter", "mL per mL", (-0.1, 0.3), (0.3, 6.0), "grey matter", (0.5, 0.6),
+    (6.0, 12.0), True, (REFERENCE, NEWER), "volume", "cutout, crop; exchanging left and right hides asymmetry",
+    source="modulated density of CAT12, T1Prep, deepmriprep or `prepare`",
+)  # fmt: skip
+_RESTING = "cutout, crop, noise, smoothing; left and right may be exchanged"
+MODALITIES = {
+    modality.name: modality
+    for modality in (
+        GREY_MATTER,
+        Modality(
+            "wm", "white-matter map", "white matter", "mL per mL", (-0.1, 0.3), (0.3, 6.0), "white matter", (0.4, 0.5),
+            (6.0, 12.0), True, (REFERENCE, NEWER), "volume", "cutout, crop",
+            source="modulated density of CAT12 (mwp2)",
+        ),
+        Modality(
+            "t1w", "T1w image in MNI space", "T1w intensity", "arbitrary units", (-INF, INF), (0.0, INF), "T1w",
+            (0.5, 0.7), (6.0, 15.0), grids=(REFERENCE, NEWER, _FSL_1, _FSL_2), normalisation="inside",
+            views="cutout, crop, noise, smoothing", source="brain-extracted and affinely registered, by any software",
+        ),
+        Modality(
+            "fa", "map of fractional anisotropy (FA)", "fractional anisotropy", "", (-0.05, 0.1), (0.5, 1.3),
+            "white matter", (0.2, 0.35), grids=(_FSL_1, _FSL_2), normalisation="inside",
+            views="cutout, crop", source="FSL (dtifit, registered to FMRIB58); eigenvalues below 0 give values above 1",
+        ),
+        Modality(
+            "md", "map of mean diffusivity (MD)", "mean diffusivity", "mm²/s", (-0.001, 0.0005), (0.0012, 0.02), "T1w",
+            grids=(_FSL_1, _FSL_2), normalisation="inside", views="cutout, crop",
+            source="FSL (dtifit); water of 37 °C has 0.003 mm²/s",
+        ),
+        Modality(
+            "reho", "map of regional homogeneity (ReHo)", "regional homogeneity", "Kendall's W", (-0.01, 0.05),
+            (0.1, 1.0), "grey matter", (0.4, 0.5), grids=(_FMRI,), normalisation="inside", views=_RESTING,
+            source="Zang et al., 2004; ranges from 614 maps of ABIDE (Preprocessed Connectomes Project)",
+        ),
+        Modality(
+            "alff", "map of low-frequency fluctuations (ALFF)", "amplitude of low-frequency fluctuations",
+            "arbitrary units", (-0.01, INF), (0.0, INF), "grey matter", (0.2, 0.3), grids=(_FMRI,),
+            normalisation="inside", views=_RESTING, source="Zang et al., 2007",
+        ),
+        Modality(
+            "falff", "map of fractional ALFF (fALFF)", "share of low-frequency fluctuations", "", (-0.01, 0.3),
+            (0.1, 1.0), "grey matter", (0.2, 0.3), grids=(_FMRI,), normalisation="inside", views=_RESTING,
+            source="Zou et al., 2008",
+        ),
+        Modality(
+            "pet", "FDG-PET image in MNI space", "tracer uptake", "arbitrary units", (-INF, INF), (0.0, INF),
+            "grey matter", (0.2, 0.3), grids=(_FSL_2,), normalisation="cerebellum", views="cutout, crop, smoothing",
+            source="uptake relative to the cerebellum, as is usual in dementia",
+        ),
+    )
+}  # fmt: skip
+_OPEN = {"likeness": (-INF, -INF), "outside": (INF, INF)}  # what null is of two ends of one side
+# What somebody may say of a modality of their own; the other attributes follow, or are of the table's alone.
+_STATED = (
+    *("words", "quantity", "unit", "lowest", "highest", "tissue", "likeness", "outside", "is_amount", "normalisation"),
+    "views",
+)
+
+
+def modality_of(stated: Any, where: str) -> Modality:
+    """The modality that a datalist, a card or a config states.
+
+    Args:
+        stated: A name of the table; the entries of a modality of one's own, with `name`; or None, which is `gm`:
+            what says no modality was made before there were others.
+        where: Words that say what states it, for messages.
+
+    Raises:
+        ValueError: it is no known name, or an entry is not understood.
+    """
+    if stated is None:
+        return GREY_MATTER
+    if isinstance(stated, Modality):
+        return stated
+    if isinstance(stated, str) and stated in MODALITIES:
+        return MODALITIES[stated]
+    if isinstance(stated, Mapping):
+        return _own(stated, where)
+    if stated == CUSTOM:
+        raise ValueError(
+            f"{where} states the modality 'custom'; a modality of one's own is stated by its entries, as "
+            "configs/modality_custom.yaml has them: give that file, with your words and ranges."
+        )
+    raise ValueError(f"{where} states the modality {str(stated)[:60]!r}{nearest(str(stated), MODALITIES)}")
+
+
+def _own(stated: Mapping[str, Any], where: str) -> Modality:
+    kinds = {field.name: field.type for field in fields(Modality) if field.name in ("name", *_STATED)}
+    if unknown := [str(name) for name in stated if name not in kinds]:
+        raise ValueError(f"{where} states a modality with an entry '{unknown[0]}'{nearest(unknown[0], kinds)}")
+    if missing := [name for name in ("name", "words", "quantity") if not stated.get(name)]:
+        raise ValueError(f"{where} states a modality without {missing[0]}; see configs/modality_custom.yaml.")
+    if stated["name"] in MODALITIES:
+        raise ValueError(
+            f"{where} states a modality of its own with the name '{stated['name']}', which the table has; give it "
+            "another name, or the name alone."
+        )
+    values = {str(name): _value(name, str(kinds[name]), value, where) for name, value in stated.items()}
+    made = Modality(**values)
+    for name, known in (("tissue", TISSUES), ("normalisation", NORMALISATIONS)):
+        if getattr(made, name) not in known:
+            raise ValueError(f"{where} states a modality with {name} '{values[name]}'{nearest(values[name], known)}")
+    return replace(made, source="stated by those who made the datalist")
+
+
+def _value(name: str, kind: str, value: Any, where: str) -> Any:
+    """A value of its kind: a text, true or false, or two numbers of which null is without a limit."""
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind == "str" and isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable():
+        return value
+    if kind.startswith("tuple") and isinstance(value, (list, tuple)) and len(value) == 2:
+        ends = [limit if one is None else one for one, limit in zip(value, _OPEN.get(name, (-INF, INF)), strict=True)]
+        if all(type(one) in (int, float) and not math.isnan(one) for one in ends):
+            return tuple(map(float, ends))
+    expected = {"bool": "true or false", "str": f"a line of at most {LONGEST_TEXT} characters"}
+    raise ValueError(
+        f"{where} states a modality with {name} {str(value)[:60]!r}, expected "
+        f"{expected.get(kind, 'two numbers, or null for no limit')}."
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: no limit is null."""
+    return [None if math.isinf(one) else one for one in value] if isinstance(value, tuple) else value
+
+
+def table_of_modalities() -> str:
+    """The modalities as a table in Markdown."""
+    import pandas as pd
+
+    rows = [
+        {
+            "modality": f"`{one.name}`",
+            "one image is a": one.words,
+            "unit of a voxel": one.unit or "none",
+            "highest value": _range(one.highest),
+            "regions in": one.tissue,
+            "said of a region": "mL" if one.is_amount else "mean",
+            "grids": ", ".join("×".join(map(str, grid.shape)) for grid in one.grids),
+            "normalised": NORMALISATIONS[one.normalisation],
+            "views": one.views,
+            "source": one.source,
+        }
+        for one in MODALITIES.values()
+    ]
+    return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def _range(ends: tuple[float, float]) -> str:
+    low, high = ends
+    if math.isinf(high):
+        return "any" if math.isinf(low) else f"above {low:g}"
+    return f"{low:g} to {high:g}"
