@@ -31,7 +31,7 @@ class Plan:
         tasks: Names of the datalists.
         pretexts: Name → overlays on pretrain.yaml.
         networks: Name → what a classifier is fine-tuned from: a pretext, `scratch`, a file of weights, or, as `network`
-            and `task`, the classifier of another task that an earlier network of this plan comes to.
+            and `task`, the classifier of another task that another network of this plan comes to.
         sizes: Numbers of training subjects N, or `all`.
         seeds: Seeds of pretraining, draw and initialisation together.
         overlays: Laid over every run.
@@ -93,26 +93,36 @@ class Plan:
             raise ValueError(f"Methods need names that differ, also as folders, but there are {quoted(self.methods)}.")
 
     def _check_first_stage(self, name: str, start: Mapping[str, str]) -> None:
-        earlier = list(self.networks)[: list(self.networks).index(name)]
-        if set(start) != {"network", "task"} or (start["network"], start["task"]) not in self._stages(earlier):
+        if set(start) != {"network", "task"} or (start["network"], start["task"]) not in self._stages():
             raise ValueError(
-                f"The network '{name}' starts from {dict(start)}, but {{network: NAME, task: TASK}} is expected, "
-                f"with a network before it ({quoted(earlier) or 'there is none'}) and a task that it is trained on "
-                f"({quoted(self.tasks)})."
+                f"The network '{name}' starts from {dict(start)}, but {{network: NAME, task: TASK}} is expected, with "
+                f"a network ({quoted(self.networks)}) and a task that it is trained on ({quoted(self.tasks)})."
             )
+        seen = [name]
+        while isinstance(start, Mapping):
+            if start["network"] in seen:
+                raise ValueError(
+                    f"The networks {quoted(seen)} start from each other; let one start from something else."
+                )
+            seen.append(start["network"])
+            start = self.networks.get(seen[-1], SCRATCH)  # type: ignore[assignment]
 
-    def _stages(self, networks: Sequence[str]) -> list[tuple[str, str]]:
+    def _stages(self) -> list[tuple[str, str]]:
         """Network and task of every classifier; a network that starts from a task's classifier skips that task."""
-        pairs = []
-        for name in networks:
-            start = self.networks[name]
-            skipped = start["task"] if isinstance(start, Mapping) else None
-            pairs += [(name, task) for task in self.tasks if task != skipped]
-        return pairs
+        skipped = {
+            n: start["task"] for n, start in self.networks.items() if isinstance(start, Mapping) and "task" in start
+        }
+        return [(name, task) for name in self.networks for task in self.tasks if task != skipped.get(name)]
 
     def trainings(self) -> list[tuple[str, str, int | str]]:
-        """Network, task and size of every fine-tuning."""
-        return [(name, task, size) for name, task in self._stages(list(self.networks)) for size in self.sizes]
+        """Network, task and size of every fine-tuning; a network comes after the one that it starts from."""
+        pairs = sorted(self._stages(), key=lambda pair: self._depth(pair[0]))
+        return [(name, task, size) for name, task in pairs for size in self.sizes]
+
+    def _depth(self, name: str) -> int:
+        """How many networks stand before one."""
+        start = self.networks[name]
+        return 1 + self._depth(start["network"]) if isinstance(start, Mapping) else 0
 
     def with_tasks(self, tasks: Sequence[str]) -> Plan:
         """The plan for some of its tasks, without networks whose first stage would be missing.
@@ -120,11 +130,12 @@ class Plan:
         Args:
             tasks: Such as those that a group of sites is tested in.
         """
-        networks: dict[str, str | Mapping[str, str]] = {}
-        for name, start in self.networks.items():
-            if not isinstance(start, Mapping) or (start["network"] in networks and start["task"] in tasks):
-                networks[name] = start
-        return replace(self, tasks=tasks, networks=networks)
+        kept: dict[str, str | Mapping[str, str]] = {}
+        for name in sorted(self.networks, key=self._depth):
+            start = self.networks[name]
+            if not isinstance(start, Mapping) or (start["network"] in kept and start["task"] in tasks):
+                kept[name] = start
+        return replace(self, tasks=tasks, networks={name: kept[name] for name in self.networks if name in kept})
 
     def start_file(self, start: str | Mapping[str, str], seed: int, size: int | str) -> Path | None:
         """The weights that a network starts from; None: random ones.

@@ -13,6 +13,8 @@ from bundle.networks.names import SCRATCH
 
 _TEXTS = ("kind", "method", "task")  # of a card, by the one that started from it
 
+_NOTHING = "weights"  # of which a card says nothing
+
 
 def origin(weights: str | Path) -> dict[str, Any] | str:
     """What a card says of the weights that training started from, and of what those started from.
@@ -53,7 +55,8 @@ def lineage(weights: str | Path) -> str:
         Such as `classifier of sex (F or M), trained on 274 scans ← y-Aware encoder, trained on 153 scans`; empty where
         no card says anything.
     """
-    return " ← ".join(map(_words, stages(weights)))
+    told = [_words(stage) for stage in stages(weights)]
+    return " ← ".join(told) if set(told) - {_NOTHING} else ""
 
 
 def _stage(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def _stage(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(stage: Mapping[str, Any]) -> str:
-    kind, names = str(stage.get("kind", "weights")), stage.get("class_names")
+    kind, names = str(stage.get("kind", _NOTHING)), stage.get("class_names")
     if kind == "classifier":
         kind = f"classifier of {stage.get('task', 'something')}"
         kind += f" ({' or '.join(map(str, names))})" if isinstance(names, list) else ""

@@ -24,7 +24,7 @@ def after(network, task):
 
 
 def test_a_network_that_starts_from_a_task_skips_that_task(made):
-    plan = made({"scratch": "scratch", "after sex": after("scratch", "sex")})
+    plan = made({"after sex": after("scratch", "sex"), "scratch": "scratch"})  # whatever their order
     assert plan.trainings() == [
         *(("scratch", task, size) for task in ("sex", "autism") for size in (20, 40)),
         *(("after sex", "autism", size) for size in (20, 40)),
@@ -55,7 +55,7 @@ def test_without_a_task_go_the_networks_that_need_it(made):
 @pytest.mark.parametrize(
     "start",
     [
-        after("later", "sex"),
+        after("nobody", "sex"),
         after("scratch", "age"),
         after("after sex", "sex"),
         {"network": "scratch"},
@@ -66,6 +66,11 @@ def test_a_first_stage_that_there_is_not_is_refused(made, start):
     networks = {"scratch": "scratch", "after sex": after("scratch", "sex"), "mine": start, "later": "scratch"}
     with pytest.raises(ValueError, match=r"'mine' starts from .* \{network: NAME, task: TASK\} is expected"):
         made(networks)
+
+
+def test_networks_that_start_from_each_other_are_refused(made):
+    with pytest.raises(ValueError, match="'a', 'b' start from each other"):
+        made({"a": after("b", "sex"), "b": after("a", "autism")})
 
 
 def test_what_is_no_pretext_and_no_file_is_refused(made):
