@@ -21,6 +21,7 @@ from bundle.publishing.public_card import public_card
 from bundle.publishing.readme import front_matter, readme, template
 from bundle.publishing.tested import Tested, read_tested
 from bundle.publishing.zoo import zoo_inference, zoo_metadata, zoo_train
+from bundle.scans.profile import modality_of_profile
 
 REPOSITORY, ZOO = "huggingface", "model_zoo"  # folders inside the publication
 ENCODER = "pretrained.safetensors"
@@ -188,6 +189,7 @@ def _write_texts(hub: Path, content: _Content) -> dict[str, Any]:
         "network": _listed(card["network"]),
         "shape": " × ".join(map(str, grid["shape"])),
         "voxel": f"{abs(grid['affine'][0][0]):g}",
+        "kind": modality_of_profile(card["contract"]),
         "tested": content.tested,
         "personal": content.personal,
         "encoder": content.encoder,

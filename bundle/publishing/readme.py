@@ -12,8 +12,10 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bundle.publishing.tested import LEVEL, Tested
+from bundle.scans.profile import modality_of_profile
 
-TAGS = ("monai", "medical", "neuroimaging", "brain", "mri", "grey-matter", "y-aware", "contrastive-learning")
+TAGS = ("monai", "medical", "neuroimaging", "brain", "mri", "y-aware", "contrastive-learning")
+TAG = {"gm": "grey-matter", "wm": "white-matter"}  # of modalities, whose own name is the tag of the others
 _TASK = "image-classification"
 
 
@@ -29,9 +31,10 @@ def front_matter(
         licence: Licence of the weights, as the Hub writes it, such as `apache-2.0`.
         datasets: Datasets that the model was trained on, by their names on the Hub.
     """
-    phantom = ["phantom"] if card.get("warning") else []
+    name = modality_of_profile(card["contract"]).name
+    own = [TAG.get(name, name), *(["phantom"] if card.get("warning") else [])]
     content: dict[str, Any] = {"license": licence, "library_name": "monai", "pipeline_tag": _TASK}
-    content |= {"tags": [*TAGS, *phantom], **({"datasets": list(datasets)} if datasets else {})}
+    content |= {"tags": [*TAGS, *own], **({"datasets": list(datasets)} if datasets else {})}
     if tested is None:
         return content
     metrics = [
@@ -43,8 +46,8 @@ def front_matter(
         }
         for metric in tested.metrics
     ]
-    name = f"{tested.datalist}, test section, {tested.participants} participants"
-    dataset = {"name": f"{name} (phantom)" if tested.warning else name, "type": tested.datalist, "split": "test"}
+    about = f"{tested.datalist}, test section, {tested.participants} participants"
+    dataset = {"name": f"{about} (phantom)" if tested.warning else about, "type": tested.datalist, "split": "test"}
     result = {"task": {"type": _TASK}, "dataset": dataset, "metrics": metrics}
     content["metrics"] = [metric.kind for metric in tested.metrics]
     return {**content, "model-index": [{"name": title, "results": [result]}]}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bundle.publishing.tested import Tested
+from bundle.scans.profile import modality_of_profile
 
 
 def zoo_metadata(
@@ -23,7 +24,8 @@ def zoo_metadata(
     found = copy.deepcopy(dict(metadata))
     control, patient = card["class_names"]
     grid, warning = card["contract"]["grid"], card.get("warning", "")
-    about = f"Classifies grey-matter maps of 3D brain MRI: {control} or {patient}. {warning}"
+    kind = modality_of_profile(card["contract"])
+    about = f"Classifies {kind.plural}: {control} or {patient}. {warning}"
     size = abs(grid["affine"][0][0])
     found |= {"description": about.strip(), "intended_use": f"{card['intended_use']}; not for diagnosis"}
     found |= {"pred_classes": f"two probabilities after softmax: {control}, {patient}"}
@@ -35,7 +37,7 @@ def zoo_metadata(
     for name in ("network_data_format", "embedding_data_format"):
         image = found[name]["inputs"]["image"]
         image["spatial_shape"] = grid["shape"]
-        image["channel_def"] = {"0": f"modulated grey matter, {size:g} mm, MNI; its preprocessing: models/model.json"}
+        image["channel_def"] = {"0": f"{kind.words}, {size:g} mm, MNI; its preprocessing: models/model.json"}
     found["network_data_format"]["outputs"]["pred"]["channel_def"] = {"0": control, "1": patient}
     found["embedding_data_format"]["outputs"]["embedding"]["num_channels"] = embedding_size
     return found
