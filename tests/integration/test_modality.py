@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from bundle.cli.main import main
-from bundle.scans.grid import Grid, templates
+from bundle.scans.grid import Grid, templates, to_grid
+from bundle.scans.modality import modality_of
 from tests.conftest import SMALL
 
 pytestmark = pytest.mark.long
@@ -128,3 +129,34 @@ def test_a_scan_of_the_scanner_is_refused(answered, tmp_path, capsys):
 def test_the_table_is_printed(capsys):
     assert main(["modalities"]) == 0
     assert "| `reho`" in capsys.readouterr().out
+
+
+def test_real_maps_at_3_mm_as_a_kind_of_ones_own(real_maps, tmp_path):
+    """T1w-based maps averaged onto the grid of functional maps, with words and ranges that a file states."""
+    coarse = Grid.of((61, 73, 61), [[-3, 0, 0, 90], [0, 3, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
+    people = pd.read_csv(real_maps / "participants.tsv", sep="\t").head(24)
+    for person in people["participant_id"]:
+        image = nib.load(real_maps / f"mwp1{person}_T1w.nii.gz")
+        volume = to_grid(image.get_fdata(dtype=np.float32), image.affine, coarse)
+        nib.save(nib.Nifti1Image(volume, coarse.matrix), tmp_path / f"{person}_map.nii.gz")
+    people.to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
+    own = {"name": "density", "words": "map of tissue density", "quantity": "tissue density", "tissue": "grey matter"}
+    own |= {"lowest": [-0.1, 0.3], "highest": [0.3, 4.0], "likeness": [0.4, 0.5], "is_amount": True}
+    (tmp_path / "density.yaml").write_text(json.dumps({"modality": own}))
+    table = ["--table", str(tmp_path / "participants.tsv"), "--images", "{participant_id}_map.nii.gz"]
+    made = [
+        "--output",
+        f"{tmp_path}/pretraining.json",
+        "--modality",
+        f"{tmp_path}/density.yaml",
+        "--label-column",
+        "none",
+    ]
+    assert main(["cohort", *table, *made]) == 2  # of such a map no grid is usual
+    assert main(["cohort", *table, *made, "--shape", "61", "73", "61"]) == 0
+    assert json.loads((tmp_path / "pretraining.json").read_text())["modality"]["words"] == own["words"]
+    places = ["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path), "--weights", str(tmp_path / "own.pt")]
+    assert main(["pretrain", *places, *QUICK]) == 0
+    card = json.loads((tmp_path / "own.json").read_text())
+    assert modality_of(card["modality"], "the card") == modality_of(own, "here")
+    assert main(["pretrain", "--config", "configs/modality_reho.yaml", *places, *QUICK]) == 1
