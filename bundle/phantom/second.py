@@ -1,6 +1,5 @@
 """The second modality of a phantom on disk: maps, tables and datalists beside those of the first, which stay."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bundle.files import flush_all, write_json
+from bundle.files import flush_all, read_json, write_json
 from bundle.phantom.anisotropy import FA, draw_tracts, lacking, render_anisotropy
 from bundle.phantom.cohort import (
     COHORTS,
@@ -80,7 +79,7 @@ def _phantom(output: Path) -> dict[str, Any]:
     path = output / "phantom.json"
     if not path.is_file():
         raise ValueError(f"{output} holds no phantom, whose people would get a second map; make it first.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def _existing(output: Path, kind: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -88,7 +87,7 @@ def _existing(output: Path, kind: str, settings: Mapping[str, Any]) -> dict[str,
     path = output / f"phantom_{kind}.json"
     if not path.exists():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path)
     held = {"generator_version": found.get("generator_version"), **found.get("settings", {})}
     wanted = {"generator_version": VERSION, **settings}
     if held != wanted:

@@ -107,7 +107,8 @@ def test_both_are_probed_on_those_who_have_both(phantom, straight, tmp_path):
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(phantom, tmp_path, capsys):
-    command = [*PRETRAIN, *SMALL, "--dataset_dir", str(phantom), "--output_dir", str(tmp_path / "out")]
+    command = [*PRETRAIN, *SMALL, "--block_config", "[1, 1]", "--batch_size", "16"]
+    command += ["--dataset_dir", str(phantom), "--output_dir", str(tmp_path / "out")]
     second = with_full_paths(phantom / "pretraining_fa.json")
 
     def refused(words, *more, **changed):
