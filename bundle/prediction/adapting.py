@@ -146,7 +146,7 @@ def _refuse_overlap(model: Model, records: Sequence[Mapping[str, Any]], digests:
     ]
     if shared:
         raise ValueError(
-            f"{len(shared)} scans of --adapt_to {source} are of people of the model's training ({quoted(shared)}): "
+            f"{len(shared)} scan(s) of --adapt_to {source} are of people of the model's training ({quoted(shared)}): "
             "they do not show what is new at a site. Leave them out of the folder; if only ids coincide and these are "
             "other people, give them other ids."
         )
