@@ -127,7 +127,6 @@ OPTIONS: dict[str, Rule] = {
     "projector_layers": PROJECTOR_LAYERS,
     "learning_rate": ABOVE_ZERO,
     "head_learning_rate": ABOVE_ZERO,
-    "site_weight": FROM_ZERO,
     "weight_decay": FROM_ZERO,
     "cache_rate": SHARE,
     "num_workers": whole(0),

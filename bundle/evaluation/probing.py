@@ -100,8 +100,8 @@ def _divided(
                 taken = explained
                 if parts:
                     values = products.of(trial.train, trial.test)
-                    places = [part.placed for part in parts]
-                    taken = harmonizing.explained(*places, explained, values, features.shape[1])
+                    known_of, new_of = (part.placed for part in parts)
+                    taken = harmonizing.explained(known_of, new_of, explained, values, features.shape[1])
                 found = products.divided(trial.train, trial.test, taken)
             return scaled(*found, scaling)
         train, test = harmonizing.divided(*parts) if parts else (features[trial.train], features[trial.test])
