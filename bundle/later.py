@@ -34,8 +34,8 @@ PLACES = {
     "bundle.pretext": {"pretrain": "bundle.notebook"},
 }
 ROOMS = (
-    *("cli", "cohort", "dicom", "evaluation", "metrics", "networks", "notebook", "pages", "phantom", "prediction"),
-    *("preparation", "pretext", "publishing", "scans", "training"),
+    *("adaptation", "cli", "cohort", "dicom", "evaluation", "metrics", "networks", "notebook", "pages", "phantom"),
+    *("prediction", "preparation", "pretext", "publishing", "scans", "training"),
 )
 
 

@@ -22,7 +22,7 @@ from bundle.cli.options import (
     read_config,
     resolve,
 )
-from bundle.cli.pretexts import read_pretexts
+from bundle.cli.pretexts import check_readings, read_pretexts
 from bundle.cli.unused import refuse_unused
 from bundle.places import HOME, found
 
@@ -273,7 +273,7 @@ def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
     from bundle.cli import sites_command
     from bundle.cli.run_record import write_record
-    from bundle.evaluation.plan import Plan, references_of
+    from bundle.evaluation.plan import Plan, Reading, references_of
     from bundle.evaluation.stored import stored_in
 
     of_sites = {name: keys.pop(name) for name in sites_command.OPTIONS}
@@ -281,7 +281,8 @@ def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
     digests = _check_overlays(keys)
     probing = merged_config([_COMPARED["probe"], *map(Path, keys["overlays"])], keys["probing"])
     asked = references_of(probing["references"])
-    plan = Plan(**keys, configs=_COMPARED, digests=digests, references=asked, stored=stored)
+    readings = {name: Reading(one["of"], one.get("probing", {})) for name, one in keys.pop("readings").items()}
+    plan = Plan(**keys, readings=readings, configs=_COMPARED, digests=digests, references=asked, stored=stored)
     if protocol == "sites":
         if sites_command.compare_sites(plan, of_sites, options.dry_run):
             write_record(plan.output_dir, "compare", merged_config(files, given))
@@ -315,7 +316,9 @@ def _check_overlays(keys: dict[str, Any]) -> dict[str, str]:
         own, files = keys["pretext_options"].get(name, {}), [_COMPARED["pretrain"], *map(Path, overlays), *scale]
         resolve(files, {**keys["pretraining"], **own}, runnable)
         refuse_unused(merged_config(files, own), own)
-    resolve([_COMPARED["probe"], *scale], keys["probing"], runnable)
+    check_readings(keys["readings"])
+    for reading in ({}, *keys["readings"].values()):
+        resolve([_COMPARED["probe"], *scale], {**keys["probing"], **reading.get("probing", {})}, runnable)
     resolve([_COMPARED["train"], *scale], keys["fine_tuning"], runnable)
     used = {str(p) for overlays in (*keys["pretexts"].values(), keys["overlays"]) for p in overlays}
     _check_cache(Path(keys["dataset_dir"]), sorted(map(Path, used)))

@@ -1,4 +1,4 @@
-"""The pretexts of a comparison as somebody writes them: overlays alone, or overlays and options."""
+"""The pretexts and readings of a comparison as somebody writes them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from bundle.hints import nearest
 from bundle.places import found
 
 KEYS = ("overlays", "options")
+READING = ("of", "probing")
 
 
 def read_pretexts(pretexts: Mapping[str, Any]) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
@@ -32,6 +33,30 @@ def read_pretexts(pretexts: Mapping[str, Any]) -> tuple[dict[str, list[str]], di
     parts = {str(name): _parts(str(name), pretext) for name, pretext in pretexts.items()}
     overlays = {name: [str(found(path)) for path in pretext.get("overlays", [])] for name, pretext in parts.items()}
     return overlays, {name: dict(pretext["options"]) for name, pretext in parts.items() if pretext.get("options")}
+
+
+def check_readings(readings: Mapping[str, Any]) -> None:
+    """Refuse readings that are not written as name → {of: a pretext or a reference, probing: options of probe.yaml}.
+
+    Args:
+        readings: What a comparison reads once more, by its names.
+
+    Raises:
+        OptionError: a reading is something else, or has an entry that there is not.
+    """
+    for name, reading in readings.items():
+        if not isinstance(reading, Mapping) or not isinstance(reading.get("of"), str):
+            raise OptionError(
+                f"The reading '{name}' is {reading!r}, but {{of: y-Aware, probing: {{harmonize: project}}}} is "
+                "expected."
+            )
+        for key in reading:
+            if key not in READING:
+                raise OptionError(
+                    f"The reading '{name}' has an entry '{key}', which there is not{nearest(key, READING)}"
+                )
+        if not isinstance(reading.get("probing", {}), Mapping):
+            raise OptionError(f"`probing` of the reading '{name}' is no mapping; options by their names are expected.")
 
 
 def _parts(name: str, pretext: Any) -> Mapping[str, Any]:

@@ -150,6 +150,8 @@ def _prediction(parser: ConfigParser) -> Iterator[Row]:
     yield "scans", f"{counted(get('dataset_dir'), get('images'))}, from {get('dataset_dir')}; nothing was prepared"
     yield "model", f"{get('model')}, computed by {get('backend')}"
     yield "map", f"{get('explain')}, of {get('target')}"
+    if get("adapt_to") is not None:
+        yield "adapted to", f"{counted(get('adapt_to'))} scans of {get('adapt_to')}, which were not read"
     model = Path(get("model"))
     yield "network", _size(stated_network(model, read_card(model).get("network", {}), _network(parser)))
     yield from _device(parser)

@@ -83,11 +83,12 @@ class Comparison:
 
     def _todo(self) -> tuple[list[_Unit], list[_Unit]]:
         """All units, and those that are not done."""
-        how = self._parser("probe", self.plan.probing).get_parsed_content("study#probe").harmonizing
-        for pool in self._all_pools():
-            how.check(pool.records, pool.trials, pool.task)
-        if how:
-            how.check_ages(*(self._section(name) for name in ("training", "validation")))
+        options = [self.plan.probing, *map(self.plan.probing_of, self.plan.readings)]
+        for how in map(self._harmonizing, options):
+            for pool in self._all_pools():
+                how.check(pool.records, pool.trials, pool.task)
+            if how:
+                how.check_ages(*(self._section(name) for name in ("training", "validation")))
         self._refuse_seen()
         last = [self._pool(task, len(self.plan.seeds) - 1) for task in self.plan.tasks]
         self._references().check((pool.records, f"the task {pool.task}") for pool in last)
@@ -109,7 +110,7 @@ class Comparison:
                 settings = self._settings(["pretraining"], **self._pretext_settings(name), seed=seed)
                 folder = plan.folder(name, seed) / "pretraining"
                 yield f"{name}, seed {seed}: pretraining", folder, settings, partial(self._pretrain, name, seed)
-            for method in (*plan.pretexts, *plan.references):
+            for method in plan.probed:
                 folder = plan.folder(method, seed) / "probe"
                 settings = self._probe_settings(method, seed, draw)
                 yield f"{method}, seed {seed}: probe", folder, settings, partial(self._probe, method, seed, draw)
@@ -131,11 +132,12 @@ class Comparison:
         chosen: dict[str, Any] = {"method": method, "seed": seed, "draw": draw, "sizes": list(self.plan.sizes)}
         if self.plan.diagnoses is not None:
             chosen["diagnoses"] = list(self.plan.diagnoses)
-        pretraining = None
-        if method in self.plan.pretexts:
-            found = self._pretext_settings(method)
+        pretraining, source = None, self.plan.source_of(method)
+        if source in self.plan.pretexts:
+            found = self._pretext_settings(source)
             pretraining = {**found.pop("options"), **found}
-        options = {name: value for name, value in self.plan.probing.items() if name != "references"}
+        chosen |= {"of": source} if source != method else {}
+        options = {name: value for name, value in self.plan.probing_of(method).items() if name != "references"}
         files = {name: sha256(Path(options[name]))[:16] for name in ("atlas", "mask") if options.get(name)}
         chosen |= {"files": files} if files else {}
         return self._settings(["pretraining", *self.plan.tasks], options, pretraining=pretraining, **chosen)
@@ -175,22 +177,29 @@ class Comparison:
     def _probe(self, method: str, seed: int, draw: int, folder: Path) -> None:
         """Probe one method on every task, and say what its embedding knows of age and site."""
         torch.manual_seed(seed)
-        parser = self._parser("probe", self.plan.probing)
+        options, origin = self.plan.probing_of(method), self.plan.source_of(method)
+        parser = self._parser("probe", options)
         images, probe = (parser.get_parsed_content(f"study#{name}") for name in ("images", "probe"))
         pools = [self._pool(task, draw) for task in self.plan.tasks]
-        if method in self.plan.pretexts:
-            require_modality([self.plan.datalist(task) for task in self.plan.tasks], self._weights(method, seed))
-        for pool in pools if method in self.plan.pretexts else ():
-            refuse_overlap(self._weights(method, seed), pool.tested, pool.task)
-        source = self._source(method, seed, images)
-        probed = list(probe_pools(images, probe, {method: source}, pools))
+        if origin in self.plan.pretexts:
+            weights = self._weights(origin, seed)
+            require_modality([self.plan.datalist(task) for task in self.plan.tasks], weights)
+            for pool in pools:
+                refuse_overlap(weights, pool.tested, pool.task)
+        source = self._source(origin, seed, images)
+        probed = list(probe_pools(images, probe, {origin: source}, pools))
         if sentence := probe.harmonizing.sentence((pool.records, pool.trials) for pool in self._all_pools()):
             write_text(folder / "site_effects.md", f"{sentence}\n")
-        write_text(folder / "scores.csv", pd.concat([p.scores for p in probed] or [NO_SCORES]).to_csv(index=False))
+        scores = pd.concat([p.scores for p in probed] or [NO_SCORES]).assign(method=method)
+        write_text(folder / "scores.csv", scores.to_csv(index=False))
         if callable(source):
             people = [record for pool in pools for record in pool.records]
-            features = partial(images.features, {method: source})
-            self._describe(method, features, probed, people, probe.harmonizing, folder)
+            features = partial(images.features, {origin: source})
+            self._describe(origin, features, probed, people, probe.harmonizing, folder)
+
+    def _harmonizing(self, options: Mapping[str, Any]) -> Harmonizing:
+        """How site effects are taken out with some options of the probe."""
+        return self._parser("probe", options).get_parsed_content("study#probe").harmonizing
 
     def _parser(self, command: str, options: Mapping[str, Any]) -> ConfigParser:
         """What a config says with the plan's overlays and options."""

@@ -20,6 +20,7 @@ from monai.data import DataLoader, Dataset
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bundle.adaptation import estimate_statistics
 from bundle.evaluation.one_pass import AllBlocks, OneBlock, outputs_of
 from bundle.files import replacing
 from bundle.networks.encoders import check_encoder
@@ -184,7 +185,6 @@ def voxels(volumes: Tensor) -> Tensor:
     return volumes.flatten(1)
 
 
-@torch.no_grad()
 def calibrate(encoder: nn.Module, batches: Iterable[Mapping], device: str | torch.device) -> nn.Module:
     """Estimate an untrained encoder's batch-norm statistics on volumes, as training would; learn nothing.
 
@@ -196,13 +196,9 @@ def calibrate(encoder: nn.Module, batches: Iterable[Mapping], device: str | torc
         batches: A data loader; each batch has "image" (N, C, D, H, W).
         device: Device to compute on.
     """
-    encoder = _placed(encoder, device).train()
-    for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)):
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average over all batches
-    for batch in batches:
-        encoder(batch["image"].to(device))
-    return encoder.eval()
+    encoder = _placed(encoder, device)
+    estimate_statistics(encoder, (batch["image"].to(device) for batch in batches))
+    return encoder
 
 
 def covariates(records: Sequence[Mapping]) -> NDArray[np.float64]:

@@ -62,7 +62,8 @@ def probe(
         n_folds: Folds of `folds`.
         adjust: Names of age, sex and tiv, whose effect is removed from the embeddings first.
         harmonize: How effects of the `site` are taken out before that, as training subjects of each draw or fold show
-            them: `none`, `centre` or `combat`. See `harmonizing.Harmonizing`.
+            them: `none`, `centre`, `combat` or `project`; or `coral`, by unlabelled test subjects. See
+            `harmonizing.Harmonizing`.
         harmonize_keep: What ComBat preserves, of age and sex; never the diagnosis.
         penalties: Candidates for C, chosen by inner cross-validation.
         method: Name of the embeddings in tables and figures.

@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 from bundle.cohort.folds import Trial
 from bundle.evaluation.site_effects import (
     KEPT,
+    LEAST_OF_A_NEW_SITE,
     Placed,
     Roles,
     Scans,
     check_design,
     harmonized,
     harmonized_products,
-    site_means,
+    mixing,
+    shows_directions,
 )
 from bundle.hints import nearest, quoted
 from bundle.metrics.classification import roc_auc
 from bundle.metrics.representation import LEAST_OF_A_SITE
 
 Array = NDArray[np.float64]
-KINDS = ("none", "centre", "combat")
+KINDS = ("none", "centre", "combat", "project", "coral")
 NEVER_THE_LABEL = (
     "a diagnosis is never preserved, since it would have to be known of test subjects, and features would then tell it"
 )
@@ -35,11 +37,14 @@ class Harmonizing:
     """How site effects are taken out of features, before a linear model is trained on them.
 
     Whatever is estimated is estimated of the training subjects of each trial, and once for all of them: the inner
-    folds that choose C share it. They are all training subjects, no label is used, and nobody who is tested takes
-    part, so that this can move C, and not what the test says.
+    folds that choose C share it. They are all training subjects, no label of a test subject is used, and nobody who is
+    tested takes part but where unlabelled scans of a new site show its effect, so that this can move C, and not what
+    the test says.
 
     Args:
-        kind: `none`; `centre`, features less the mean of their site; or `combat`, ComBat's location and scale.
+        kind: `none`; `centre`, features less the mean of their site; `combat`, ComBat's location and scale; `project`,
+            without the directions that tell the sites of healthy training subjects apart; or `coral`, features of
+            training subjects with the mean and covariance of those of test subjects.
         keep: What ComBat preserves, `age` and `sex`.
 
     Raises:
@@ -84,7 +89,8 @@ class Harmonizing:
         if not self:
             return
         placed = Placed.of(records)
-        if unknown := [str(r["participant_id"]) for r, site in zip(records, placed.sites, strict=True) if not site]:
+        unknown = [str(r["participant_id"]) for r, site in zip(records, placed.sites, strict=True) if not site]
+        if unknown and self.kind != "project":
             raise ValueError(
                 f"The site of {quoted(unknown)} in {task} is unknown, so that its effect cannot be taken out; "
                 "fill it in, or use `harmonize: none`."
@@ -106,16 +112,24 @@ class Harmonizing:
             self.for_age().check(*of_ages(train, test), "the age probe")
 
     def _check_sites(self, train: Placed, test: Placed, where: str) -> None:
-        sizes, wanted = train.sizes(), 2 if self.kind == "combat" else 1
-        if len({*sizes, *test.sizes()}) < 2:
+        sizes = train.sizes()
+        if self.kind != "project" and len({*sizes, *test.sizes()}) < 2:
             raise ValueError(
                 f"Everybody in {where} is of the site {quoted(sizes)}: one site has no site effect to take out; "
                 "use `harmonize: none`."
             )
-        if len(Roles.of(train, test).trained) < wanted:
+        if self.kind == "coral":
+            _check_target(test, where)
+            return
+        able, who = train, "training subjects"
+        if self.kind == "project":
+            able, who = train.at(shows_directions(train)), "healthy training subjects"
+            sizes = train.at(train.healthy).sizes()
+        wanted = 1 if self.kind == "centre" else 2
+        if len(Roles.of(able, test).trained) < wanted:
             raise ValueError(
                 f"`harmonize: {self.kind}` needs {'two sites' if wanted == 2 else 'a site'} with {LEAST_OF_A_SITE} "
-                f"training subjects, but in {where} they are by site {sizes}; train on more, or use `harmonize: none`."
+                f"{who}, but in {where} they are by site {sizes}; train on more, or use `harmonize: none`."
             )
         if self.kind == "combat":
             check_design(train, test, self.keep)
@@ -136,24 +150,23 @@ class Harmonizing:
         """Inner products of wide features without the effects of sites; see `site_effects.harmonized_products`."""
         return harmonized_products(train, test, self.kind, self.keep)
 
-    def explained(self, train: Placed, test: Placed, explained: Array | None) -> Array | None:
+    def explained(self, train: Placed, test: Placed, explained: Array | None, values: Array, width: int) -> Array:
         """What is taken away from features of which only inner products are there, as weights; see `products.divided`.
 
         Args:
             train: Scans that train.
             test: Scans that are tested.
-            explained: What covariates explain of features without site means; see `linear.explained_by_known`.
+            explained: What covariates explain of features without site effects; see `linear.explained_by_known`.
+            values: Inner products of the features of all, training subjects first.
+            width: Number of features.
 
         Shape:
-            explained (n + m, n), output (n + m, n or n + m).
+            explained (n + m, n), values (n + m, n + m), output (n + m, n + m).
         """
-        if self.kind != "centre":
-            return explained
-        means = site_means(train, test)
-        if explained is None:
-            return means
-        n = explained.shape[1]
-        return means + explained @ (np.eye(n, len(means)) - means[:n])
+        left = mixing(train, test, self.kind, width, None if self.kind == "centre" else values)
+        if explained is not None:
+            left = left - explained @ left[: explained.shape[1]]
+        return np.eye(len(left)) - left
 
     def sentence(self, pools: Iterable[tuple[Sequence[Mapping], Iterable[Trial]]] = ()) -> str:
         """What was done, for tables; empty where nothing was.
@@ -161,8 +174,8 @@ class Harmonizing:
         Args:
             pools: Records and trials, whose sites are named; none: no site is.
         """
-        if not self:
-            return ""
+        if self.kind in _SENTENCES:
+            return _SENTENCES[self.kind]
         new, left = set[str](), set[str]()
         for records, trials in pools:
             placed = Placed.of(records)
@@ -176,13 +189,16 @@ NONE = Harmonizing()
 
 
 def of_ages(train: Sequence[Mapping], test: Sequence[Mapping]) -> tuple[list[dict], list[Trial]]:
-    """Records of known age without labels, and the one trial of an age probe.
+    """Records of known age, and the one trial of an age probe; of labels, they tell alone who is a patient.
 
     Args:
         train: Records of those who are fitted.
         test: Records of those who are tested.
     """
-    parts = [[{**r, "label": None} for r in part if np.isfinite(r["age"])] for part in (train, test)]
+    parts = [
+        [{**r, "label": 1 if r.get("label") == 1 else None} for r in part if np.isfinite(r["age"])]
+        for part in (train, test)
+    ]
     n, rows = len(parts[0]), np.arange(len(parts[0]) + len(parts[1]))
     return [*parts[0], *parts[1]], [Trial(n, 0, rows[:n], rows[n:])]
 
@@ -195,6 +211,30 @@ def _refuse_label(name: str, values: Array, labels: Sequence, task: str) -> None
         raise ValueError(
             f"`harmonize_keep` names {name}, which tells the label of everybody in {task}; {NEVER_THE_LABEL}."
         )
+
+
+def _check_target(test: Placed, where: str) -> None:
+    """Refuse test subjects who are too few to show a mean and a covariance."""
+    people = len(np.unique(test.people))
+    if people < LEAST_OF_A_NEW_SITE:
+        raise ValueError(
+            f"`harmonize: coral` takes mean and covariance of the unlabelled scans of test subjects, of whom there are "
+            f"{people} in {where}; at least {LEAST_OF_A_NEW_SITE} are needed. Test more at a time, or use "
+            "`harmonize: project`, which needs none."
+        )
+
+
+_SENTENCES = {
+    "none": "",
+    "project": (
+        "Site effects are removed from all features by projecting out the directions that tell the sites of healthy "
+        "training subjects apart; nothing is estimated of test subjects."
+    ),
+    "coral": (
+        "All features of training subjects are given the mean and covariance of those of the test subjects, by their "
+        "unlabelled scans (CORAL)."
+    ),
+}
 
 
 def _sentence(how: Harmonizing, new: Sequence[str], left: Sequence[str]) -> str:

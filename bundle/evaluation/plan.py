@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bundle.hints import nearest, quoted
 from bundle.hub import located
@@ -19,6 +19,21 @@ REGIONS_NET, REGIONS_SVM = f"{REGIONS}, elastic net", f"{REGIONS}, RBF-SVM"
 FEATURES = {NATIVE_LOGISTIC: NATIVE, NATIVE_RIDGE: NATIVE, REGIONS_NET: REGIONS, REGIONS_SVM: REGIONS}
 REFERENCES = (RANDOM, CALIBRATED, VOXELS, *FEATURES, KNOWN, SITE)
 ALL = "all"  # in place of a number of training subjects: everybody of `training`
+
+
+UNREAD = ("layers", "centre_sites")  # options of a probe that a comparison does not know
+
+
+class Reading(NamedTuple):
+    """A method whose features are read once more, with other options of the probe.
+
+    Attributes:
+        of: Pretext, or reference, whose features they are.
+        probing: Options of probe.yaml, over those of all.
+    """
+
+    of: str
+    probing: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,7 @@ class Plan:
         references: What the pretexts have to beat, among `REFERENCES`; see `references_of`.
         diagnoses: Tasks whose people of label 0 are controls, on whom the error of age is measured; None: all.
         pretext_options: Name of a pretext → its own options of pretrain.yaml, over those of `pretraining`.
+        readings: Name → a pretext or a reference that is probed once more with options of its own.
         stored: Cache that the datalists are of, whose volumes are read in place of images; None: they name images.
     """
 
@@ -66,13 +82,15 @@ class Plan:
     diagnoses: Sequence[str] | None = None
     stored: Path | None = None
     pretext_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse, before any work, what could only fail later."""
         for what, values in (("seeds", self.seeds), ("sizes", self.sizes), ("tasks", self.tasks)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"`{what}` must name at least one, each once, but is {list(values)}.")
-        if alone := [name for name in ("layers", "centre_sites") if name in self.probing]:
+        asked = {*self.probing, *(name for reading in self.readings.values() for name in reading.probing)}
+        if alone := [name for name in UNREAD if name in asked]:
             raise ValueError(
                 f"`probing` has {' and '.join(alone)}, which a comparison does not know; give it to `python -m bundle "
                 "probe` for each of the encoders."
@@ -89,6 +107,11 @@ class Plan:
             elif start != SCRATCH and start not in self.pretexts and not _is_file(start):
                 known = nearest(start, [*self.pretexts, SCRATCH])
                 raise ValueError(f"The network '{name}' starts from '{start}', which is no pretext and no file{known}")
+        for name, reading in self.readings.items():
+            read = [*self.pretexts, *(line for line in self.references if line not in (KNOWN, SITE))]
+            if reading.of not in read:
+                hint = nearest(reading.of, read)
+                raise ValueError(f"The reading '{name}' is of '{reading.of}', whose features are not compared{hint}")
         if len({slug(method) for method in self.methods}) < len(self.methods):
             raise ValueError(f"Methods need names that differ, also as folders, but there are {quoted(self.methods)}.")
 
@@ -160,7 +183,20 @@ class Plan:
     @property
     def methods(self) -> list[str]:
         """All that is compared, references last."""
-        return [*self.pretexts, *self.networks, *self.references]
+        return [*self.pretexts, *self.readings, *self.networks, *self.references]
+
+    @property
+    def probed(self) -> list[str]:
+        """All whose features are probed; readings after what they read."""
+        return [*self.pretexts, *self.references, *self.readings]
+
+    def source_of(self, method: str) -> str:
+        """The method whose features are probed: of a reading what it reads, else the method itself."""
+        return self.readings[method].of if method in self.readings else method
+
+    def probing_of(self, method: str) -> dict[str, Any]:
+        """Options of the probe of a method: those of all, and a reading's own."""
+        return {**self.probing, **(self.readings[method].probing if method in self.readings else {})}
 
     def options_of(self, pretext: str) -> dict[str, Any]:
         """Options of a pretext's pretraining: those of all, and its own."""

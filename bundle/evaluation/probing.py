@@ -97,7 +97,11 @@ def _divided(
             if products is None:
                 found = divided_products(harmonizing.products(*parts), len(trial.train), explained)
             else:
-                taken = harmonizing.explained(parts[0].placed, parts[1].placed, explained) if parts else explained
+                taken = explained
+                if parts:
+                    values = products.of(trial.train, trial.test)
+                    known_of, new_of = (part.placed for part in parts)
+                    taken = harmonizing.explained(known_of, new_of, explained, values, features.shape[1])
                 found = products.divided(trial.train, trial.test, taken)
             return scaled(*found, scaling)
         train, test = harmonizing.divided(*parts) if parts else (features[trial.train], features[trial.test])

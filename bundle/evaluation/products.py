@@ -107,6 +107,19 @@ class PoolProducts:
     def __init__(self, features: NDArray) -> None:
         self.values = inner_products(features, features)
 
+    def of(self, train: NDArray, test: NDArray) -> Array:
+        """Inner products of training and test subjects, training ones first.
+
+        Args:
+            train: Rows of the pool.
+            test: Rows of the pool.
+
+        Shape:
+            train (n,), test (m,), output (n + m, n + m).
+        """
+        rows = np.concatenate([train, test])
+        return self.values[np.ix_(rows, rows)]
+
     def divided(self, train: NDArray, test: NDArray, explained: Array | None = None) -> tuple[Array, Array]:
         """Features of training and test subjects, rotated onto the span of the former.
 
@@ -118,8 +131,7 @@ class PoolProducts:
         Shape:
             train (n,), test (m,), explained (n + m, n or n + m), outputs (n, r) and (m, r).
         """
-        rows = np.concatenate([train, test])
-        return divided(self.values[np.ix_(rows, rows)], len(train), explained)
+        return divided(self.of(train, test), len(train), explained)
 
 
 def divided(values: Array, n: int, explained: Array | None = None) -> tuple[Array, Array]:

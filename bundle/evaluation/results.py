@@ -39,7 +39,7 @@ def write_results(plan: Plan) -> None:
         "summary": summary,
         "tests": tests,
         "knowledge": collected_knowledge(plan),
-        "calibration": calibration_table(scores),
+        "calibration": calibration_table(scores, plan),
     }
     for name, table in tables.items():
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
@@ -59,17 +59,19 @@ def write_results(plan: Plan) -> None:
 
 def _site_effects(plan: Plan) -> list[str]:
     """How site effects were taken out of the features of probes; nothing where they were not."""
-    probes = [plan.folder(method, seed) / "probe" for seed in plan.seeds for method in plan.references]
-    files = [folder / "site_effects.md" for folder in probes]
-    return sorted({path.read_text(encoding="utf-8").strip() for path in files if path.is_file()})
+    said: dict[str, list[str]] = {}
+    for method in plan.probed:
+        files = [plan.folder(method, seed) / "probe" / "site_effects.md" for seed in plan.seeds]
+        for text in {path.read_text(encoding="utf-8").strip() for path in files if path.is_file()}:
+            said.setdefault(text, []).append(method)
+    everybody = set(plan.pretexts) | set(plan.references)
+    return [text if everybody <= set(by) else f"{', '.join(by)}: {text}" for text, by in sorted(said.items())]
 
 
 def collected_scores(plan: Plan) -> pd.DataFrame:
     """Scores of all methods in one table: log odds of every test image by the model of each trial."""
     probes = [
-        _read(plan.folder(method, seed) / "probe" / "scores.csv")
-        for seed in plan.seeds
-        for method in (*plan.pretexts, *plan.references)
+        _read(plan.folder(method, seed) / "probe" / "scores.csv") for seed in plan.seeds for method in plan.probed
     ]
     order = {method: place for place, method in enumerate(plan.methods)}
     table = pd.concat([part for part in (*probes, *_network_scores(plan)) if len(part)])
@@ -93,7 +95,7 @@ def _read(path: Path) -> pd.DataFrame:
 def collected_knowledge(plan: Plan) -> pd.DataFrame:
     """What each embedding knows of site and age: a row per method and seed."""
     rows = []
-    for method in (*plan.pretexts, *plan.references):
+    for method in plan.probed:
         for seed in plan.seeds:
             path = plan.folder(method, seed) / "probe" / "knowledge.json"
             if path.is_file():
@@ -103,9 +105,10 @@ def collected_knowledge(plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def calibration_table(scores: pd.DataFrame) -> pd.DataFrame:
+def calibration_table(scores: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Expected calibration error at the largest N over all draws, of each task and method whose scores are log odds."""
-    scores = scores[[READERS.get(method, LOGISTIC).is_log_odds for method in scores["method"]]]
+    log_odds = {m: READERS.get(plan.source_of(m), LOGISTIC).is_log_odds for m in scores["method"].unique()}
+    scores = scores[scores["method"].map(log_odds)]
     rows = [
         (task, method, calibration_error(g["label"], expit(g["score"])))
         for (task, method), g in _largest(by_participant(scores)).groupby(["task", "method"], sort=False)

@@ -1,4 +1,4 @@
-"""What sites do to features, estimated of training subjects, or of a new site's unlabelled scans, and taken away."""
+"""What sites do to features, estimated of training subjects, or of unlabelled scans of others, and taken away."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.adaptation import aligned, without_site_directions
 from bundle.evaluation.linear import fill_unknown
 from bundle.evaluation.products import from_blocks
 from bundle.metrics.combat import Columns, blocks, design_of, fit_combat
@@ -27,28 +28,31 @@ class Placed(NamedTuple):
         sites: Their sites; empty = unknown, (scans,).
         people: Persons from 0, (scans,).
         known: Age (years) and sex (F 0, M 1), NaN = unknown, (scans, 2).
+        healthy: Whether their label is not 1; an unknown one is none, (scans,).
     """
 
     sites: NDArray[np.str_]
     people: NDArray[np.intp]
     known: Array
+    healthy: NDArray[np.bool_]
 
     @classmethod
     def of(cls, records: Sequence[Mapping]) -> Placed:
         """Where the scans of records were made.
 
         Args:
-            records: Records with participant_id, and site, age and sex where they are known.
+            records: Records with participant_id, and site, age, sex and label where they are known.
         """
         sites = np.array([str(record.get("site") or "") for record in records], dtype=str)
         ages = [np.nan if record.get("age") is None else float(record["age"]) for record in records]
         sexes = [SEXES.get(str(record.get("sex")), np.nan) for record in records]
         people = person_codes([record["participant_id"] for record in records])
-        return cls(sites, people, np.column_stack([ages, sexes]))
+        healthy = np.array([record.get("label") != 1 for record in records], dtype=bool)
+        return cls(sites, people, np.column_stack([ages, sexes]), healthy)
 
     def at(self, rows: NDArray) -> Placed:
         """Some of the scans."""
-        return Placed(self.sites[rows], self.people[rows], self.known[rows])
+        return Placed(self.sites[rows], self.people[rows], self.known[rows], self.healthy[rows])
 
     def sizes(self) -> dict[str, int]:
         """Site → its people."""
@@ -114,7 +118,7 @@ def harmonized(train: Scans, test: Scans, kind: str, keep: Sequence[str] = ()) -
     Args:
         train: Scans that train, by which sites' effects are estimated.
         test: Scans that are tested.
-        kind: `centre` or `combat`.
+        kind: `centre`, `combat`, `project` or `coral`.
         keep: What ComBat preserves, of `KEPT`.
 
     Shape:
@@ -134,7 +138,7 @@ def harmonized_products(train: Scans, test: Scans, kind: str, keep: Sequence[str
     Args:
         train: Scans that train.
         test: Scans that are tested.
-        kind: `centre` or `combat`.
+        kind: `centre`, `combat`, `project` or `coral`.
         keep: What ComBat preserves, of `KEPT`.
 
     Shape:
@@ -165,6 +169,42 @@ def site_means(train: Placed, test: Placed) -> Array:
     return weights
 
 
+def mixing(train: Placed, test: Placed, kind: str, width: int, values: Array | None = None) -> Array:
+    """Weights of all scans' features, training ones first, that give them without the effects of sites.
+
+    Args:
+        train: Scans that train.
+        test: Scans that are tested.
+        kind: `centre`, `project` or `coral`; what ComBat does is another thing for each feature.
+        width: Number of features.
+        values: Inner products of the features of all scans; `centre` needs none.
+
+    Shape:
+        values (n + m, n + m), output (n + m, n + m).
+    """
+    n, m = len(train.sites), len(test.sites)
+    if values is None:
+        return np.eye(n + m) - site_means(train, test)
+    if kind == "project":
+        shown = np.flatnonzero(shows_directions(train))
+        own = train.at(shown)
+        return without_site_directions(values, _of_each(own.visits(), shown, n + m), _sites_of_visits(own), width)
+    source, target = (_of_each(part.people, np.arange(len(part.people)), n + m) for part in (train, test))
+    return aligned(values, source, np.roll(target, n, axis=1), n, width)
+
+
+def shows_directions(train: Placed) -> NDArray[np.bool_]:
+    """Which training scans show how sites differ: of healthy people, at sites where enough of them were scanned."""
+    able = train.healthy & (train.sites != "")
+    sizes = train.at(able).sizes()
+    return able & np.isin(train.sites, [site for site, people in sizes.items() if people >= LEAST_OF_A_SITE])
+
+
+def _of_each(people: NDArray[np.intp], rows: NDArray[np.intp], count: int) -> Array:
+    """Weights of `count` scans, of which `rows` are of these people, that give the means of each one's scans."""
+    return mean_of_each(np.eye(count)[rows], np.unique(people, return_inverse=True)[1])
+
+
 def _equal(people: NDArray[np.intp]) -> Array:
     """Weights of scans with which each person counts once."""
     _, codes, scans = np.unique(people, return_inverse=True, return_counts=True)
@@ -177,10 +217,12 @@ def _harmonized(train: Scans, test: Scans, kind: str, keep: Sequence[str]) -> Co
     def columns(part: slice) -> Array:
         return np.concatenate([train.columns(part), test.columns(part)])
 
-    if kind == "centre":
-        left = np.eye(len(train.rows) + len(test.rows)) - site_means(train.placed, test.placed)
-        return lambda part: left @ columns(part)
-    return _without_combat(columns, train, test, keep)
+    if kind == "combat":
+        return _without_combat(columns, train, test, keep)
+    width, n = train.features.shape[1], len(train.rows) + len(test.rows)
+    seen = None if kind == "centre" else from_blocks((columns(part) for part in blocks(width)), n)
+    left = mixing(train.placed, test.placed, kind, width, seen)
+    return lambda part: left @ columns(part)
 
 
 def _without_combat(columns: Columns, train: Scans, test: Scans, keep: Sequence[str]) -> Columns:

@@ -120,7 +120,7 @@ class SiteProtocol:
         for seed in self.plan.seeds:
             for name in self.plan.pretexts:
                 yield Unit(PRETRAINING, name, where.folder(name, seed) / PRETRAINING)
-            for method in (*self.plan.pretexts, *self.plan.references):
+            for method in self.plan.probed:
                 yield Unit(PROBE, method, where.folder(method, seed) / PROBE)
             for name, task, _ in where.trainings():
                 yield Unit(FINE_TUNING, name, where.folder(name, seed) / f"{task}_{ALL}")

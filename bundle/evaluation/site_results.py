@@ -12,7 +12,9 @@ import pandas as pd
 
 from bundle.cohort.datalist import phantom_of
 from bundle.evaluation import probing
+from bundle.evaluation.harmonizing import Harmonizing
 from bundle.evaluation.in_document import origin_of, show_in_document
+from bundle.evaluation.plan import Plan
 from bundle.evaluation.results import collected_knowledge, collected_scores
 from bundle.evaluation.site_figure import draw_sites
 from bundle.evaluation.site_protocol import SiteProtocol
@@ -39,7 +41,8 @@ def write_site_results(protocol: SiteProtocol) -> None:
         protocol: The comparison, whose runs are all done.
     """
     plan, folder = protocol.plan, Path(protocol.plan.output_dir)
-    note = str(phantom_of([str(plan.datalist(task)) for task in plan.tasks]).get("warning", ""))
+    warning = str(phantom_of([str(plan.datalist(task)) for task in plan.tasks]).get("warning", ""))
+    note = " ".join(filter(None, [warning, *_site_effects(plan)]))
     scores, knowledge = collected(protocol)
     sites, resamples = site_aucs(scores), bootstrapped(scores)
     tables = {
@@ -58,6 +61,17 @@ def write_site_results(protocol: SiteProtocol) -> None:
         plans = [protocol.plan_of(held) for held in protocol.tested]
         show_in_document(Path(plan.document), folder, {"Sites": FIGURE}, origin_of(plans))
     sys.stdout.write(f"\n{(folder / 'table.md').read_text(encoding='utf-8')}\nTables and figure: {folder}\n")
+
+
+def _site_effects(plan: Plan) -> list[str]:
+    """How site effects are taken out of the features of all, and of those that are read once more."""
+    found = []
+    for name in ("", *plan.readings):
+        asked = plan.probing_of(name)
+        sentence = Harmonizing(asked.get("harmonize", "none"), asked.get("harmonize_keep", ())).sentence()
+        if sentence:
+            found.append(f"{name}: {sentence}" if name else sentence)
+    return found
 
 
 def collected(protocol: SiteProtocol) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,5 +1,6 @@
 """From a scan to an answer: the table, maps, pages, and how far a scan is from the training."""
 
+from bundle.prediction.adapting import adapted
 from bundle.prediction.checking import CheckedDataset, check_scans
 from bundle.prediction.incoming import incoming_scans, needs_preparation
 from bundle.prediction.judgement import validation_of
@@ -22,6 +23,7 @@ __all__ = [
     "PredictionTable",
     "Similarity",
     "TrainingRecord",
+    "adapted",
     "check_choices",
     "check_scans",
     "incoming_scans",

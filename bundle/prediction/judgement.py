@@ -30,6 +30,8 @@ REASONS = {
     "image": "this very image was in the model's training: the answer says nothing of new people",
     "participant": "a participant of this id was in the model's training: if this is the same person, the answer says "
     "nothing of new people",
+    "adapted": "the network's batch norm was adapted to other scans (`adapted_to`): its operating point, its "
+    "calibration and what it is worth were measured without this",
 }
 
 

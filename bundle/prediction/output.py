@@ -27,7 +27,7 @@ SCANS, MAPS = "scans", "maps"
 LOCK_SECONDS = 120.0  # until a writer gives up; merging a thousand rows takes less than one
 TEXTS = (
     *("participant_id", "file", "name", "pipeline", "preparation", "predicted"),
-    *("model", "model_version", "model_sha256"),
+    *("model", "model_version", "model_sha256", "adapted_to"),
 )
 _FLAGS = (
     "give --append to add the new answers to them, --overwrite to replace them, or another --output "
@@ -83,12 +83,13 @@ class AnswerFolder:
         parts = [name for name in (TABLE, EMBEDDINGS, REGIONS, INDEX) if counts[name]]
         return ", ".join([*parts, *(f"{counts[name]} files in {name}/" for name in (SCANS, MAPS) if counts[name])])
 
-    def check(self, sha256: str, prevalence: float | None = None) -> str:
+    def check(self, sha256: str, prevalence: float | None = None, adapted_to: str | None = None) -> str:
         """Whether new answers may come into the folder.
 
         Args:
             sha256: Sha256 of the weights of the model that gives them.
             prevalence: Prevalence that the probabilities are scaled to, one for a folder; None: not looked at.
+            adapted_to: Scans that batch norm was adapted to, one set for a folder; empty: none. None: not looked at.
 
         Returns:
             What would become of the answers that lie there, in words.
@@ -107,6 +108,8 @@ class AnswerFolder:
         self._require_same_model(sha256)
         if prevalence is not None:
             self._require_same_prevalence(prevalence)
+        if adapted_to is not None:
+            self._require_same_adaptation(adapted_to)
         return f"{self.describe()}: they stay, and the new answers are added"
 
     def _require_same_model(self, sha256: str) -> None:
@@ -136,6 +139,17 @@ class AnswerFolder:
                 f"{self.path / TABLE} holds answers at a prevalence of {', '.join(others)}, but the new ones are at "
                 f"{prevalence:.6g}: their probabilities cannot be compared. Give --prevalence {others[0]}, another "
                 "--output, or --overwrite to replace them."
+            )
+
+    def _require_same_adaptation(self, adapted_to: str) -> None:
+        cells = _cells(self.path / TABLE)
+        held = cells["adapted_to"] if "adapted_to" in cells else pd.Series("", index=cells.index)
+        if others := sorted(set(held) - {adapted_to}):
+            names = [f"batch norm adapted to {text}" if text else "batch norm of the training" for text in others]
+            now = f"adapted to {adapted_to}" if adapted_to else "that of the training"
+            raise ValueError(
+                f"{self.path / TABLE} holds answers with {', '.join(names)}, but it is now {now}: they cannot be "
+                "compared. Give the same --adapt_to, another --output, or --overwrite to replace them."
             )
 
     def named(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -195,7 +209,9 @@ class AnswerFolder:
         try:
             with locked(self.path, LOCK_SECONDS):
                 scaled = table.get("prevalence", pd.Series(dtype=float)).dropna()
-                self.check(str(table["model_sha256"].iloc[0]), None if scaled.empty else float(scaled.iloc[0]))
+                prevalence = None if scaled.empty else float(scaled.iloc[0])
+                adapted_to = str(table["adapted_to"].iloc[0]) if "adapted_to" in table else ""
+                self.check(str(table["model_sha256"].iloc[0]), prevalence, adapted_to)
                 held = self.held()
                 gone = set(held) if self._replaces_all else self._outdated(held, table)
                 stay = [name for name in held if name not in gone]

@@ -77,7 +77,14 @@ class Model:
             "model": str(self.card.get("name", self.path.stem)),
             "model_version": version,
             "model_sha256": self.sha256,
+            **({"adapted_to": self.adapted_to} if self.adapted_to else {}),
         }
+
+    @property
+    def adapted_to(self) -> str:
+        """How many scans of another site gave it its batch-norm statistics, and their digest; empty: none."""
+        said = self.card.get("adaptation", {})
+        return f"{said['scans']} scans, {said['digest']}" if said else ""
 
     @property
     def sha256(self) -> str:
@@ -184,7 +191,7 @@ class PredictionTable:
 
     def check(self) -> None:
         """Refuse before anything is computed what the folder may not take."""
-        self.answers.check(self.model.sha256, self.scale.prevalence)
+        self.answers.check(self.model.sha256, self.scale.prevalence, self.model.adapted_to)
 
     def keep(self, engine: Any) -> None:
         """Keep the rows of one decollated batch."""
@@ -332,6 +339,7 @@ def own_reasons(
             "phantom": phantom and not demonstration,
             "chance": scale.slope == 0,
             "image": row.digest in known["images"],
+            "adapted": "adaptation" in model.card,
             "participant": row.digest not in known["images"] and id_digest(record) in known["participants"],
         }
         found.append([name for name, there in holds.items() if there] if row.verdict != REFUSE else [])

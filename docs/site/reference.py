@@ -13,7 +13,7 @@ from bundle.places import CONFIGS
 
 ROOMS = (
     *("pretext", "networks", "metrics", "cohort", "scans", "phantom"),
-    *("training", "evaluation", "preparation", "prediction", "dicom", "pages"),
+    *("training", "adaptation", "evaluation", "preparation", "prediction", "dicom", "pages"),
 )
 RUNNABLE = (
     *("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json", "compare.yaml"),

@@ -2,7 +2,7 @@ import pytest
 
 from bundle.cli.main import main
 from bundle.cli.options import OptionError, read_config
-from bundle.cli.pretexts import read_pretexts
+from bundle.cli.pretexts import check_readings, read_pretexts
 from tests.conftest import ROOT
 
 SIMCLR = "configs/pretext_simclr.yaml"
@@ -34,6 +34,21 @@ def test_a_pretext_is_overlays_or_overlays_and_options(monkeypatch):
 def test_anything_else_is_refused(pretext, sentence):
     with pytest.raises(OptionError, match=sentence):
         read_pretexts({"mine": pretext})
+
+
+@pytest.mark.parametrize(
+    ("reading", "sentence"),
+    [
+        ("y-Aware", "The reading 'mine' is 'y-Aware', but {of: y-Aware, probing: {harmonize: project}} is expected"),
+        ({"probing": {}}, "The reading 'mine' is {'probing': {}}, but {of: "),
+        ({"of": "y-Aware", "probe": {}}, "has an entry 'probe', which there is not; did you mean 'probing'?"),
+        ({"of": "y-Aware", "probing": ["coral"]}, "`probing` of the reading 'mine' is no mapping"),
+    ],
+)
+def test_a_reading_is_of_something_with_options(reading, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        check_readings({"mine": reading})
+    check_readings({"mine": {"of": "y-Aware"}, "projected": {"of": "y-Aware", "probing": {"harmonize": "project"}}})
 
 
 @pytest.mark.parametrize("name", ["study_hundreds_loss", "study_hundreds_training"])

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bundle.adaptation import without_site_directions
 from bundle.cohort.folds import Trial, fold_trials
 from bundle.evaluation import knowledge, linear, probe, probe_age, probing
 from bundle.evaluation.harmonizing import Harmonizing
@@ -13,7 +14,8 @@ from bundle.metrics.classification import roc_auc
 from bundle.people import mean_of_each
 from tests.metrics.test_combat import harmonized as everybody_at_once
 
-KINDS = [("centre", ()), ("combat", ()), ("combat", ("age", "sex"))]
+BY_TRAINING = [("centre", ()), ("combat", ()), ("combat", ("age", "sex")), ("project", ())]
+KINDS = [*BY_TRAINING, ("coral", ())]
 
 
 def people(n, p, shares=(0.5, 0.5, 0.5), effect=0.0, site_effect=2.0, seed=0):
@@ -39,7 +41,7 @@ def of(features, who, rows):
     return Scans(features, np.asarray(rows), Placed.of(who).at(np.asarray(rows)))
 
 
-@pytest.mark.parametrize(("kind", "keep"), KINDS)
+@pytest.mark.parametrize(("kind", "keep"), BY_TRAINING)
 def test_what_is_done_to_training_people_does_not_depend_on_test_people(kind, keep):
     features, who = people(90, 12)
     train, test = np.arange(60), np.arange(60, 90)
@@ -48,13 +50,13 @@ def test_what_is_done_to_training_people_does_not_depend_on_test_people(kind, ke
     other[60:] = 100 * other[:59:-1] + 7
     changed = [*who[:60], *({**r, "label": 1 - r["label"], "age": 5.0, "sex": "F"} for r in who[60:])]
     again, moved = harmonized(of(other, changed, train), of(other, changed, test), kind, keep)
-    assert np.array_equal(known, again)
+    assert known == pytest.approx(again, abs=1e-7)  # of test people, rounding alone
     assert not np.allclose(new, moved)
     alone, _ = harmonized(of(features, who, train), of(features, who, test[:1]), kind, keep)
-    assert np.allclose(known, alone, atol=1e-12)
+    assert np.allclose(known, alone, atol=1e-9)
 
 
-@pytest.mark.parametrize(("kind", "keep"), KINDS)
+@pytest.mark.parametrize(("kind", "keep"), BY_TRAINING)
 def test_a_test_person_of_a_known_site_does_not_depend_on_others(kind, keep):
     features, who = people(90, 12)
     train = of(features, who, np.arange(60))
@@ -67,7 +69,8 @@ def test_a_test_person_of_a_known_site_does_not_depend_on_others(kind, keep):
 @pytest.mark.parametrize(("kind", "keep"), KINDS)
 def test_labels_have_no_influence(kind, keep):
     features, who = people(90, 12)
-    flipped = [{**record, "label": 1 - record["label"]} for record in who]
+    kept = 60 if kind == "project" else 0  # which is fitted on training subjects without the diagnosis
+    flipped = [*who[:kept], *({**record, "label": 1 - record["label"]} for record in who[kept:])]
     parts = [
         harmonized(of(features, w, np.arange(60)), of(features, w, np.arange(60, 90)), kind, keep)
         for w in (who, flipped)
@@ -92,9 +95,51 @@ def test_a_leak_would_be_found():
     labels = np.array([[float(record["label"])] for record in who])
     leaking = auc_of_folds(everybody_at_once(features, sites, labels), who)
     assert leaking > 0.8
-    for kind, keep in KINDS:
+    for kind, keep in KINDS[:3]:
         assert 0.35 < auc_of_folds(features, who, kind, keep) < 0.6
     assert auc_of_folds(features, who) > 0.75  # what sites tell
+
+
+def test_a_leak_of_the_projection_would_be_found():
+    """Noise: where healthy test people show the directions of sites, too, they differ from patients."""
+    rng = np.random.default_rng(0)
+    sites, labels = np.arange(200) % 20, rng.integers(0, 2, 200)
+    features = rng.normal(0, 0.5, (20, 1000))[sites] + rng.normal(size=(200, 1000))
+    who = [
+        {"participant_id": f"p{row}", "session_id": "", "site": f"s{site}", "label": int(label)}
+        for row, (site, label) in enumerate(zip(sites, labels, strict=True))
+    ]
+    healthy = np.flatnonzero(labels == 0)
+    left = without_site_directions(features @ features.T, np.eye(200)[healthy], sites[healthy], 1000)
+    assert auc_of_folds(left @ features, who) > 0.65
+    assert 0.35 < auc_of_folds(features, who, "project") < 0.6
+
+
+def test_a_leak_of_coral_would_be_found():
+    """Noise: where patients are given the moments of test patients, and controls those of controls, it tells them."""
+    features, who = people(200, 60, (0.5,) * 4, site_effect=0.3)
+    labels = np.array([record["label"] for record in who])
+    leaking = features.copy()
+    for label in (0, 1):
+        train, test = (np.flatnonzero((labels == label) & (np.arange(200) // 4 % 2 == part)) for part in (0, 1))
+        leaking[train] = harmonized(of(features, who, train), of(features, who, test), "coral")[0]
+    trial = Trial(100, 0, *(np.flatnonzero(np.arange(200) // 4 % 2 == part) for part in (0, 1)))
+
+    def auc(values, kind):
+        table = next(iter(probing.probe_diagnosis("m", values, who, [trial], [1.0], harmonizing=Harmonizing(kind))))
+        return float(roc_auc(table["label"], table["score"]))
+
+    assert auc(leaking, "none") > 0.7
+    assert 0.35 < auc(features, "coral") < 0.6
+
+
+def test_a_projection_leaves_less_of_a_site_the_more_healthy_people_show_it():
+    aucs = []
+    for n in (200, 800):
+        features, who = people(n, 30, CONFOUNDED)
+        aucs.append(auc_of_folds(features, who, "project"))
+    assert aucs[1] < aucs[0] - 0.1
+    assert aucs[1] < 0.7
 
 
 EIGHT = (0.5,) * 8
@@ -119,6 +164,7 @@ def test_age_is_read_better_and_the_site_worse_without_site_effects():
     assert errors["combat"] < errors["none"] - 0.5
     assert told["none"] > 0.9
     assert max(told["combat"], told["centre"]) < 0.35
+    assert knowledge.probe_site(features[:160], who[:160], features[160:], who[160:], Harmonizing("project")) < 0.35
 
 
 def test_age_is_not_preserved_where_it_is_read():
@@ -187,7 +233,7 @@ def test_wide_features_give_the_scores_that_they_would_give_narrow(kind, keep, a
         assert table["score"].to_numpy() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "keep"), KINDS[:2])
+@pytest.mark.parametrize(("kind", "keep"), [*KINDS[:2], *KINDS[3:]])
 def test_ages_of_wide_features_are_those_of_narrow_ones(kind, keep, monkeypatch):
     features, who = people(90, 100)
     twice = [*who[:60], *who[:20], *who[60:]]
@@ -214,6 +260,38 @@ def test_means_of_sites_are_of_persons():
     found = site_means(train, test) @ values
     assert found[11] == pytest.approx(own)
     assert found[6] == pytest.approx(values[6:11].mean(0))
+
+
+def test_patients_do_not_show_the_directions_of_sites():
+    """Where all patients come from one site, its direction is not theirs, and the disease stays."""
+    features, who = people(120, 12, (0.1, 0.1, 0.9), effect=3.0)
+    train = of(features, who, np.arange(90))
+    healthy = of(features, who, [row for row in range(90) if who[row]["label"] == 0])
+    new = of(features, who, np.arange(90, 120))
+    assert harmonized(train, new, "project")[1] == pytest.approx(harmonized(healthy, new, "project")[1], abs=1e-8)
+    assert auc_of_folds(features, who, "project") > 0.9
+
+
+def test_a_new_site_needs_nothing_to_be_projected():
+    features, who = people(240, 12, EIGHT, effect=0.8, site_effect=4.0)
+    sites = np.array([record["site"] for record in who])
+    train, one = np.flatnonzero(sites != "h"), np.flatnonzero(sites == "h")[:1]
+    nameless = [{**record, "site": "" if record["site"] == "h" else record["site"]} for record in who]
+    trials = [Trial(len(train), 0, train, one)]
+    found = [
+        list(probing.probe_diagnosis("m", features, w, trials, [1.0], harmonizing=Harmonizing("project")))
+        for w in (who, nameless)
+    ]
+    assert found[0][0]["score"].tolist() == found[1][0]["score"].tolist()
+
+
+def test_the_moments_of_unlabelled_test_subjects_are_taken():
+    features, who = people(120, 12, (0.5,) * 4, site_effect=3.0)
+    sites = np.array([record["site"] for record in who])
+    parts = [of(features, who, np.flatnonzero(chosen)) for chosen in (sites != "d", sites == "d")]
+    source, target = harmonized(*parts, "coral")
+    assert source.mean(0) == pytest.approx(target.mean(0), abs=1e-8)
+    assert np.array_equal(target, features[sites == "d"])
 
 
 TABLE = pd.DataFrame(people(80, 4)[1])
@@ -247,6 +325,15 @@ FEATURES = people(80, 4)[0]
         ({}, {"site": [""] + ["a", "b"] * 39 + ["a"]}, "The site of 'p0' in .* is unknown, so that its effect"),
         ({}, {"site": ["a"] * 76 + ["b"] * 4}, "needs two sites with 5 training subjects, but in .* by site {'a': "),
         ({"harmonize_keep": ["sex"]}, {"site": np.where(TABLE["sex"] == "F", "a", "b")}, "what the site determines"),
+        ({"harmonize": "coral"}, {"site": "one"}, "one site has no site effect to take out; use `harmonize: none`"),
+        ({"harmonize": "coral", "n_folds": 9}, {}, "scans of test subjects, of whom there are [89] in .*; at"),
+        ({"harmonize": "project"}, {"site": "one"}, "two sites with 5 healthy training subjects, but in .* {'one': "),
+        (
+            {"harmonize": "project"},
+            {"site": np.where(TABLE["label"], "ill", "well")},
+            "two sites with 5 healthy training subjects, but in .* they are by site {'well': ",
+        ),
+        ({"harmonize": "project", "harmonize_keep": ["age"]}, {}, "is what ComBat preserves, but `harmonize` is 'proj"),
     ],
 )
 def test_what_would_be_wrong_is_refused(asked, change, reason):
@@ -271,6 +358,9 @@ def test_a_table_says_what_was_done():
     left = probe(FEATURES, small, draws=1, penalties=[1.0], harmonize="centre").note
     assert left.endswith("Left as they are, since too few people are of their site: 'z'.")
     assert Harmonizing().sentence() == ""
+    projected = probe(FEATURES, TABLE, protocol="sites", draws=1, penalties=[1.0], harmonize="project").note
+    assert projected.endswith("sites of healthy training subjects apart; nothing is estimated of test subjects.")
+    assert "unlabelled scans" in probe(FEATURES, TABLE, draws=1, penalties=[1.0], harmonize="coral").note
 
 
 def test_a_probe_refuses_before_any_image_is_read():

@@ -225,3 +225,24 @@ def test_all_is_checked_before_any_work(compared, tiny_phantom, tmp_path, capsys
     assert not first.exists()
     path.write_text(kept)
     first.write_text(before)
+
+
+def test_features_are_read_once_more_with_other_options(compared, tiny_phantom, capsys):
+    readings = {
+        "as before": {"of": "y-Aware"},
+        "taken out": {"of": "y-Aware", "probing": {"adjust": ["age", "sex"]}},
+        "voxels, taken out": {"of": "voxels", "probing": {"adjust": ["age", "sex"]}},
+    }
+    assert main(write_plan(tiny_phantom, compared, readings=readings)) == 0
+    found = pd.read_csv(compared / "compare" / "results.csv").pivot(
+        index=["task", "n", "draw"], columns="method", values="auc"
+    )
+    assert found["as before"].tolist() == found["y-Aware"].tolist()
+    assert found["taken out"].tolist() != found["y-Aware"].tolist()
+    assert found["voxels, taken out"].tolist() != found["voxels"].tolist()
+    knowledge = pd.read_csv(compared / "compare" / "knowledge.csv").set_index(["method", "seed"])
+    assert knowledge.loc["as before"].equals(knowledge.loc["y-Aware"])
+    assert not (compared / "compare/runs/as_before/seed_3/pretraining").exists()
+    wrong = {"mine": {"of": "y-Awar", "probing": {}}}
+    assert main(write_plan(tiny_phantom, compared, readings=wrong)) == 2
+    assert "The reading 'mine' is of 'y-Awar', whose features are not compared; did you mean" in capsys.readouterr().err

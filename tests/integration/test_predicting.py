@@ -442,6 +442,62 @@ def test_a_prediction_that_fails_keeps_the_earlier_answers(two, trained, monkeyp
         assert content(answers) == before
 
 
+@pytest.fixture(scope="module")
+def new_site(tiny_phantom, tmp_path_factory):
+    """A folder of 22 scans of people whom the classifier was not trained on."""
+    folder = tmp_path_factory.mktemp("new_site")
+    for record in load_section(tiny_phantom / "pretraining.json", "training")[2:24]:
+        shutil.copy(record["image"], folder)
+    return folder
+
+
+def test_batch_norm_is_adapted_to_unlabelled_scans_and_every_answer_says_so(two, trained, new_site, capsys):
+    first, second, answers = two
+    assert predict(first, answers, trained, *PLAIN) == 0
+    (plain,) = pd.read_csv(answers / "predictions.csv").to_dict("records")
+    assert "adapted_to" not in plain
+    assert predict(second, answers, trained, *PLAIN, "--append", "--adapt_to", str(new_site)) == 1
+    assert "holds answers with batch norm of the training, but it is now adapted to 22 scans" in capsys.readouterr().err
+    other = answers.with_name("adapted")
+    assert predict(first, other, trained, "--explain", "none", "--adapt_to", str(new_site)) == 0
+    (row,) = pd.read_csv(other / "predictions.csv").to_dict("records")
+    assert re.fullmatch("22 scans, [0-9a-f]{16}", row["adapted_to"])
+    assert "were measured without this" in row["reasons"]
+    assert row["verdict"] == "warn"
+    assert row[PATIENT] != plain[PATIENT]
+    page = next((other / "scans").iterdir()).read_text()
+    assert row["adapted_to"] in page
+    assert "were measured without this" in page
+    assert json.loads((other / "run.json").read_text())["adapt_to"] == str(new_site)
+    assert predict(second, other, trained, *PLAIN, "--append", "--adapt_to", str(new_site)) == 0
+    assert predict(second, other, trained, *PLAIN, "--append") == 1
+    assert "but it is now that of the training" in capsys.readouterr().err
+    assert predict(first, answers, trained, *PLAIN, "--adapt_to", str(new_site), "--overwrite", "--dry-run") == 0
+    assert f"22 scans of {new_site}, which were not read" in capsys.readouterr().out
+
+
+def test_scans_that_no_statistics_may_be_taken_of_are_refused(two, trained, new_site, tiny_phantom, tmp_path, capsys):
+    def refusal(folder, *more):
+        assert predict(two[0], two[2], trained, *PLAIN, "--adapt_to", str(folder), *more) == 1
+        return capsys.readouterr().err
+
+    few, seen, bad = (shutil.copytree(new_site, tmp_path / name) for name in ("few", "seen", "bad"))
+    for path in sorted(few.iterdir())[:3]:
+        path.unlink()
+    assert "holds scans of 19 people, but statistics of a site need at least 20" in refusal(few)
+    record = load_section(tiny_phantom / "alzheimer.json", "training")[0]
+    shutil.copy(record["image"], seen / "sub-new_gm.nii.gz")
+    assert re.search(r"1 scan\(s\) of --adapt_to .* are of people of the model's training \('.*new.*'\)", refusal(seen))
+    (bad / "sub-broken_gm.nii.gz").write_bytes(b"not an image")
+    assert "1 of 23 scans of --adapt_to" in refusal(bad)
+    twice = shutil.copytree(few, tmp_path / "twice")
+    for number, path in enumerate(sorted(few.iterdir())):
+        shutil.copy(path, twice / f"sub-again{number}_{path.name.split('_', 1)[1]}")
+    assert "holds scans of 19 people" in refusal(twice)  # by their images
+    assert "does not exist; give a folder of scans of the new site" in refusal(tmp_path / "none")
+    assert not (two[2] / "predictions.csv").exists()
+
+
 def test_flags_that_contradict_each_other_are_refused(two, trained, capsys):
     assert predict(two[0], two[2], trained, "--append", "--existing", "overwrite") == 2
     assert "contradict each other" in capsys.readouterr().err

@@ -141,6 +141,36 @@ def test_options_for_few_people_work_together_and_go_on_after_an_interruption(ti
     assert said == {"average": 0.9, "keep": "last", "projector_layers": 3, "views": views}
 
 
+ADVERSARY = ["--config", "configs/adaptation_adversarial.yaml"]
+
+
+def test_an_adversary_is_trained_beside_the_loss_and_kept_out_of_the_weights(tiny_phantom, tmp_path):
+    whole = pretrain(tiny_phantom, tmp_path / "whole", 2, *ADVERSARY)
+    card = json.loads((tmp_path / "whole" / "best.json").read_text())
+    assert card["method"] == "y-Aware, site adversary"
+    assert card["loss"].startswith("AdversarialLoss( sites=24, site_weight=1.0")
+    assert whole["network"]["site_head.weight"].shape[0] == 24
+    encoder = load_encoder(tmp_path / "whole" / "best.pt").encoder  # which has no adversary
+    assert not any("site" in name for name in encoder.state_dict())
+    one = pretrain(tiny_phantom, tmp_path / "one", 1, *ADVERSARY)
+    assert not same(one["network"], whole["network"])
+    plain = pretrain(tiny_phantom, tmp_path / "plain", 1, "--metadata_columns", "[age]")
+    assert not same(
+        {name: tensor for name, tensor in one["network"].items() if name in plain["network"]}, plain["network"]
+    )
+
+
+def test_an_adversary_needs_two_sites(tiny_phantom, tmp_path, capsys):
+    datalist = with_full_paths(tiny_phantom / "pretraining.json")
+    for record in (*datalist["training"], *datalist["validation"]):
+        record["site"] = "here"
+    (tmp_path / "one.json").write_text(json.dumps(datalist))
+    command = ["pretrain", *ADVERSARY, str(OVERLAY), *SMALL, "--datalist", str(tmp_path / "one.json")]
+    assert main([*command, "--output_dir", str(tmp_path / "out")]) == 1
+    assert "needs two sites, but the" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "history.csv").exists()
+
+
 def test_whoever_was_in_the_start_is_known_to_the_new_card(tiny_phantom, straight, tmp_path):
     datalist = with_full_paths(tiny_phantom / "pretraining.json")
     known = json.loads((straight[0] / "best.json").read_text())["fingerprints"]["participants"]
