@@ -126,7 +126,7 @@ def test_a_site_marks_its_images_and_only_the_seed_changes_the_mark():
     moved = render({**person, "site": "pretraining-99"})
     assert np.array_equal(here, again)
     assert not np.allclose(here, moved, atol=0.05)
-    assert model.site_effect("x", 0).gain != model.site_effect("x", 1).gain
+    assert fields.site_effect("x", 0).gain != fields.site_effect("x", 1).gain
 
 
 # Files
