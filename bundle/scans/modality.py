@@ -63,7 +63,7 @@ class Modality:
     source: str = ""
     channels: tuple[str, ...] = ()
 
-    @cached_property
+    @property
     def each(self) -> tuple[Modality, ...]:
         """The modality of each channel; itself where there is one.
 
@@ -71,6 +71,7 @@ class Modality:
             >>> [channel.words for channel in MODALITIES["gm_wm"].each]
             ['grey-matter map', 'white-matter map']
         """
+        # Not cached: MONAI's DataLoader walks through the attributes of a dataset, and would not come out of a circle.
         return tuple(MODALITIES[name] for name in self.channels) or (self,)
 
     @property

@@ -137,7 +137,7 @@ def test_probe_and_evaluate_read_them(trained, tmp_path):
     assert main(["probe", "--tasks", task, *data, *sizes, *weights, *run]) == 0
     model = ["--model", str(trained / "model.pt"), "--task", "task", "--dataset_dir", str(trained)]
     assert main(["evaluate", *model, "--num_workers", "0", "--output_dir", str(tmp_path / "test")]) == 0
-    assert 0 <= json.loads((tmp_path / "test/metrics.json").read_text())["auc"]["value"] <= 1
+    assert 0 <= json.loads((tmp_path / "test/metrics.json").read_text())["auc"] <= 1
 
 
 def test_what_would_read_the_first_file_alone_is_refused(trained, tmp_path, capsys):

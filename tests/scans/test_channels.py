@@ -159,6 +159,13 @@ def test_without_a_model_each_is_compared_with_anatomy(cohort):
     assert contract.examine(*both(cohort[3])).others == (None,)
 
 
+def test_no_modality_holds_itself():
+    """MONAI's DataLoader walks through all attributes of a dataset, to any depth."""
+    for modality in MODALITIES.values():
+        assert modality.each[0].plural
+        assert not any(isinstance(value, tuple) and modality in value for value in vars(modality).values())
+
+
 def test_regions_are_of_the_first_channel():
     volume = tissue(1, "grey matter")
     assert np.array_equal(regional_values(volume, GRID, GM_WM), regional_values(volume, GRID, MODALITIES["gm"]))
