@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 # module: name → module that has it. What runs a config stands above all rooms, in `notebook`; people look for it here.
-# Of `cohort`, what needs torch: a table with its images does not.
+# Of `cohort` and `scans`, what needs torch: a table with its images does not.
 PLACES = {
     "bundle": {
         "load_encoder": "bundle.networks",
@@ -29,6 +29,10 @@ PLACES = {
         "require_grid": "bundle.cohort.regrid",
         "require_modality": "bundle.cohort.modality",
         "say_seen": "bundle.cohort.overlap",
+    },
+    "bundle.scans": {
+        "LoadChannelsd": "bundle.scans.load_channels",
+        "relative_to_cerebellum": "bundle.scans.reference_region",
     },
     "bundle.prediction": {"predict": "bundle.notebook"},
     "bundle.pretext": {"pretrain": "bundle.notebook"},

@@ -51,6 +51,19 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         help="kind of maps, as `modalities` lists them, or a config that states one's own (default: %(default)s)",
     )
     parser.add_argument(
+        "--channels",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="of a modality of several files a scan, such as gm_wm: pattern of each channel after --images",
+    )
+    parser.add_argument(
+        "--missing-channels",
+        default="refuse",
+        metavar="WAY",
+        help="rows without one of --channels: refuse, or keep with null in its place (default: %(default)s)",
+    )
+    parser.add_argument(
         "--shape", type=int, nargs=3, help="expected voxels (default: of the modality, 121 145 121 of gm)"
     )
     parser.add_argument(
@@ -128,6 +141,8 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
         kept=sorted(asked),
         workers=options.workers,
         modality=None if modality.name == "gm" else modality,
+        channels=options.channels,
+        missing_channels=options.missing_channels,
     )
     if problems and not options.skip_invalid:
         raise CohortError(problems)
@@ -158,6 +173,10 @@ def _modality(options: argparse.Namespace) -> Modality:
         raise OptionError(f"A {modality.words} has no usual grid; say how many voxels the images have: --shape D H W.")
     if options.prepare and modality.name != "gm":
         raise OptionError(f"--prepare makes grey-matter maps, but --modality says {modality.name}; give one of them.")
+    if options.regrid and modality.channels:
+        raise OptionError(
+            f"--regrid moves one image of a scan, and {modality.plural} have several; bring all onto one grid before."
+        )
     return modality
 
 

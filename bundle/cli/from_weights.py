@@ -9,6 +9,7 @@ from typing import Any
 from bundle.cli.options import RUNNABLE, merged_config, read_config, steps
 from bundle.cli.run_record import monai_command
 from bundle.networks import architecture_of, as_config, network_of, read_card, refuse_other_preprocessing, steps_of
+from bundle.networks.preprocessing import LOADERS
 
 _OPTION = {"probe": "weights", "train": "weights", "evaluate": "model", "inference": "model"}
 
@@ -93,7 +94,7 @@ def preprocessing_of_card(model: str) -> Any:
     stated = read_card(model).get("preprocessing_steps")
     if not stated:
         return None
-    loading = [place for place, step in enumerate(stated) if step["_target_"] == "LoadImaged"]
+    loading = [place for place, step in enumerate(stated) if step["_target_"] in LOADERS]
     later = stated[loading[-1] + 1 if loading else 0 :]
     placed = [step for step in later if step["_target_"] != "EnsureChannelFirstd"]  # a volume on the grid has a channel
     return ConfigParser({"steps": as_config(placed)}).get_parsed_content("steps")

@@ -162,6 +162,7 @@ OPTIONS: dict[str, Rule] = {
     "init_features": COUNT,
     "growth_rate": COUNT,
     "block_config": each(COUNT),
+    "in_channels": COUNT,
     "protocol": one_of("draws", "folds", "sites"),
     "sizes": each(COUNT),
     "draws": COUNT,
@@ -223,6 +224,7 @@ OWN: dict[str, dict[str, Rule]] = {
     "cohort": {
         "shape": either(each(COUNT, fewest=3), NULL),
         "modality": like(r"\S.*", "a name of `python -m bundle modalities`, or a config that states one's own"),
+        "missing_channels": one_of("refuse", "keep"),
         "workers": COUNT,
     },
     "cache": {"storage": one_of("float16", "uint8"), "workers": either(whole(0), NULL)},
@@ -260,6 +262,7 @@ ARGUMENTS: dict[str, Rule] = {
     "norm": one_of("batch", "group"),
     "prob": SHARE,
     "mismatch": SHARE,
+    "missing": one_of("refuse", "zero"),
 }
 
 

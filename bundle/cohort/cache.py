@@ -20,7 +20,9 @@ from monai.transforms import RandomizableTrait
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from bundle.cohort.channels import require_same_channels
 from bundle.cohort.datalist import CACHE_FORMAT, load_section, read_object
+from bundle.cohort.modality import require_modality
 from bundle.cohort.overlap import voxel_digest
 from bundle.cohort.packing import STORAGES, ReadStoredd, pack
 from bundle.cohort.participants import CohortError, Problem
@@ -68,6 +70,7 @@ def fill_cache(
         ValueError: the folder holds something else, or the disk is too small.
     """
     _refuse_unsuitable(preprocessing, storage)
+    require_modality(datalist, preprocessing=preprocessing)
     target = output / datalist.name
     _refuse_other_datalist(target, datalist)
     settings = _claim(output, datalist, recipe, storage)
@@ -180,12 +183,14 @@ def _scans(datalist: Path, output: Path, settings: Mapping[str, Any]) -> dict[st
     records = [record for name in sections for record in load_section(datalist, name)]
     if not records:
         raise CohortError(f"The datalist {datalist} has no scans; there is nothing to cache.")
+    require_same_channels(records, datalist)
     recipe = json.dumps({k: settings[k] for k in ("format", "preprocessing", "storage")}, sort_keys=True)
     scans = {}
     for record, target in zip(records, targets_of(records), strict=True):
         source = relative_to(Path(record["image"]), output)
         moved = f"\n{target.card}" if target else ""
-        name = _digest(f"{source}\n{_state(Path(record['image']))}\n{recipe}{moved}")
+        others = "".join(f"\n{file}{_state(Path(file))}" if file else "\n" for file in record.get("channels", ()))
+        name = _digest(f"{source}\n{_state(Path(record['image']))}\n{recipe}{moved}{others}")
         scans[str(record["image"])] = _Scan(name, source, record, target)
     return scans
 
@@ -354,6 +359,7 @@ def _write_datalist(target: Path, datalist: Path, scans: Mapping[str, _Scan], en
     for section in [name for name in SECTIONS if name in content]:
         images = [str(record["image"]) for record in load_section(datalist, section)]
         items = [item if isinstance(item, dict) else {"image": item} for item in content[section]]
+        items = [{name: value for name, value in item.items() if name != "channels"} for item in items]
         content[section] = [
             {**item, **_cached(entries[scans[image].name])} for item, image in zip(items, images, strict=True)
         ]

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from bundle.cohort.channels import require_channels
 from bundle.cohort.folds import people_drawn
 from bundle.cohort.participants import CohortError
 from bundle.files import SECTIONS, check_format, read_json, relative_to, write_text
 from bundle.hints import nearest, quoted
+from bundle.scans.modality import modality_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +81,10 @@ def load_section(
 ) -> list[dict]:
     """Read one section of a datalist, ready for a data loader.
 
-    Images become absolute paths. Unknown values become what a batch can hold: NaN for age and tiv,
-    -1 for label, an empty string elsewhere. With `metadata_columns` every item gets `metadata`:
-    age in years, tiv in mL, sex F = 0 and M = 1, site = its place in the sorted sites of the whole
-    datalist, NaN = unknown.
+    Images become absolute paths, and so do the files of further channels (`channels`, empty for a
+    missing one). Unknown values become what a batch can hold: NaN for age and tiv, -1 for label, an
+    empty string elsewhere. With `metadata_columns` every item gets `metadata`: age in years, tiv in
+    mL, sex F = 0 and M = 1, site = its place in the sorted sites of the whole datalist, NaN = unknown.
 
     Args:
         datalist: The JSON file.
@@ -96,7 +98,8 @@ def load_section(
         `metadata` of an item: (M,), float32.
 
     Raises:
-        CohortError: the file or section is missing, a value is not understood, or an image is or is not `cached`.
+        CohortError: the file or section is missing, a value is not understood, an image is or is not `cached`, or
+            records have other channels than the datalist's modality.
         ValueError: a metadata column is unknown, or `size` exceeds the participants.
     """
     for name in metadata_columns:
@@ -113,13 +116,22 @@ def load_section(
     loaded = load_decathlon_datalist(datalist, is_segmentation=False, data_list_key=section)
     # Only the image: MONAI makes a path of every string that happens to name one, such as "sub-01".
     paths = [new["image"] for new in loaded]
-    items = [collatable({**old, "image": path}) for old, path in zip(stored, paths, strict=True)]
+    items = [_placed(old, path, datalist.absolute().parent) for old, path in zip(stored, paths, strict=True)]
+    require_channels(items, modality_of(content.get("modality"), f"The datalist {datalist}"), datalist)
     if cached is not None:
         _require_cached(items, datalist, cached)
     check_format(content.get("cache_format", CACHE_FORMAT), CACHE_FORMAT, datalist)
     if metadata_columns:
         add_metadata(items, metadata_columns, _sites(content))
     return people_drawn(items, size, seed)
+
+
+def _placed(record: Mapping[str, Any], image: str, folder: Path) -> dict[str, Any]:
+    """A record for a batch: absolute paths, and of a channel without a file an empty one."""
+    placed = {name: value for name, value in record.items() if name != "channels"} | {"image": image}
+    if record.get("channels"):
+        placed["channels"] = [str(folder / file) if file else "" for file in record["channels"]]
+    return collatable(placed)
 
 
 def add_metadata(items: Sequence[dict], columns: Sequence[str], sites: Sequence[str]) -> None:
@@ -169,7 +181,10 @@ def _written(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if not record.get("image"):
         raise CohortError(f"The record of '{record.get('participant_id')}' names no image.")
     plain = {name: _plain(record.get(name)) for name in (*RECORD_KEYS, *record)}
-    return {**plain, "image": relative_to(str(record["image"]), path.parent)}
+    placed = {**plain, "image": relative_to(str(record["image"]), path.parent)}
+    if channels := placed.pop("channels", None):
+        placed["channels"] = [relative_to(str(file), path.parent) if file else None for file in channels]
+    return placed
 
 
 def _plain(value: Any) -> Any:
@@ -286,6 +301,16 @@ def _require_plain(item: Mapping[str, Any], datalist: Path) -> None:
     if wrong or not isinstance(item["image"], str) or "\0" in item["image"]:
         name = wrong[0] if wrong else "image"
         raise CohortError(f"{datalist}: an item has {name} {str(item.get(name))[:60]!r}, expected one text or number.")
+    channels = item.get("channels", [])
+    if channels is not None and not (isinstance(channels, list) and all(map(_is_file_name, channels))):
+        raise CohortError(
+            f"{datalist}: {item['image']} has channels {str(channels)[:60]!r}, expected a list of files, null for one "
+            "that is missing."
+        )
+
+
+def _is_file_name(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and bool(value) and "\0" not in value)
 
 
 def collatable(item: dict[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from monai.transforms import Compose
+
 from bundle.cohort.datalist import read_object
+from bundle.cohort.packing import ReadStoredd
 from bundle.networks import read_card
 from bundle.networks.weights import SCRATCH
+from bundle.scans.load_channels import LoadChannelsd
 from bundle.scans.modality import Modality, modality_of
 
 
@@ -49,7 +53,10 @@ def modality_of_weights(weights: str | Path) -> Modality:
 
 
 def require_modality(
-    datalist: str | Path | Iterable[str | Path], weights: str | Path = SCRATCH, modality: Any = None
+    datalist: str | Path | Iterable[str | Path],
+    weights: str | Path = SCRATCH,
+    modality: Any = None,
+    preprocessing: Any = None,
 ) -> None:
     """Refuse maps of another kind than weights were trained on, than an overlay is for, or of several kinds.
 
@@ -57,6 +64,7 @@ def require_modality(
         datalist: Datalist, or several that are used together.
         weights: Weights whose card says the modality; `scratch`: of nobody.
         modality: What an overlay says; None: whatever the datalist states.
+        preprocessing: Transforms that load the images, which have to load all channels; None: not looked at.
 
     Raises:
         ValueError: names both kinds, and says what to do.
@@ -67,6 +75,8 @@ def require_modality(
     asked = None if modality is None else modality_of(modality, "The option modality")
     first = next(iter(stated.items()), None)
     for path, own in stated.items():
+        if preprocessing is not None:
+            _require_loaded(preprocessing, own, path)
         if trained is not None and own != trained:
             raise ValueError(
                 f"{path} holds {own.plural}, but {weights} was trained on {trained.plural}, so its answers would mean "
@@ -81,3 +91,24 @@ def require_modality(
             raise ValueError(
                 f"{first[0]} holds {first[1].plural}, and {path} {own.plural}; compare maps of one modality."
             )
+
+
+def _require_loaded(preprocessing: Any, modality: Modality, datalist: str) -> None:
+    """Refuse a preprocessing that would read the first channel alone, or channels that are not there."""
+    steps = preprocessing.flatten().transforms if isinstance(preprocessing, Compose) else [preprocessing]
+    if any(isinstance(step, ReadStoredd) for step in steps):
+        return  # a cache holds what its own preprocessing loaded
+    loaded = [step.channels for step in steps if isinstance(step, LoadChannelsd)]
+    if loaded == ([modality.channels] if modality.channels else []):
+        return
+    if modality.channels:
+        found = f"({', '.join(loaded[0])})" if loaded else "the first file alone"
+        raise ValueError(
+            f"{datalist} holds {modality.plural}, of which a scan has {len(modality.channels)} files "
+            f"({', '.join(modality.channels)}), but the preprocessing loads {found}. Give the overlay of the modality, "
+            f"--config configs/modality_{modality.name}.yaml, or another with bundle.scans.LoadChannelsd."
+        )
+    raise ValueError(
+        f"{datalist} holds {modality.plural}, one file each, but the preprocessing loads {', '.join(loaded[0])}. Leave "
+        "that overlay out, or make the datalist with `cohort --channels`."
+    )

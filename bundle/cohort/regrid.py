@@ -11,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged
 
+from bundle.cohort.channels import require_same_grids
 from bundle.cohort.finding import Finding
 from bundle.cohort.one_grid import grid_fault, usual_grid
 from bundle.metrics.associations import cramers_v
@@ -45,6 +46,8 @@ def preprocessed(record: Mapping[str, Any], preprocessing: Callable[..., Any], t
     """
     if target is None:
         return preprocessing(dict(record))["image"]
+    if record.get("channels"):
+        raise ValueError("its channels lie on another grid than most scans; preprocess all scans onto one grid")
     steps = preprocessing.transforms if isinstance(preprocessing, Compose) else ()
     loaded = [number for number, step in enumerate(steps) if isinstance(step, LoadImaged)]
     if not loaded:
@@ -128,6 +131,7 @@ def require_grid(records: Sequence[Mapping[str, Any]], what: str, weights: str |
         ValueError: describes the grids, and how to bring the images onto one.
     """
     require_one_grid(records, what)
+    require_same_grids(records)
     card = {} if str(weights) == SCRATCH else read_card(weights)
     stated = card.get("grid") or card.get("contract", {}).get("grid")
     found = grids_of(records[:1])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from bundle.cohort.channels import NO_FILE, REFUSE, checked_channels, require_patterns
 from bundle.cohort.columns import name_columns, option_of, require_columns
 from bundle.cohort.datalist import RECORD_KEYS
 from bundle.cohort.one_grid import on_one_grid
@@ -31,7 +32,7 @@ from bundle.cohort.quantities import AGE_RANGE, ages, head_sizes
 from bundle.cohort.sheet import read_table
 from bundle.files import relative_to, write_text
 from bundle.hints import nearest, quoted
-from bundle.scans.modality import Modality
+from bundle.scans.modality import GREY_MATTER, Modality
 from bundle.scans.volumes import volume_faults
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ def read_cohort(
     kept: Sequence[str] = (),
     workers: int = 2,
     modality: Modality | None = None,
+    channels: Sequence[str] = (),
+    missing_channels: str = REFUSE,
 ) -> tuple[list[dict], list[Problem]]:
     """Read a table of participants, find the image of every row and check both.
 
@@ -90,10 +93,12 @@ def read_cohort(
         kept: Further columns of the table that records keep, as text.
         workers: Threads that read the images.
         modality: Modality of the images, whose values must lie in its ranges; None: values are not looked at.
+        channels: Pattern of the files of each further channel, where the modality has several; see `checked_channels`.
+        missing_channels: What becomes of a row without one of them: `refuse`, a problem; or `keep`, None in its place.
 
     Returns:
         Records of the scans without a problem (absolute image path, age in years, tiv in mL, None =
-        unknown), and the problems of all others; both in the table's order.
+        unknown; `channels` where there are any), and the problems of all others; both in the table's order.
 
     Raises:
         CohortError: the table, its columns, the pattern or the diagnoses are not understood at all.
@@ -112,6 +117,8 @@ def read_cohort(
     diagnoses = labels(texts["label"], label_values, used.get("label", ""))
     known_ages = ages(texts["age"], age_range, age_unit, used.get("age", "age"))
     values, faults = _values(texts, known_ages, sexes(texts["sex"], sex_values, used.get("sex", "sex")), diagnoses)
+    if modality is not None or channels:
+        require_patterns(channels, modality or GREY_MATTER)
     paths, unmatched = match_images(images, table, rows)
     if prepare is not None:
         paths, values["tiv"], unprepared = _prepared(prepare, paths, values["tiv"], texts)
@@ -119,6 +126,11 @@ def read_cohort(
     values["image"], more = _checked_images(paths, expected_shape, regrid, workers, modality)
     more = [*unmatched, *more]
     values = values.assign(**{name: cells[name] for name in kept if name not in values})
+    if modality is not None and channels:
+        cells = cells.assign(**texts)
+        found = [match_images(pattern, table, pattern_rows(pattern, cells)) for pattern in channels]
+        values["channels"], wrong = checked_channels(paths, found, modality, missing_channels, workers)
+        more += wrong
     return _sorted_out(values, sorted(faults + more, key=lambda fault: fault[0]), table)
 
 
@@ -258,7 +270,7 @@ def _match_fault(pattern: str, root: Path, row: dict[str, str], paths: list[Path
         return f"{' and '.join(empty)} is unknown, but the image pattern '{pattern}' needs it"
     if not paths:
         wanted = expand_pattern(pattern, row)
-        return f"no image matches '{wanted}' in {root}; correct the pattern or leave the row out"
+        return f"{NO_FILE} '{wanted}' in {root}; correct the pattern or leave the row out"
     if len(paths) > 1:
         names = quoted(path.relative_to(root) if path.is_relative_to(root) else path for path in paths[:5])
         return f"{len(paths)} images match, {names}; narrow the pattern '{pattern}' down to one"

@@ -31,6 +31,7 @@ from bundle.evaluation.references import References, Source, features_of_records
 from bundle.evaluation.side_by_side import SideBySide, put_side_by_side
 from bundle.evaluation.subjects import Pool, Subjects
 from bundle.files import write_json, write_text
+from bundle.networks.architecture import in_channels_of, require_in_channels
 from bundle.networks.blocks import LAST, Layers, chosen_blocks, number_of_blocks
 from bundle.networks.weights import load_encoder
 from bundle.provenance import provenance
@@ -115,7 +116,9 @@ class ProbeStudy:
                 "`centre_sites` is of the protocols draws and sites: in folds, people of one site are tested by "
                 "different models, whose scores have no common mean. Leave it out, or take another protocol."
             )
-        require_modality(self.subjects.every_datalist, self.pretrained.weights, self.modality)
+        require_modality(
+            self.subjects.every_datalist, self.pretrained.weights, self.modality, self.images.preprocessing
+        )
         how = self.probe.harmonizing
         for pool in self.pools:
             how.check(pool.records, pool.trials, pool.task)
@@ -123,6 +126,9 @@ class ProbeStudy:
             require_grid(pool.records, f"the task {pool.task}", self.pretrained.weights)
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
         how.check_ages(*self.subjects.of_age())
+        if (in_channels_of(self.pretrained.encoder) or 1) > 1:  # of weights without a card
+            volume = self.images.preprocessing(dict(self.pools[0].records[0]))["image"]
+            require_in_channels(self.pretrained.encoder, volume.shape[0], f"the task {self.pools[0].task}")
         aged = [record for part in self.subjects.of_age() for record in part]
         require_grid(aged, "the age probe", self.pretrained.weights)
         tasks = [(pool.records, f"the task {pool.task}") for pool in self.pools]

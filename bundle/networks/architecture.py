@@ -46,9 +46,50 @@ def described(network: nn.Module) -> dict[str, Any]:
     if isinstance(network, Encoder) and ENCODERS.get(kind.__name__) is kind:
         return {"encoder": kind.__name__, "arguments": network.arguments}
     if isinstance(network, DenseNet):
-        options = densenet_options(network.state_dict())
-        return {name: options[name] for name in NETWORK}
+        return as_densenet(densenet_options(network.state_dict()))
     return {"encoder": f"{kind.__module__}.{kind.__qualname__}"}
+
+
+def as_densenet(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of MONAI's DenseNet that a card states: its channels only where there are several.
+
+    Args:
+        options: Arguments of a `DenseNetEncoder`.
+    """
+    several = {"in_channels": options["in_channels"]} if options["in_channels"] != 1 else {}
+    return {name: options[name] for name in NETWORK} | several
+
+
+def in_channels_of(network: nn.Module) -> int | None:
+    """Channels of the volumes that a network takes; None where its layers do not say it.
+
+    Args:
+        network: An encoder, a classifier or an ensemble.
+    """
+    stated = [module.arguments for module in network.modules() if isinstance(module, Encoder)]
+    if stated and "in_channels" in stated[0]:
+        return int(stated[0]["in_channels"])
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv3d)), None)
+    return None if first is None else first.in_channels
+
+
+def require_in_channels(network: nn.Module, found: int, whose: str) -> None:
+    """Refuse volumes of another number of channels than a network takes.
+
+    Args:
+        network: Network that is to see them.
+        found: Channels of a preprocessed volume.
+        whose: Words that say whose volumes these are.
+
+    Raises:
+        ValueError: with both numbers, and what to do.
+    """
+    expected = in_channels_of(network)
+    if expected not in (None, found):
+        raise ValueError(
+            f"The volumes of {whose} have {found} channel(s), but the {type(network).__name__} takes {expected}. Give "
+            "the overlay of their modality (such as --config configs/modality_gm_wm.yaml), or weights of such volumes."
+        )
 
 
 def made_encoder(path: Path, stated: Mapping[str, Any]) -> Encoder:
@@ -82,7 +123,7 @@ def made_classifier(path: Path, stated: Mapping[str, Any]) -> nn.Module:
         return Ensemble(made_classifier(path, _of_one(stated)), stated["members"])
     if "encoder" in stated:
         return EncoderClassifier(made_encoder(path, stated))
-    return DenseNet(spatial_dims=3, in_channels=1, out_channels=2, **stated)
+    return DenseNet(**{"spatial_dims": 3, "in_channels": 1, "out_channels": 2, **stated})
 
 
 def stated_network(path: Path, stated: Mapping[str, Any], network: nn.Module) -> nn.Module:

@@ -116,7 +116,7 @@ def _is_network(value: Any) -> bool:
         return _is_count(value["members"]) and 2 <= value["members"] <= MEMBERS and _is_network(rest)
     if isinstance(value, dict) and "encoder" in value:
         return _is_encoder(value)
-    if not isinstance(value, dict) or not set(value) <= set(NETWORK):
+    if not isinstance(value, dict) or not set(value) <= {*NETWORK, "in_channels"}:
         return False
     blocks = value.get("block_config", [1])
     layers = isinstance(blocks, list) and 0 < len(blocks) <= 8 and all(_is_count(n) and n <= 256 for n in blocks)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bundle.files import replacing
 from bundle.hints import nearest
-from bundle.networks.architecture import made_classifier
+from bundle.networks.architecture import in_channels_of, made_classifier
 from bundle.networks.cards import classifier_card
 from bundle.networks.classifiers import Classifier
 from bundle.networks.formats import weights_digest
@@ -85,7 +85,7 @@ def load_onnx(model: Path, card: Mapping[str, Any]) -> OnnxClassifier:
 def export(network: nn.Module, model: Path, formats: list[str], shape: tuple[int, int, int]) -> dict[str, float]:
     """Write a classifier in other formats beside its weights, and compare each with the original.
 
-    Every file has one input `image` (N, 1, D, H, W) with N free, and two outputs: `logits` (N, 2), `embedding` (N, E).
+    Every file has one input `image` (N, C, D, H, W) with N free, and two outputs: `logits` (N, 2), `embedding` (N, E).
 
     Args:
         network: MONAI's DenseNet, or an `EncoderClassifier`, with its weights.
@@ -108,12 +108,13 @@ def export(network: nn.Module, model: Path, formats: list[str], shape: tuple[int
         "torch.export": _torch_export,
     }
     both = _Both(network).eval().cpu()
-    example = torch.randn(2, 1, *shape, generator=torch.Generator().manual_seed(0))
+    size = (in_channels_of(network) or 1, *shape)
+    example = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
     differences = {}
     for name in formats:
         with replacing(model.with_suffix(FORMATS[name])) as temporary:
             run = writers[name](both, example, temporary, weights_digest(model))
-            differences[name] = _difference(both, run, shape)
+            differences[name] = _difference(both, run, size)
             if differences[name] > TOLERANCE:
                 raise ValueError(f"The {name} file differs from the network by {differences[name]:.1e}; not written.")
         logger.info(f"{model.with_suffix(FORMATS[name])}: differs from eager torch by {differences[name]:.1e} at most.")
@@ -156,11 +157,11 @@ def _torch_export(both: _Both, example: Tensor, path: Path, digest: str) -> Call
     return torch.export.load(path).module()
 
 
-def _difference(both: _Both, run: Callable[[Tensor], Any], shape: tuple[int, int, int]) -> float:
+def _difference(both: _Both, run: Callable[[Tensor], Any], shape: tuple[int, ...]) -> float:
     worst = 0.0
     with torch.no_grad():
         for number, size in enumerate((1, 3)):
-            volumes = torch.randn(size, 1, *shape, generator=torch.Generator().manual_seed(1 + number))
+            volumes = torch.randn(size, *shape, generator=torch.Generator().manual_seed(1 + number))
             for ours, theirs in zip(both(volumes), run(volumes), strict=True):
                 scale = float(ours.abs().max().clamp(min=1e-6))
                 worst = max(worst, float((ours - torch.as_tensor(np.asarray(theirs.detach()))).abs().max()) / scale)

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 Steps = list[dict[str, Any]]
+CHANNELS = "bundle.scans.LoadChannelsd"
+LOADERS = ("LoadImaged", CHANNELS)  # what reads the files of a record
 TRANSFORMS = frozenset(
     [
-        *("LoadImaged", "EnsureChannelFirstd", "SqueezeDimd", "EnsureTyped", "CastToTyped", "Lambdad"),
+        *(CHANNELS, "LoadImaged", "EnsureChannelFirstd", "SqueezeDimd", "EnsureTyped", "CastToTyped", "Lambdad"),
         *("Orientationd", "Spacingd", "SpatialResampled", "Resized", "ResizeWithPadOrCropd"),
         *("SpatialCropd", "CenterSpatialCropd", "SpatialPadd", "BorderPadd", "DivisiblePadd"),
         *("NormalizeIntensityd", "ScaleIntensityd", "ScaleIntensityRanged", "ScaleIntensityRangePercentilesd"),

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bundle.hub import located
-from bundle.networks.architecture import as_options, described, made_encoder
-from bundle.networks.cards import CARD_FORMAT, NETWORK, classifier_card, read_card
+from bundle.networks.architecture import as_densenet, as_options, described, made_encoder
+from bundle.networks.cards import CARD_FORMAT, classifier_card, read_card
 from bundle.networks.classifiers import Classifier, EncoderClassifier, freeze
 from bundle.networks.encoders import Encoder, encoder_of
 from bundle.networks.formats import read_state_dict, refuse_not_finite, write_weights
@@ -139,8 +139,8 @@ def architecture_of(weights: str | Path) -> dict[str, Any]:
     with torch.device("meta"):
         stated = described(_new_encoder(path, read_state_dict(path)))
     arguments = stated["arguments"]
-    if stated["encoder"] == "DenseNetEncoder" and (arguments["norm"], arguments["in_channels"]) == ("batch", 1):
-        return {name: arguments[name] for name in NETWORK}
+    if (stated["encoder"], arguments.get("norm")) == ("DenseNetEncoder", "batch"):
+        return as_densenet(arguments)
     return as_options(path, stated)
 
 

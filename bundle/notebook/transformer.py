@@ -21,6 +21,7 @@ from bundle.files import sha256
 from bundle.hints import quoted
 from bundle.hub import located
 from bundle.networks import as_config, chosen_device, load_encoder, read_card
+from bundle.networks.architecture import in_channels_of
 from bundle.notebook.running import sentences
 from bundle.places import found
 
@@ -85,6 +86,11 @@ class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         paths, file = image_paths(X), self._file()
         encoder: Any = load_encoder(file).encoder
         require_grid([{"image": path} for path in paths], "the images", file)
+        if (in_channels_of(encoder) or 1) > 1:
+            raise ValueError(
+                f"{self.weights} take scans of {in_channels_of(encoder)} files each, and a list of images does not say "
+                "which belong together. Give weights of one file a scan, or take `probe` with a datalist."
+            )
         pooled = "pool" in inspect.signature(encoder.forward).parameters
         self._n_features_out = encoder.embedding_size * (self.pool**3 if pooled else 1)
         self.weights_sha256_ = sha256(file)

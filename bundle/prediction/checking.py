@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bundle.cohort.overlap import voxel_digest
 from bundle.files import write_text
-from bundle.prediction.incoming import described, needs_preparation, preparation_check
+from bundle.prediction.incoming import SEVERAL, described, needs_preparation, preparation_check
 from bundle.prediction.judgement import Scale, distance_check
 from bundle.prediction.table import Model, own_reasons, require_shape, with_reasons
 from bundle.scans.contract import REFUSE, Check, Contract, Examination
@@ -55,6 +55,12 @@ class CheckedDataset(Dataset):
         stated: Compose | None = None,
     ) -> None:
         super().__init__(data, transform)
+        require_channels(data, contract)
+        if contract.channels and stated is None:
+            raise ValueError(
+                f"The model reads {contract.modality.plural}, and its card does not say how they are preprocessed; "
+                "train it again with the overlay of that modality: then its card says it."
+            )
         self.contract, self.stated = contract, stated
         region_weights(
             contract.grid, contract.modality.tissue
@@ -80,12 +86,13 @@ class CheckedDataset(Dataset):
         return Examination((own,)) if own is not None and own.verdict == REFUSE else _examined(record, self.contract)
 
     def preprocess(self, seen: Examination) -> Tensor:
-        """What the network sees of a scan, (1, D, H, W); nothing of a refused one."""
+        """What the network sees of a scan, (C, D, H, W); nothing of a refused one, or of a channel without a file."""
         grid = self.contract.grid
         accepted = seen.volume is not None and seen.verdict != REFUSE
-        volume = seen.volume if accepted else np.zeros(grid.shape, np.float32)
+        found = [seen.volume, *seen.others] if accepted else [None] * len(self.contract.modality.each)
+        volumes = [np.zeros(grid.shape, np.float32) if volume is None else volume for volume in found]
         # A copy: MONAI normalises in place where it looks at some voxels alone, and pages show the map as it came.
-        image = MetaTensor(torch.tensor(volume)[None], affine=torch.as_tensor(grid.matrix))
+        image = MetaTensor(torch.tensor(np.stack(volumes)), affine=torch.as_tensor(grid.matrix))
         stated = self.stated
         ready = self.transform({"image": image}, start=PLACED) if stated is None else stated({"image": image})
         return convert_to_tensor(ready["image"], track_meta=False)
@@ -110,6 +117,7 @@ def check_scans(
     Returns:
         How many were refused.
     """
+    require_channels(records, contract)
     rows, refused = [], 0
     for record in map(described, records):
         seen = _as_it_comes(record, contract) or _examined(record, contract)
@@ -125,6 +133,28 @@ def check_scans(
     return refused
 
 
+def require_channels(records: Sequence[Mapping[str, Any]], contract: Contract) -> None:
+    """Refuse scans of another number of files than a model reads.
+
+    Args:
+        records: Records, as `list_scans` makes them; those of a datalist may have `channels`.
+        contract: Contract of the model.
+
+    Raises:
+        ValueError: says what to give.
+    """
+    kind, expected = contract.modality, len(contract.modality.each) - 1
+    for record in records:
+        if (held := len(record.get("channels", ()))) == expected:
+            continue
+        if kind.channels:
+            raise ValueError(SEVERAL.format(source=record["image"], kind=kind, files=", ".join(kind.channels)))
+        raise ValueError(
+            f"{record['image']} has {1 + held} channels, but {kind.plural} have one file each. Give a model, or a "
+            "--modality, of such scans."
+        )
+
+
 def _as_it_comes(record: Mapping[str, Any], contract: Contract) -> Examination | None:
     """A refusal of a scan as the scanner gives it; None where it may be a map."""
     if not needs_preparation(record["image"], contract.modality):
@@ -135,7 +165,7 @@ def _as_it_comes(record: Mapping[str, Any], contract: Contract) -> Examination |
 
 def _examined(record: Mapping[str, Any], contract: Contract) -> Examination:
     """What the contract finds of a map, and what is known of its preparation."""
-    seen, own = contract.examine(record["image"]), preparation_check(record)
+    seen, own = contract.examine(record["image"], record.get("channels", ())), preparation_check(record)
     return seen if own is None else replace(seen, checks=(*seen.checks, own))
 
 

@@ -40,6 +40,10 @@ ALIKE = 0.6  # correlation with the template of grey matter from which on an ima
 COARSE = Grid.of((40, 48, 40), [[-4.5, 0, 0, 87.75], [0, 4.5, 0, -123.75], [0, 0, 4.5, -69.75], [0, 0, 0, 1]])
 FOLDER = "prepared"  # of the answers, where maps are kept
 LISTS = (*TABLES, ".json")
+SEVERAL = (
+    "{source} does not say which files belong to one scan, but the model reads {kind.plural}, of which a scan has "
+    "several ({files}). Give a datalist: `cohort --modality {kind.name} --images PATTERN --channels PATTERN` makes one."
+)
 logger = logging.getLogger(__name__)
 
 
@@ -167,6 +171,8 @@ def _require_modality(source: Path, modality: Modality) -> None:
 
 def _maps_alone(source: Path, images: str | None, modality: Modality) -> list[dict[str, Any]]:
     """Records of maps of another modality than grey matter, of which nothing is prepared here."""
+    if modality.channels and source.suffix.lower() != ".json":
+        raise ValueError(SEVERAL.format(source=source, kind=modality, files=", ".join(modality.channels)))
     if not source.is_dir() and needs_preparation(source, modality) and source.suffix.lower() not in LISTS:
         raise ValueError(
             f"{source} is no image file; the model reads {modality.plural}. Make one first: only grey-matter maps are "

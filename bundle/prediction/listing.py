@@ -87,7 +87,9 @@ def _from_participants(table: Path, images: str) -> list[dict[str, Any]]:
 def _from_datalist(datalist: Path) -> list[dict[str, Any]]:
     found = [record for records in load_sections(datalist, cached=False).values() for record in records]
     texts = pd.DataFrame({name: [_text(record[name]) for record in found] for name in _ASKED}, dtype=object)
-    return _certain([Path(record["image"]) for record in found], texts, [], {})
+    records = _certain([Path(record["image"]) for record in found], texts, [], {})
+    more = [{"channels": old["channels"]} if "channels" in old else {} for old in found]
+    return [{**record, **channels} for record, channels in zip(records, more, strict=True)]
 
 
 def _text(value: Any) -> str:

@@ -143,7 +143,7 @@ def _answered(
 ) -> dict[str, Any]:
     """Map, pictures and numbers of a scan that was not refused."""
     model = table.model
-    seen = dataset.contract.examine(record["image"])
+    seen = dataset.contract.examine(record["image"], record.get("channels", ()))
     assert seen.scan is not None
     if row["answer"] == CANNOT:  # nothing is explained that is not answered
         method = "none"

@@ -21,6 +21,7 @@ from bundle.publishing.public_card import public_card
 from bundle.publishing.readme import front_matter, readme, template
 from bundle.publishing.tested import Tested, read_tested
 from bundle.publishing.zoo import zoo_inference, zoo_metadata, zoo_train
+from bundle.scans.modality import modality_of
 from bundle.scans.profile import modality_of_profile
 
 REPOSITORY, ZOO = "huggingface", "model_zoo"  # folders inside the publication
@@ -116,6 +117,12 @@ def _publishable(weights: Path, card: Mapping[str, Any], choices: Choices) -> di
         raise ValueError(
             f"{weights} is an ensemble of {members} members, and what is published holds one network, from which "
             "others load its encoder. Publish a member: --model with the file in member_0, member_1, …."
+        )
+    kind = modality_of(card.get("modality"), f"The card of {weights}")
+    if kind.channels:
+        raise ValueError(
+            f"{weights} reads {kind.plural}, several files a scan, and what is published takes one file: others could "
+            "not use it as it says. Publish a model of one file a scan."
         )
     phantom = bool(card.get("warning"))
     if choices.participants is None and not phantom:

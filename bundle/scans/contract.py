@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bundle.scans.limits import Limit, limits_of
 from bundle.scans.made_by import EMBEDDED, UNKNOWN, is_same_pipeline, pipeline_of
 from bundle.scans.measures import MEAN, correlation, measure, pattern, sides
 from bundle.scans.modality import Modality, modality_of
-from bundle.scans.profile import LEFT_RIGHT, LEVELS, check_profile, modality_of_profile
+from bundle.scans.profile import LEFT_RIGHT, LEVELS, check_profile, modality_of_profile, of_each_channel
 from bundle.scans.scan import Scan, ScanError, read_scan
 
 PASS, WARN, REFUSE = "pass", "warn", "refuse"
@@ -60,12 +60,15 @@ class Examination:
         volume: Volume on the model's grid, (D, H, W) float32; None when the scan cannot be read.
         measures: Name → value of everything measured on it.
         scan: Scan, as it lies on disk.
+        others: Volumes of further channels, of a modality that has several; None where a file is missing or cannot be
+            read. All else is of the first channel.
     """
 
     checks: tuple[Check, ...]
     volume: Array | None = None
     measures: Mapping[str, float] | None = None
     scan: Scan | None = None
+    others: tuple[Array | None, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -97,6 +100,9 @@ class Contract:
         self.modality = self._modality(modality)
         usual = next(iter(self.modality.grids), REFERENCE)
         self.grid = Grid.from_card(self.profile["grid"]) if "grid" in self.profile else usual
+        each = of_each_channel(self.profile, self.modality) if self.modality.channels else []
+        names = self.modality.channels
+        self.channels = [Contract(own or None, name) for own, name in zip(each, names, strict=True)]
 
     def _modality(self, stated: Any) -> Modality:
         if not self.profile:
@@ -106,12 +112,44 @@ class Contract:
             raise ValueError(f"The model was trained on {own.plural}; it cannot examine a {stated}.")
         return own
 
-    def examine(self, path: str | Path) -> Examination:
-        """Look at one scan; never raises for what is in the file.
+    def examine(self, path: str | Path, channels: Sequence[str | None] = ()) -> Examination:
+        """Look at one scan; never raises for what is in its files.
 
         Args:
             path: Path; see `scan.read_scan`.
+            channels: Files of the further channels, of a modality that has several; each is looked at as its own
+                modality says.
         """
+        if not self.channels:
+            return self._examine(path)
+        files = [path, *channels, *[None] * (len(self.channels) - 1 - len(channels))]
+        found = [
+            own.examine(file) if file else Examination((own.missing(bool(self.profile)),))
+            for own, file in zip(self.channels, files, strict=True)
+        ]
+        named = [
+            replace(check, name=f"{own.modality.words}: {check.name}")
+            for own, seen in zip(self.channels, found, strict=True)
+            for check in seen.checks
+        ]
+        first, *others = found
+        checks = (*named, *_on_one_grid(found, self.channels))
+        return replace(first, checks=checks, others=tuple(seen.volume for seen in others))
+
+    def missing(self, trained: bool) -> Check:
+        """What is said of a scan without a file of this channel.
+
+        Args:
+            trained: Whether a model is to read the scan, and not only anatomy looks at it.
+        """
+        count = self.profile.get("missing", 0)
+        if trained and not count:
+            reason = "the scan has no file of it, and all training scans had one; leave the scan out, or find the file"
+            return Check("file", "", "", "the training scans", REFUSE, reason)
+        known = f"; the model takes 0 in its place, as of {count} training scan(s)" if trained else ""
+        return Check("file", "", "", "the datalist", WARN, f"the scan has no file of it{known}")
+
+    def _examine(self, path: str | Path) -> Examination:
         try:
             scan = read_scan(Path(path), self.grid)
         except ScanError as error:
@@ -173,6 +211,19 @@ class Contract:
         reason = "" if is_known else _other_pipeline(found, usual)
         verdict = WARN if reason else PASS
         return [Check("pipeline", found, usual, "the training scans", verdict, reason)]
+
+
+def _on_one_grid(found: Sequence[Examination], channels: Sequence[Contract]) -> list[Check]:
+    """Whether the channels of a scan lie where the first does: a network takes them for the same places."""
+    checks = []
+    scans = [(own.modality.words, seen.scan) for own, seen in zip(channels, found, strict=True) if seen.scan]
+    for words, scan in scans[1:]:
+        (usual, first), own = scans[0], Grid.of(scan.volume.shape, scan.affine)
+        same = own.is_same(first.volume.shape, first.affine)
+        said = f"the {words} has {own}, the {usual} {Grid.of(first.volume.shape, first.affine)}"
+        reason = "" if same else f"{said}, or lies elsewhere; preprocess both onto one grid"
+        checks.append(Check(f"{words}: grid", "", "", "the affines", PASS if same else REFUSE, reason))
+    return checks
 
 
 def _other_pipeline(found: str, usual: str) -> str:

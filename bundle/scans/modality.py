@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -43,6 +43,8 @@ class Modality:
         normalisation: One of `NORMALISATIONS`, which the overlay of the modality sets.
         views: Words that say which random changes of a map leave the person the same.
         source: Whose values and ranges these are.
+        channels: Names of the modalities that one scan has a file of each, in the order in which a network sees them;
+            empty where one file is all. Of several, what else is said here is of the first.
     """
 
     name: str
@@ -59,6 +61,23 @@ class Modality:
     normalisation: str = "volume"
     views: str = "cutout, crop"
     source: str = ""
+    channels: tuple[str, ...] = ()
+
+    @property
+    def each(self) -> tuple[Modality, ...]:
+        """The modality of each channel; itself where there is one.
+
+        Example:
+            >>> [channel.words for channel in MODALITIES["gm_wm"].each]
+            ['grey-matter map', 'white-matter map']
+        """
+        # Not cached: MONAI's DataLoader walks through the attributes of a dataset, and would not come out of a circle.
+        return tuple(MODALITIES[name] for name in self.channels) or (self,)
+
+    @property
+    def first(self) -> Modality:
+        """The modality of the first channel, which pictures, regions and fingerprints are of."""
+        return self.each[0]
 
     @cached_property
     def plural(self) -> str:
@@ -90,7 +109,7 @@ GREY_MATTER = Modality(
     source="modulated density of CAT12, T1Prep, deepmriprep or `prepare`",
 )  # fmt: skip
 _RESTING = "cutout, crop, noise, smoothing; left and right may be exchanged"
-MODALITIES = {
+_ONE_CHANNEL = {
     modality.name: modality
     for modality in (
         GREY_MATTER,
@@ -136,6 +155,14 @@ MODALITIES = {
         ),
     )
 }  # fmt: skip
+_SEVERAL = (
+    ("gm_wm", "map of grey and white matter", ("gm", "wm"), "both of one run of CAT12 (mwp1, mwp2)"),
+    ("fa_md", "map of FA and MD", ("fa", "md"), "both of one tensor fit (FSL's dtifit)"),
+)
+MODALITIES = _ONE_CHANNEL | {
+    name: replace(_ONE_CHANNEL[channels[0]], name=name, words=words, channels=channels, source=source)
+    for name, words, channels, source in _SEVERAL
+}
 _OPEN = {"likeness": (-INF, -INF), "outside": (INF, INF)}  # what null is of two ends of one side
 # What somebody may say of a modality of their own; the other attributes follow, or are of the table's alone.
 _STATED = (
@@ -216,22 +243,28 @@ def table_of_modalities() -> str:
     """The modalities as a table in Markdown."""
     import pandas as pd
 
-    rows = [
-        {
-            "modality": f"`{one.name}`",
-            "one image is a": one.words,
-            "unit of a voxel": one.unit or "none",
-            "highest value": _range(one.highest),
-            "regions in": one.tissue,
-            "said of a region": "mL" if one.is_amount else "mean",
-            "grids": ", ".join("×".join(map(str, grid.shape)) for grid in one.grids),
-            "normalised": NORMALISATIONS[one.normalisation],
-            "views": one.views,
-            "source": one.source,
-        }
-        for one in MODALITIES.values()
-    ]
-    return pd.DataFrame(rows).to_markdown(index=False)
+    return pd.DataFrame([_row(one) for one in MODALITIES.values()]).to_markdown(index=False)
+
+
+def _row(one: Modality) -> dict[str, str]:
+    """A line of the table; what is said of a voxel is said of each channel."""
+
+    def of_each(text: Callable[[Modality], str]) -> str:
+        return "; ".join(dict.fromkeys(map(text, one.each)))
+
+    return {
+        "modality": f"`{one.name}`",
+        "one image is a": one.words,
+        "channels": ", ".join(f"`{name}`" for name in one.channels) or "one",
+        "unit of a voxel": of_each(lambda channel: channel.unit or "none"),
+        "highest value": of_each(lambda channel: _range(channel.highest)),
+        "regions in": one.tissue,
+        "said of a region": "mL" if one.is_amount else "mean",
+        "grids": ", ".join("×".join(map(str, grid.shape)) for grid in one.grids),
+        "normalised": NORMALISATIONS[one.normalisation],
+        "views": one.views,
+        "source": one.source,
+    }
 
 
 def _range(ends: tuple[float, float]) -> str:

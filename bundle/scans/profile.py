@@ -32,12 +32,16 @@ def profile(records: Sequence[Mapping[str, Any]], seed: int = 0, modality: Any =
     Returns:
         `grid` of the scans, percentiles of every measure (`levels`, `measures`), `sides` (how left and right differ on
         average), of other modalities than grey matter `pattern` (the mean map in coarse cells) and `modality`,
-        `pipelines` that made them, with numbers, and `scans`, the number measured.
+        `pipelines` that made them, with numbers, and `scans`, the number measured. Of a modality with several channels
+        all this is of the first; `channels` has the same of each other, and how many scans have no file of it
+        (`missing`).
 
     Raises:
         ValueError: when a scan cannot be read, or lies on another grid than the first.
     """
     kind = modality_of(modality, "the cohort")
+    if kind.channels:
+        return _of_channels(records, seed, kind)
     drawn = sorted(np.random.default_rng(seed).permutation(len(records))[:PROFILED])
     grid: Grid | None = None
     rows, differences, patterns = [], [], []
@@ -58,6 +62,31 @@ def profile(records: Sequence[Mapping[str, Any]], seed: int = 0, modality: Any =
     made_by = Counter(pipeline_of(records[index]["image"]) for index in drawn)
     measured = {"levels": list(LEVELS), "measures": levels, "sides": average, **more}
     return {"grid": grid.card, "scans": len(rows), "pipelines": dict(made_by.most_common()), **measured}
+
+
+def _of_channels(records: Sequence[Mapping[str, Any]], seed: int, kind: Modality) -> dict[str, Any]:
+    """The profile of the first channel, with those of the others."""
+    first = profile([{"image": record["image"]} for record in records], seed, kind.first)
+    others = []
+    for place, channel in enumerate(kind.each[1:]):
+        files = [record["channels"][place] for record in records]
+        there = [{"image": file} for file in files if file]
+        own = profile(there, seed, channel) if there else {"grid": first["grid"]}
+        others.append({**own, "modality": channel.card, "missing": len(files) - len(there)})
+    return {**first, "modality": kind.card, "channels": others}
+
+
+def of_each_channel(profile: Mapping[str, Any], kind: Modality) -> list[dict[str, Any]]:
+    """The profile of each channel of a modality; empty ones where there is none.
+
+    Args:
+        profile: Profile, as a card holds it.
+        kind: Modality with several channels.
+    """
+    if not profile:
+        return [{} for _ in kind.each]
+    first = {name: value for name, value in profile.items() if name != "channels"}
+    return [{**first, "modality": kind.first.card}, *(dict(own) for own in profile.get("channels", ()))]
 
 
 def _on_one_grid(path: Path, grid: Grid | None) -> tuple[Array, Grid]:
@@ -94,8 +123,18 @@ def check_profile(profile: Mapping[str, Any]) -> None:
         MEAN in measures and isinstance(cells, list) and _are_numbers(cells, min(len(cells), math.prod(CELLS)))
     ):
         wrong.append("pattern")
+    wrong += _wrong_channels(profile)
     if wrong:
         raise ValueError(f"The card's profile of the training scans is damaged ({', '.join(wrong)}); restore the card.")
+
+
+def _wrong_channels(profile: Mapping[str, Any]) -> list[str]:
+    """`channels`, where a profile has others than its modality says."""
+    wanted = [channel.card for channel in modality_of_profile(profile).each[1:]] if profile else []
+    held = profile.get("channels", [])
+    fits = isinstance(held, list) and [own.get("modality") if isinstance(own, dict) else own for own in held] == wanted
+    counted = fits and all(type(own.get("missing")) is int for own in held)
+    return [] if counted else ["channels"]
 
 
 def modality_of_profile(profile: Mapping[str, Any]) -> Modality:

@@ -132,11 +132,12 @@ def regional_values(volume: NDArray[np.float32], grid: Grid, modality: Modality)
     Args:
         volume: The map.
         grid: Grid on which it lies.
-        modality: Modality of the map.
+        modality: Modality of the map; of several channels the first counts.
 
     Shape:
         volume `grid.shape`, output (35,); NaN of a region that the grid does not reach.
     """
+    modality = modality.first
     if modality == GREY_MATTER:
         return regional_volumes(volume, grid)
     weights = region_weights(grid, modality.tissue)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bundle.networks.architecture import require_in_channels
 from bundle.people import person_codes
 
 LEAST = 2  # people in a section: a loss that compares needs two, and so do the measures of a representation
@@ -135,7 +136,7 @@ def _text(module: nn.Module) -> str:
 
 
 def require_network(network: nn.Module, images: Sequence[Mapping[str, Any]], smallest_batch: int) -> None:
-    """Refuse a network that halves a volume more often than it can be halved, before anything is trained.
+    """Refuse a network for other channels, or one that halves a volume more often than it can be halved.
 
     One image is read, and the network is run by shapes alone.
 
@@ -148,6 +149,7 @@ def require_network(network: nn.Module, images: Sequence[Mapping[str, Any]], sma
         ValueError: with the shape, and what to do.
     """
     shape = tuple(images[0]["image"].shape)
+    require_in_channels(network, shape[0], "the training")
     copied = copy.deepcopy(network).to("meta").train()
     try:
         copied(torch.empty((smallest_batch, *shape), device="meta"))
