@@ -21,6 +21,7 @@ from bundle.prediction.incoming import described, needs_preparation
 from bundle.prediction.listing import list_scans
 from bundle.prediction.table import Model, require_shape
 from bundle.scans.contract import REFUSE, Contract
+from bundle.scans.modality import Modality
 
 DIGEST_BYTES = 8
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def adapted(
     if adapt_to is None:
         return model
     _require_batch_norm(model)
-    records = _listed(Path(adapt_to))
+    records = _listed(Path(adapt_to), contract.modality)
     dataset = CheckedDataset(records, contract, transform, stated)
     digests = _estimated(model, dataset, num_workers, str(adapt_to))
     digest = hashlib.blake2b("".join(sorted(digests)).encode(), digest_size=DIGEST_BYTES).hexdigest()
@@ -77,16 +78,16 @@ def _require_batch_norm(model: Model) -> None:
     raise ValueError(f"{model.path} {reason}.")
 
 
-def _listed(source: Path) -> list[dict[str, Any]]:
+def _listed(source: Path, modality: Modality) -> list[dict[str, Any]]:
     """Maps of enough people."""
     if not source.exists():
         raise FileNotFoundError(f"--adapt_to {source} does not exist; give a folder of scans of the new site.")
     records = [described(record) for record in list_scans(source)]
     _require_enough(len({id_digest(record) for record in records}), source)
-    if raw := [record["name"] for record in records if needs_preparation(record["image"])]:
+    if raw := [record["name"] for record in records if needs_preparation(record["image"], modality)]:
         raise ValueError(
-            f"--adapt_to {source} holds {len(raw)} scans that are no grey-matter maps ({quoted(raw)}); make maps of "
-            "them (`prepare SCANS --output DIR`), and give their folder."
+            f"--adapt_to {source} holds {len(raw)} scans that are no {modality.plural} ({quoted(raw)}); make maps of "
+            "them (of grey matter: `prepare SCANS --output DIR`), and give their folder."
         )
     return records
 
