@@ -56,7 +56,7 @@ class LoadChannelsd(MapTransform):
         Raises:
             VolumeError: a file cannot be used, is missing, or lies on another grid than the first.
         """
-        return {**data, **{str(key): self._stacked(data[key], data.get("channels", ())) for key in self.keys}}
+        return {**data, **{name: self._stacked(data[name], data.get("channels", ())) for name in map(str, self.keys)}}
 
     def _stacked(self, image: str, others: Sequence[str]) -> MetaTensor:
         if len(others) != len(self.channels) - 1:
@@ -65,7 +65,7 @@ class LoadChannelsd(MapTransform):
                 f"({', '.join(self.channels)}); make the datalist with `cohort --channels`."
             )
         first = self._loaded(str(image))
-        volumes = [first]
+        volumes: list[torch.Tensor] = [first]
         for name, path in zip(self.channels[1:], others, strict=True):
             if not path and self.missing == "refuse":
                 raise VolumeError(
