@@ -56,7 +56,7 @@ class LoadChannelsd(MapTransform):
         Raises:
             VolumeError: a file cannot be used, is missing, or lies on another grid than the first.
         """
-        return {**data, **{key: self._stacked(data[key], data.get("channels", ())) for key in map(str, self.keys)}}
+        return {**data, **{name: self._stacked(data[name], data.get("channels", ())) for name in map(str, self.keys)}}
 
     def _stacked(self, image: str, others: Sequence[str]) -> MetaTensor:
         if len(others) != len(self.channels) - 1:

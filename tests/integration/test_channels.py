@@ -111,7 +111,7 @@ def test_a_missing_file_is_a_warning_as_it_was_in_training(trained, new):
     code, table = predicted(trained, new, "missing", (200,), channels=[None])
     assert (code, table["verdict"][0]) == (0, "warn")
     assert (
-        "white-matter map: file: the scan has no file of it; the model takes 0 in its place, as of 2"
+        "white-matter map: file: the scan has no file of it; the model takes 0 in its place, as of "
         in (table["reasons"][0])
     )
 
