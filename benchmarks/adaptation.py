@@ -26,7 +26,7 @@ from bundle.cohort.folds import Trial
 from bundle.evaluation import knowledge, probing
 from bundle.evaluation.harmonizing import KINDS, Harmonizing
 from bundle.metrics.classification import roc_auc
-from bundle.phantom import model
+from bundle.phantom import fields, model
 from bundle.phantom.cohort import draw_factors
 from bundle.scans.volumes import read_volume
 
@@ -35,7 +35,6 @@ PEOPLE, CELL, SHAPE, SEEDS = 160, 9.0, (20, 24, 20), range(5)
 PENALTIES = (1e-5, 1e-4)
 MIDDLE = {"smoothing": (0.8 + 1.9) / 2, "noise": (0.03 + 0.08) / 2}  # of all sites
 Records = list[dict[str, Any]]
-of_site = model.site_effect
 
 
 def phantoms() -> Iterator[tuple[dict[str, Any], NDArray, Records, list[list[str]]]]:
@@ -52,12 +51,11 @@ def phantoms() -> Iterator[tuple[dict[str, Any], NDArray, Records, list[list[str
 
 def scanned(brain: NDArray, person: dict[str, Any], seed: int, factor: float) -> NDArray:
     """A brain as a scanner shows it whose effect is so many times the phantom's own."""
-    own = of_site(person["site"], seed)
+    own = fields.site_effect(person["site"], seed)
     parts = {name: max(0.0, mid + factor * (getattr(own, name) - mid)) for name, mid in MIDDLE.items()}
     effect = replace(own, gain=1 + factor * (own.gain - 1), bias=factor * own.bias, **parts)
-    model.site_effect = lambda *_: effect  # type: ignore[assignment]
     noise = np.random.default_rng(person["texture_seed"] + 1)
-    return model._through_scanner(brain.copy(), person["site"], seed, noise, CELL)
+    return fields.under_effect(brain.copy(), model.template(CELL), effect, noise, CELL)
 
 
 def cohort(datalist: Path) -> Iterator[tuple[dict[str, Any], NDArray, Records, list[list[str]]]]:

@@ -151,7 +151,19 @@ def through_scanner(
         rng: Random numbers of the noise.
         resolution: Voxel size in mm.
     """
-    effect = site_effect(site, seed)
+    return under_effect(volume, local, site_effect(site, seed), rng, resolution)
+
+
+def under_effect(volume: Array, local: Array, effect: SiteEffect, rng: np.random.Generator, resolution: float) -> Array:
+    """What a scanner with an effect makes of an image.
+
+    Args:
+        volume: The image, changed in place.
+        local: The template of the image, by which noise is scaled.
+        effect: Effect of the scanner.
+        rng: Random numbers of the noise.
+        resolution: Voxel size in mm.
+    """
     size = reference_grid(CONTROL_MM)[0]
     noise = rng.standard_normal(size, dtype=np.float32) * effect.noise
     volume = ndimage.gaussian_filter(volume, effect.smoothing / resolution)

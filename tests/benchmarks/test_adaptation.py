@@ -8,8 +8,7 @@ from bundle.phantom import model
 from bundle.phantom.cohort import draw_factors
 
 
-def test_the_strength_of_a_site_is_what_is_varied(monkeypatch):
-    monkeypatch.setattr(model, "site_effect", model.site_effect)  # which the measurement replaces
+def test_the_strength_of_a_site_is_what_is_varied():
     person = draw_factors("alzheimer", 2, 0).to_dict("records")[0]
     brain = model.render(person, resolution=adaptation.CELL, with_site=False)
     strong, weak, none = (adaptation.scanned(brain, person, 0, factor) for factor in (3.0, 0.3, 0.0))

@@ -119,7 +119,10 @@ def test_the_files_that_come_with_the_package_are_found_from_any_folder(tmp_path
     assert main(["pretrain", "--config", "configs/phantom.yaml", "--dry-run"]) == 2
     assert "did you mean 'epochs'" in capsys.readouterr().err, "the user's own file comes first"
     assert main(["pretrain", "--config", "configs/nothing.yaml"]) == 2
-    assert "There is no config configs/nothing.yaml; the configs are cached.yaml" in capsys.readouterr().err
+    assert (
+        "There is no config configs/nothing.yaml; the configs are adaptation_adversarial.yaml"
+        in capsys.readouterr().err
+    )
 
 
 PLAIN = steps_of(read_config(TRAIN)["preprocessing"])
