@@ -32,6 +32,7 @@ from bundle.scans.volumes import read_volume
 
 STRENGTHS = {"weak": 0.3, "realistic": 1.0, "strong": 3.0}  # of what a site does, as a factor of the phantom's own
 PEOPLE, CELL, SHAPE, SEEDS = 160, 9.0, (20, 24, 20), range(5)
+FEWEST = 20  # people of what is held out
 PENALTIES = (1e-5, 1e-4)
 MIDDLE = {"smoothing": (0.8 + 1.9) / 2, "noise": (0.03 + 0.08) / 2}  # of all sites
 Records = list[dict[str, Any]]
@@ -59,13 +60,13 @@ def scanned(brain: NDArray, person: dict[str, Any], seed: int, factor: float) ->
 
 
 def cohort(datalist: Path) -> Iterator[tuple[dict[str, Any], NDArray, Records, list[list[str]]]]:
-    """Features and people of a datalist; sites with fewer than 20 people are held out together."""
+    """Features and people of a datalist; the smallest sites are held out together, until they have 20 people."""
     people = [r for records in load_sections(datalist).values() for r in records if r["label"] in (0, 1)]
     shrink = Resize(SHAPE, mode="area")
     volumes = [np.asarray(shrink(read_volume(Path(r["image"])).squeeze()[None]))[0] for r in people]
     sizes = pd.Series([r["site"] for r in people]).value_counts()
-    small = sizes.index[sizes < 20].tolist()
-    held = [[site] for site in sizes.index if site not in small] + ([small] if small else [])
+    small = max(1, int((sizes[::-1].cumsum() < FEWEST).sum()) + 1)
+    held = [[site] for site in sizes.index[:-small]] + [sizes.index[-small:].tolist()]
     yield {"seed": 0, "strength": "people"}, features_of(volumes), people, held
 
 

@@ -149,7 +149,7 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> None:
     excluded = options.output.with_name("excluded.tsv")
     write_excluded(excluded, problems)
     sections = _sections(records, options, where, test_where)
-    told = {*RECORD_KEYS, *columns}  # columns that only a condition reads are not written
+    told = {*RECORD_KEYS, "channels", *columns}  # columns that only a condition reads are not written
     sections = {name: [{k: r[k] for k in r if k in told} for r in items] for name, items in sections.items()}
     extra = {"modality": modality.card}
     write_datalist(options.output, sections, description=_description(options), extra=extra)

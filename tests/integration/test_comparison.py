@@ -244,5 +244,5 @@ def test_features_are_read_once_more_with_other_options(compared, tiny_phantom, 
     assert knowledge.loc["as before"].equals(knowledge.loc["y-Aware"])
     assert not (compared / "compare/runs/as_before/seed_3/pretraining").exists()
     wrong = {"mine": {"of": "y-Awar", "probing": {}}}
-    assert main(write_plan(tiny_phantom, compared, readings=wrong)) == 2
+    assert main(write_plan(tiny_phantom, compared, readings=wrong)) == 1
     assert "The reading 'mine' is of 'y-Awar', whose features are not compared; did you mean" in capsys.readouterr().err
