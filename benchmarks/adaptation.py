@@ -31,7 +31,7 @@ from bundle.phantom.cohort import draw_factors
 from bundle.scans.volumes import read_volume
 
 STRENGTHS = {"weak": 0.3, "realistic": 1.0, "strong": 3.0}  # of what a site does, as a factor of the phantom's own
-PEOPLE, CELL, SHAPE, SEEDS = 160, 9.0, (20, 24, 20), range(5)
+PEOPLE, CELL, SHAPE, SEEDS = 480, 9.0, (20, 24, 20), range(5)
 FEWEST = 20  # people of what is held out
 PENALTIES = (1e-5, 1e-4)
 MIDDLE = {"smoothing": (0.8 + 1.9) / 2, "noise": (0.03 + 0.08) / 2}  # of all sites

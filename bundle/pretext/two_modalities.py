@@ -24,7 +24,7 @@ def cross_modal_infonce(
 ) -> Tensor:
     """InfoNCE with graded positives, whose anchors are of one modality and whose candidates are of the other.
 
-    With a the projections of the first modality and b those of the second, s_ik = a_i · b_k / (|a_i| |b_k|), and
+    With a the projections of the first modality and b those of the second, s_ik = a_i · b_k / (‖a_i‖ ‖b_k‖), and
     p_ik = w_ik / Σ_j w_ij, all indices over the 2n views of the n subjects who have both modalities:
 
     L = −1/(4n) Σ_i Σ_k p_ik [ log( exp(s_ik/τ) / Σ_j exp(s_ij/τ) ) + log( exp(s_ki/τ) / Σ_j exp(s_ji/τ) ) ]
