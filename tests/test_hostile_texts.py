@@ -21,6 +21,7 @@ from bundle.networks.encoders import DenseNetEncoder
 from bundle.networks.weights import save_weights
 from bundle.prediction import pictures
 from bundle.prediction.pages import render
+from bundle.scans.modality import Modality
 from bundle.scans.names import safe_names
 from tests.conftest import ROOT
 from tests.fuzzing.targets import CACHED, DATALIST, TABLE, brain, card, npy
@@ -84,10 +85,12 @@ def content(text):
     bar = dict.fromkeys(("image", "low", "high", "threshold", "share", "unit"), text)
     region = {"name": text, **dict.fromkeys(("volume", "expected", "z", "percentile", "attribution"), text)}
     sides = {"name": text, "left": region, "right": region}
+    modality = Modality("own", text, text, text)  # words that a datalist states
     return {
         "title": text,
         "preparation": {"page": text, "name": text, "version": text},
-        "regions": {"norms": text, "picture": text, "rows": [sides], "rest": region, "unit": text},
+        "regions": {"norms": text, "picture": text, "rows": [sides], "rest": region, "unit": text, "of": modality},
+        "modality": modality,
         "model": facts,
         "checks": checks,
         "reasons": [text],

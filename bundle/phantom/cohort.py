@@ -360,7 +360,8 @@ def write_tables(output: Path, cohort: str, people: pd.DataFrame, ending: str = 
     for name, table in zip(TABLE_NAMES, (participants, people), strict=True):
         text = table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g")
         write_text(output / cohort / _named(name, ending), text)
-    datalist: dict[str, Any] = {"description": f"{cohort}: {WARNING}", "modality": ending.removeprefix("_") or "gm"}
+    datalist: dict[str, Any] = {"description": f"{cohort}: {WARNING}"}
+    datalist |= {"modality": ending.removeprefix("_")} if ending else {}  # grey matter needs no word
     datalist |= {section: list(_items(cohort, people, section, ending or "_gm")) for section in SECTIONS}
     write_json(output / f"{cohort}{ending}.json", datalist)
 

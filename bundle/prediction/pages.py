@@ -87,7 +87,7 @@ def _write_scans(
     everything = zip(table.records, rows, table.checks, strict=True)
     for record, row, checks in tqdm(everything, "Writing pages", len(rows), unit="scan", disable=None):
         content = {"title": row["participant_id"], "row": row, "checks": checks, "model": facts}
-        content["kind"] = dataset.contract.modality
+        content["modality"] = dataset.contract.modality
         content["preparation"] = _preparation(record, table.answers.path)
         content["reasons"] = str(row["reasons"]).split(" | ") if row["reasons"] else []
         if row["verdict"] != REFUSE:

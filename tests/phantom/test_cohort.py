@@ -225,7 +225,7 @@ def test_an_interrupted_phantom_is_made_again(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cohort, "_write_tables", killed)
+        patch.setattr(cohort, "write_tables", killed)
         with pytest.raises(KeyboardInterrupt):
             make_phantom(tmp_path, **SMALL)
     assert not (tmp_path / "phantom.json").exists()
