@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,9 @@ def make_phantom(
         return found
     counts = {"pretraining": n_pretraining, **dict.fromkeys(TASKS, n_per_task)}
     people = {cohort: draw_factors(cohort, n, seed) for cohort, n in counts.items()}
-    _write_images(Path(output), people, settings, workers or os.cpu_count() or 1, progress)
+    draw = partial(render, resolution=resolution, seed=seed)
+    threads = workers or os.cpu_count() or 1
+    write_images(Path(output), people, draw, resolution, INTENSITY_STEP, threads, progress)
     flush_all()  # before phantom.json says that they are there
     for cohort, table in people.items():
         write_tables(Path(output), cohort, table)
@@ -276,26 +278,39 @@ def is_complete(output: Path, ending: str = "") -> bool:
     return True
 
 
-def _write_images(
+def write_images(
     output: Path,
     people: Mapping[str, pd.DataFrame],
-    settings: Mapping[str, Any],
+    draw: Callable[[Mapping[str, Any]], Array],
+    resolution: float,
+    step: float,
     workers: int,
     progress: bool,
+    ending: str = "_gm",
 ) -> None:
-    """Render and save everybody, in threads: the work is in NumPy, SciPy and zlib."""
-    resolution, seed = settings["resolution"], settings["seed"]
+    """Render and save everybody, in threads: the work is in NumPy, SciPy and zlib.
+
+    Args:
+        output: Folder of the phantom.
+        people: Cohort → those who have a map.
+        draw: Draws the map of a person.
+        resolution: Voxel size, mm.
+        step: Images are whole numbers times this.
+        workers: Threads.
+        progress: Show a progress bar.
+        ending: Of the names of the images.
+    """
 
     def make(job: tuple[Path, Mapping[str, Any]]) -> None:
         path, person = job
-        save_map(path, render(person, resolution=resolution, seed=seed), resolution, INTENSITY_STEP)
+        save_map(path, draw(person), resolution, step)
 
     jobs = [
-        (output / _image(cohort, person["participant_id"]), person)
+        (output / _image(cohort, person["participant_id"], ending), person)
         for cohort, table in people.items()
         for person in records_of(table)
     ]
-    in_threads(make, jobs, workers, progress, "phantom")
+    in_threads(make, jobs, workers, progress, "phantom" if ending == "_gm" else f"phantom {ending.removeprefix('_')}")
 
 
 def in_threads(make: Callable[[Any], None], jobs: Sequence[Any], workers: int, progress: bool, words: str) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,8 @@ from bundle.phantom.cohort import (
     COHORTS,
     WARNING,
     draw_factors,
-    in_threads,
     is_complete,
-    records_of,
-    save_map,
+    write_images,
     write_tables,
 )
 
@@ -64,7 +63,9 @@ def make_second(
     if (found := _existing(Path(output), kind, settings)) is not None:
         return found
     people = {cohort: _people(cohort, settings) for cohort in COHORTS}
-    _write_images(Path(output), kind, people, settings, workers or os.cpu_count() or 1, progress)
+    draw = partial(render_anisotropy, resolution=settings["resolution"], seed=settings["seed"])
+    threads = workers or os.cpu_count() or 1
+    write_images(Path(output), people, draw, settings["resolution"], STEP, threads, progress, f"_{kind}")
     flush_all()  # before the summary says that they are there
     for cohort, table in people.items():
         write_tables(Path(output), cohort, table, f"_{kind}")
@@ -110,25 +111,3 @@ def _people(cohort: str, settings: Mapping[str, Any]) -> pd.DataFrame:
     drawn = draw_tracts(cohort, people, settings["seed"]).drop(columns=["participant_id", "session_id"])
     together = pd.concat([people, drawn], axis=1)
     return together[~lacking(people, settings["missing"], settings["seed"])]
-
-
-def _write_images(
-    output: Path,
-    kind: str,
-    people: Mapping[str, pd.DataFrame],
-    settings: Mapping[str, Any],
-    workers: int,
-    progress: bool,
-) -> None:
-    resolution, seed = settings["resolution"], settings["seed"]
-
-    def make(job: tuple[Path, Mapping[str, Any]]) -> None:
-        path, person = job
-        save_map(path, render_anisotropy(person, resolution=resolution, seed=seed), resolution, STEP)
-
-    jobs = [
-        (output / cohort / f"{person['participant_id']}_{kind}.nii.gz", person)
-        for cohort, table in people.items()
-        for person in records_of(table)
-    ]
-    in_threads(make, jobs, workers, progress, f"phantom {kind}")
