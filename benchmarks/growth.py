@@ -1,0 +1,68 @@
+"""The curve that the paper argues with: what people of pretraining are worth, from a comparison of sizes.
+
+    python -m bundle compare --config configs/study_growth.yaml
+    python benchmarks/growth.py eval/growth docs/images/phantom_growth.png
+
+draws the ROC-AUC of each task at the largest N, and the error of age, over the number of people that pretrained.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bundle.drawing import COLOURS, GREY, MARKERS, Drawing, save, styled
+
+PHANTOM = "A phantom: synthetic images, no evidence about patients."
+LINES = {"random initialisation": "--", "voxels": ":"}
+
+
+def sized(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of encoders, whose names are `pretext, number of people`, with both apart."""
+    parts = table["method"].str.extract(r"^(?P<pretext>.+), (?P<people>[\d,]+)$")
+    people = pd.to_numeric(parts["people"].str.replace(",", ""))
+    return table.assign(pretext=parts["pretext"], people=people).dropna(subset="people").sort_values("people")
+
+
+def panel(axes: Axes, table: pd.DataFrame, value: str, title: str) -> None:
+    """Draw one measure over the number of people, and the lines that need no pretraining."""
+    curves = sized(table)
+    for place, (pretext, rows) in enumerate(curves.groupby("pretext", sort=False)):
+        shift = 1 + 0.04 * (place - 1)  # so that intervals do not lie on each other
+        spread = [rows[value] - rows["low"], rows["high"] - rows[value]]
+        style = {"color": COLOURS[place], "marker": MARKERS[place], "capsize": 3}
+        axes.errorbar(rows["people"] * shift, rows[value], yerr=spread, label=str(pretext), **style)
+    for name, line in LINES.items():
+        axes.axhline(table.set_index("method").loc[name, value], color=GREY, linestyle=line, label=name)
+    axes.set_xscale("log")
+    ticks = sorted(curves["people"].unique())
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_title(title)
+    axes.set_xlabel("people of pretraining")
+
+
+@styled
+def main(folder: str, picture: str) -> None:
+    """Draw the curves of a comparison's tables."""
+    summary = pd.read_csv(Path(folder) / "summary.csv")
+    summary = summary[summary["n"] == summary["n"].max()]
+    known = pd.read_csv(Path(folder) / "knowledge.csv").groupby("method", sort=False)["age_mae"]
+    ages = pd.DataFrame({"age": known.mean(), "low": known.min(), "high": known.max()}).reset_index()
+    tasks = list(dict.fromkeys(summary["task"]))
+    figure = Drawing(figsize=(3.4 * (len(tasks) + 1), 3.9))
+    panels = figure.subplots(1, len(tasks) + 1)
+    for axes, task in zip(panels, tasks, strict=False):
+        panel(axes, summary[summary["task"] == task], "auc", str(task).capitalize())
+    panel(panels[-1], ages, "age", "Age, error in years")
+    panels[0].set_ylabel(f"ROC-AUC, N = {summary['n'].max()}")
+    figure.suptitle(f"{PHANTOM} Bars: 95 % over people and seeds; of age: smallest and largest seed.", fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    save(figure, Path(picture))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
