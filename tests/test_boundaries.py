@@ -45,8 +45,8 @@ ONLY_IN = {  # a library: the files, or rooms, that may import it
         "evaluation/elastic_net",
         *("prediction/training_record", "training/monitors", "notebook/transformer"),
     },
-    "ignite": {"training", "prediction", "adaptation/adversary"},
-    "monai.engines": {"training", "prediction/table", "cli/cost"},
+    "ignite": {"training", "prediction", "adaptation/adversary", "adaptation/classifier_adversary"},
+    "monai.engines": {"training", "prediction/table", "cli/cost", "adaptation/classifier_adversary"},
     "monai.bundle": {"cli", "evaluation/comparison"},
     "matplotlib": {
         *("drawing", "pages/pictures", "prediction/slices", "training/curves", "evaluation/figures"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -154,16 +154,16 @@ class AdversarialLoss(nn.Module):
 
 
 def site_entropy(logits: Tensor, sites: Tensor) -> Tensor:
-    """Mean cross-entropy of the sites of views; scans of unknown site are left out, and it is 0 where all are.
+    """Mean cross-entropy of the sites of scans; those of unknown site are left out, and it is 0 where all are.
 
     Args:
-        logits: Logits of both views.
+        logits: Logits of all first views, then of all second views; or of each scan once.
         sites: Number of each subject's site; NaN = unknown.
 
     Shape:
-        logits (2N, S), sites (N,), output () float32 (float64 for float64 logits).
+        logits (2N, S) or (N, S), sites (N,), output () float32 (float64 for float64 logits).
     """
-    places = sites.to(logits.device).repeat(2)
+    places = sites.to(logits.device).repeat(len(logits) // len(sites))
     known = ~places.isnan()
     target = torch.where(known, places.nan_to_num(nan=0.0).long(), -100)  # which PyTorch leaves out
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -193,17 +193,27 @@ def number_of_sites(records: Sequence[Mapping[str, Any]], columns: Sequence[str]
     return int(known.max()) + 1
 
 
+class Reversing(Protocol):
+    """Whatever reverses a gradient.
+
+    Attributes:
+        strength: λ, by whose negative the gradient is multiplied.
+    """
+
+    strength: Tensor
+
+
 class AdversaryRamp:
     """Sets the strength of the reversed gradient before each step; attach to the trainer.
 
     It depends on the number of the step alone, so that a resumed training goes on with the same.
 
     Args:
-        network: Network whose adversary it is.
+        network: Network whose adversary it is, or an adversary of its own.
         steepness: γ; see `ramp`.
     """
 
-    def __init__(self, network: AdversarialNetwork, steepness: float = STEEPNESS) -> None:
+    def __init__(self, network: Reversing, steepness: float = STEEPNESS) -> None:
         self.network, self.steepness = network, steepness
 
     def attach(self, engine: Engine) -> None:

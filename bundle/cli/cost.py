@@ -103,7 +103,7 @@ def measured(protocol: SiteProtocol) -> Speed:
             forward.append(steps[name].seconds / steps[name].subjects * FORWARD)
         for name in plan.networks:
             options = {**plan.fine_tuning, "weights": SCRATCH, "task": held.tasks[0]}
-            steps[name], read = _timed(_parser(plan, "train", (), options, folder))
+            steps[name], read = _timed(_parser(plan, "train", plan.network_overlays.get(name, ()), options, folder))
             forward.append(steps[name].seconds / steps[name].subjects * 2 * FORWARD)
     return Speed(read, steps, min(forward, default=0.0))
 

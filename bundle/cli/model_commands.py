@@ -22,7 +22,7 @@ from bundle.cli.options import (
     read_config,
     resolve,
 )
-from bundle.cli.pretexts import check_readings, read_pretexts
+from bundle.cli.pretexts import check_readings, read_networks, read_pretexts
 from bundle.cli.unused import refuse_unused
 from bundle.places import HOME, found
 
@@ -304,8 +304,10 @@ def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
 def _with_found_overlays(keys: dict[str, Any]) -> dict[str, Any]:
     """The keys of a comparison, with overlays that come with the package where the user has none of that name."""
     pretexts, options = read_pretexts(keys["pretexts"])
+    networks, of_networks = read_networks(keys["networks"])
     overlays = [str(found(path)) for path in keys["overlays"]]
-    return {**keys, "pretexts": pretexts, "pretext_options": options, "overlays": overlays}
+    read = {"pretexts": pretexts, "pretext_options": options, "networks": networks, "network_overlays": of_networks}
+    return {**keys, **read, "overlays": overlays}
 
 
 def _check_overlays(keys: dict[str, Any]) -> dict[str, str]:
@@ -319,8 +321,10 @@ def _check_overlays(keys: dict[str, Any]) -> dict[str, str]:
     check_readings(keys["readings"])
     for reading in ({}, *keys["readings"].values()):
         resolve([_COMPARED["probe"], *scale], {**keys["probing"], **reading.get("probing", {})}, runnable)
-    resolve([_COMPARED["train"], *scale], keys["fine_tuning"], runnable)
-    used = {str(p) for overlays in (*keys["pretexts"].values(), keys["overlays"]) for p in overlays}
+    own_overlays = keys["network_overlays"].values()
+    for overlays in ([], *own_overlays):
+        resolve([_COMPARED["train"], *map(Path, overlays), *scale], keys["fine_tuning"], runnable)
+    used = {str(p) for overlays in (*keys["pretexts"].values(), *own_overlays, keys["overlays"]) for p in overlays}
     _check_cache(Path(keys["dataset_dir"]), sorted(map(Path, used)))
     return {path: digest(read_config(Path(path))) for path in sorted(used)}
 

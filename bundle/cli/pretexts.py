@@ -1,4 +1,4 @@
-"""The pretexts and readings of a comparison as somebody writes them."""
+"""The pretexts, readings and networks of a comparison as somebody writes them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bundle.places import found
 
 KEYS = ("overlays", "options")
 READING = ("of", "probing")
+NETWORK = ("start", "overlays")
 
 
 def read_pretexts(pretexts: Mapping[str, Any]) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
@@ -57,6 +58,45 @@ def check_readings(readings: Mapping[str, Any]) -> None:
                 )
         if not isinstance(reading.get("probing", {}), Mapping):
             raise OptionError(f"`probing` of the reading '{name}' is no mapping; options by their names are expected.")
+
+
+def read_networks(networks: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """What each network starts from, and its own overlays on train.json.
+
+    Args:
+        networks: Name → start, or name → {start: start, overlays: overlays}; a start is a pretext, `scratch`, a file,
+            or {network: name, task: task}.
+
+    Returns:
+        Name → start; and name → overlays of those networks that have any, with those that come with the package where
+        the user has none of that name.
+
+    Raises:
+        OptionError: a network has no start, an entry that there is not, or overlays that are no list.
+
+    Example:
+        >>> read_networks({"plain": "y-Aware", "mine": {"start": "y-Aware", "overlays": ["mine.yaml"]}})
+        ({'plain': 'y-Aware', 'mine': 'y-Aware'}, {'mine': ['mine.yaml']})
+    """
+    starts, overlays = dict(networks), dict[str, list[str]]()
+    for name, network in networks.items():
+        if not isinstance(network, Mapping) or {"network", "task"} & set(network):
+            continue
+        for key in network:
+            if key not in NETWORK:
+                raise OptionError(
+                    f"The network '{name}' has an entry '{key}', which there is not{nearest(key, NETWORK)}"
+                )
+        files = network.get("overlays", [])
+        if "start" not in network or not isinstance(files, list):
+            raise OptionError(
+                f"The network '{name}' is {dict(network)!r}, but what it starts from and a list of files are expected: "
+                "{start: y-Aware, overlays: [configs/adaptation_adversarial_classifier.yaml]}."
+            )
+        starts[name] = network["start"]
+        if files:
+            overlays[name] = [str(found(path)) for path in files]
+    return starts, overlays
 
 
 def _parts(name: str, pretext: Any) -> Mapping[str, Any]:

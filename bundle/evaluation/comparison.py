@@ -118,9 +118,11 @@ class Comparison:
                 chosen = {"start": plan.networks[name], "size": size, "draw": draw}
                 if name in given:
                     chosen["start"] = sha256(given[name])[:16]
+                if overlays := plan.network_overlays.get(name):
+                    chosen["overlays"] = self._digests(overlays)
                 settings = self._settings([task], plan.fine_tuning, seed=seed, **chosen)
                 folder = plan.folder(name, seed) / f"{task}_{size}"
-                work = partial(self._train, task, seed, plan.networks[name], size, draw)
+                work = partial(self._train, name, task, seed, size, draw)
                 yield f"{name}, seed {seed}: {task}, N = {size}", folder, settings, work
 
     def _settings(self, tasks: Sequence[str], options: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -157,16 +159,17 @@ class Comparison:
         options = {"output_dir": str(folder), "weights": str(folder / "pretrained.pt"), "seed": seed, "resume": True}
         self._run(self.plan.pretexts[name], {**options, **self.plan.options_of(name)}, "pretrain")
 
-    def _train(self, task: str, seed: int, start: Any, size: int | str, draw: int, folder: Path) -> None:
-        begun = self.plan.start_file(start, seed, size)
+    def _train(self, name: str, task: str, seed: int, size: int | str, draw: int, folder: Path) -> None:
+        begun = self.plan.start_file(self.plan.networks[name], seed, size)
+        overlays = self.plan.network_overlays.get(name, [])
         common = {"task": task, "model": str(folder / "model.pt"), "seed": seed, **self.plan.fine_tuning}
         weights, drawn = SCRATCH if begun is None else str(begun), None if size == ALL else size
         data = {"weights": weights, "size": drawn, "draw": draw, "output_dir": str(folder)}
         data |= {"resume": True} if common.get("ensemble") else {}  # members that are trained are not trained again
         own = begun is None or "network_def" in self.plan.fine_tuning
-        self._run([], {**({} if own or begun is None else architecture_of(begun)), **common, **data}, "train")
+        self._run(overlays, {**({} if own or begun is None else architecture_of(begun)), **common, **data}, "train")
         stated = {} if own else network_of(folder / "model.pt")
-        self._run([], {**stated, **common, "output_dir": str(folder / "test")}, "evaluate")
+        self._run(overlays, {**stated, **common, "output_dir": str(folder / "test")}, "evaluate")
 
     def _run(self, overlays: Sequence[str], options: Mapping[str, Any], command: str) -> None:
         runnable = [self.plan.configs["train"]] if command == "evaluate" else []

@@ -59,6 +59,7 @@ class Plan:
         references: What the pretexts have to beat, among `REFERENCES`; see `references_of`.
         diagnoses: Tasks whose people of label 0 are controls, on whom the error of age is measured; None: all.
         pretext_options: Name of a pretext → its own options of pretrain.yaml, over those of `pretraining`.
+        network_overlays: Name of a network → its own overlays on train.json.
         readings: Name → a pretext or a reference that is probed once more with options of its own.
         stored: Cache that the datalists are of, whose volumes are read in place of images; None: they name images.
     """
@@ -82,6 +83,7 @@ class Plan:
     diagnoses: Sequence[str] | None = None
     stored: Path | None = None
     pretext_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    network_overlays: Mapping[str, Sequence[str]] = field(default_factory=dict)
     readings: Mapping[str, Reading] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from bundle.cli.main import main
 from bundle.cli.options import OptionError, read_config
-from bundle.cli.pretexts import check_readings, read_pretexts
+from bundle.cli.pretexts import check_readings, read_networks, read_pretexts
 from tests.conftest import ROOT
 
 SIMCLR = "configs/pretext_simclr.yaml"
@@ -34,6 +34,39 @@ def test_a_pretext_is_overlays_or_overlays_and_options(monkeypatch):
 def test_anything_else_is_refused(pretext, sentence):
     with pytest.raises(OptionError, match=sentence):
         read_pretexts({"mine": pretext})
+
+
+def test_a_network_is_a_start_or_a_start_and_overlays(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    first = {"network": "plain", "task": "sex"}
+    written = {"plain": "y-Aware", "after sex": first, "mine": {"start": "y-Aware", "overlays": [SIMCLR]}}
+    written |= {"both": {"start": first, "overlays": [SIMCLR]}, "same": {"start": "scratch", "overlays": []}}
+    starts, overlays = read_networks(written)
+    assert starts == {"plain": "y-Aware", "after sex": first, "mine": "y-Aware", "both": first, "same": "scratch"}
+    assert overlays == {"mine": [SIMCLR], "both": [SIMCLR]}
+
+
+@pytest.mark.parametrize(
+    ("network", "sentence"),
+    [
+        ({"start": "scratch", "overlay": []}, "has an entry 'overlay', which there is not; did you mean 'overlays'?"),
+        ({"overlays": [SIMCLR]}, "The network 'mine' is .*, but what it starts from and a list of files are expected"),
+        ({"start": "scratch", "overlays": SIMCLR}, "but what it starts from and a list of files are expected"),
+    ],
+)
+def test_any_other_network_is_refused(network, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        read_networks({"mine": network})
+
+
+def test_overlays_of_a_network_are_checked_before_any_work(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(ROOT)
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("# Overlay\nbatch_sise: 4\n")
+    networks = f"{{mine: {{start: scratch, overlays: [{wrong}]}}}}"
+    command = ["compare", "--config", "configs/compare.yaml", "--dataset_dir", str(tmp_path), "--dry-run"]
+    assert main([*command, "--networks", networks]) == 2
+    assert "sets 'batch_sise', which no config has; did you mean 'batch_size'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
