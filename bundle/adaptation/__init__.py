@@ -9,7 +9,7 @@ from bundle.adaptation.adversary import (
     reversed_gradient,
     site_entropy,
 )
-from bundle.adaptation.batch_norm import LEAST, batch_norms, estimate_statistics, even_batches
+from bundle.adaptation.batch_norm import LEAST, batch_norms, estimate_statistics, even_batches, share_of_initial
 from bundle.adaptation.coral import aligned
 from bundle.adaptation.projection import without_site_directions
 from bundle.adaptation.shrinkage import ledoit_wolf
@@ -27,6 +27,7 @@ __all__ = [
     "number_of_sites",
     "ramp",
     "reversed_gradient",
+    "share_of_initial",
     "site_entropy",
     "without_site_directions",
 ]
