@@ -17,7 +17,7 @@ from bundle.evaluation.harmonizing import NONE, Harmonizing
 from bundle.evaluation.plan import KNOWN, SITE
 from bundle.evaluation.readers import reader_of
 from bundle.evaluation.references import Source, features_of_pool
-from bundle.evaluation.site_batch_norm import Adapting, SiteCopies, tested_apart
+from bundle.evaluation.site_batch_norm import Adapting, SiteCopies, put_apart
 from bundle.evaluation.subjects import Pool
 
 logger = logging.getLogger(__name__)
@@ -121,11 +121,11 @@ def probe_pools(
 
     Yields:
         Task after task, and of each one method after another; of an adapted one, features and ids are those of
-        `site_batch_norm.tested_apart`.
+        `site_batch_norm.put_apart`.
     """
     for pool in pools:
         found = features_of_pool(images, sources, pool)
-        apart = tested_apart(pool) if copies else None
+        apart = put_apart(pool) if copies else None
         adapted = copies.features(apart) if copies and apart else {}
         for method, features in found.items():
             logger.info(f"{pool.task}: probing {method}")

@@ -78,7 +78,7 @@ class Adapting:
                     "two encoders. Use `protocol: sites`, or draws whose `test` has other sites, "
                     f"{USE_NONE}."
                 )
-        tested_apart(pool)
+        put_apart(pool)
 
     def check_ages(self, pools: Iterable[Pool], known: Sequence[Mapping]) -> None:
         """Refuse tested sites from which age is learned, too, where it is read from adapted features.
@@ -118,9 +118,10 @@ class Adapting:
         """
         if self and (left := share_of_initial(network)) > MOST_LEFT:
             raise ValueError(
-                f"{left:.0%} of the batch-norm statistics of {name} are still as initialised, since it was trained on "
-                "few batches: training subjects, who are read with them, cannot be compared with those whose site was "
-                f"adapted to. Train for longer (44 batches with a momentum of 0.1), {USE_NONE}."
+                f"{100 * left:.0f} % of the batch-norm statistics of {name} are still as initialised, since the "
+                "weights that were kept saw few batches: training subjects, who are read with them, cannot be compared "
+                "with those whose site was adapted to. Train for longer (44 batches with a momentum of 0.1; see "
+                f"`keep`), {USE_NONE}."
             )
 
     def sentence(self, pools: Iterable[Pool] = (), beside: str = "") -> str:
@@ -138,7 +139,7 @@ class Adapting:
             "as pretrained."
         ]
         words += [beside] if beside else []
-        people = {where: n for pool in pools for where, n in tested_apart(pool).people.items()}
+        people = {where: n for pool in pools for where, n in put_apart(pool).people.items()}
         if people:
             words.append(f"People by whose scans: {', '.join(f'{where} ({n})' for where, n in people.items())}.")
         return " ".join(words)
@@ -166,7 +167,7 @@ class Apart(NamedTuple):
         return {f"{name} in {self.pool.task}": len(s) for name, (_, s) in zip(names, self.groups, strict=True)}
 
 
-def tested_apart(pool: Pool) -> Apart:
+def put_apart(pool: Pool) -> Apart:
     """Give those who are tested rows of their own: an encoder is adapted to each site that is tested together.
 
     Args:
@@ -238,7 +239,7 @@ class SiteCopies:
         """Features of those who are tested, by method.
 
         Args:
-            apart: Who they are; see `tested_apart`.
+            apart: Who they are; see `put_apart`.
 
         Shape:
             each output (rows of `apart` after the kept ones, p).
