@@ -10,7 +10,7 @@ from bundle.adaptation.adversary import (
     reversed_gradient,
     site_entropy,
 )
-from bundle.adaptation.batch_norm import LEAST, batch_norms, estimate_statistics, even_batches
+from bundle.adaptation.batch_norm import LEAST, batch_norms, estimate_statistics, even_batches, share_of_initial
 from bundle.adaptation.classifier_adversary import (
     ClassifierAdversary,
     groups_with_adversary,
@@ -38,6 +38,7 @@ __all__ = [
     "number_of_sites",
     "ramp",
     "reversed_gradient",
+    "share_of_initial",
     "site_entropy",
     "with_site_numbers",
     "without_site_directions",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,24 @@ LEAST = 20  # scans of a site, whose statistics are no chance; and of a batch
 def batch_norms(network: nn.Module) -> list[nn.Module]:
     """The batch-norm layers of a network that keep statistics of what they have seen."""
     return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def share_of_initial(network: nn.Module) -> float:
+    """Share of batch-norm statistics that training has left as initialised, 0 and 1: the largest of all layers.
+
+    After n batches with momentum m it is (1 − m)ⁿ. Layers that have counted no batch, such as those of converted
+    weights, are judged by their statistics.
+
+    Args:
+        network: Network, as training left it; not one whose statistics were estimated anew.
+    """
+    return max((_left(norm) for norm in batch_norms(network)), default=0.0)
+
+
+def _left(norm: Any) -> float:
+    if count := int(norm.num_batches_tracked):
+        return 0.0 if norm.momentum is None else float((1 - norm.momentum) ** count)
+    return float(bool((norm.running_mean == 0).all() and (norm.running_var == 1).all()))
 
 
 @torch.no_grad()

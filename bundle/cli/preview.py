@@ -19,6 +19,7 @@ from bundle.cli.run import stated_by_config
 from bundle.cli.run_record import RECORD, merged_as_written
 from bundle.cohort.datalist import load_section
 from bundle.evaluation.comparison import Comparison
+from bundle.evaluation.site_batch_norm import put_apart
 from bundle.files import SECTIONS
 from bundle.networks.architecture import stated_network
 from bundle.networks.cards import read_card
@@ -138,6 +139,11 @@ def _probing(parser: ConfigParser) -> Iterator[Row]:
     if subjects.age_datalist:
         fit, test = subjects.of_age()
         yield "age", f"{len(fit)} images fit, {len(test)} test"
+        if get("study#probe").adapting:
+            yield (
+                "adapted to",
+                "; ".join(f"{where} ({people} people)" for where, people in put_apart(pool).people.items()),
+            )
     yield "weights", str(get("weights"))
     with torch.device("meta"):
         yield "encoder", _size(get("encoder"))

@@ -173,6 +173,7 @@ OPTIONS: dict[str, Rule] = {
     "adjust": each(one_of("age", "sex", "tiv"), fewest=0),
     "harmonize": one_of("none", "centre", "combat", "project", "coral"),
     "harmonize_keep": PRESERVED,
+    "adapt": one_of("none", "batch_norm"),
     "penalties": each(ABOVE_ZERO),
     "voxel_penalties": each(ABOVE_ZERO),
     "native_penalties": each(ABOVE_ZERO),

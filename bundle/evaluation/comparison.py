@@ -14,16 +14,18 @@ import numpy as np
 import pandas as pd
 import torch
 from monai.bundle import ConfigParser
+from torch import nn
 
 from bundle.cohort.datalist import load_section
 from bundle.cohort.modality import require_modality
 from bundle.cohort.overlap import refuse_overlap
 from bundle.evaluation import knowledge
-from bundle.evaluation.features import Images, write_embedding
+from bundle.evaluation.features import ADAPTED_TO, Images, write_embedding
 from bundle.evaluation.harmonizing import Harmonizing
-from bundle.evaluation.pipeline import Probed, probe_pools
-from bundle.evaluation.plan import ALL, CALIBRATED, REFERENCES, SCRATCH, VOXELS, Plan
-from bundle.evaluation.references import References, Source
+from bundle.evaluation.pipeline import Probe, Probed, probe_pools
+from bundle.evaluation.plan import ALL, CALIBRATED, ENCODERS, SCRATCH, VOXELS, Plan
+from bundle.evaluation.references import References
+from bundle.evaluation.site_batch_norm import AGE_WITH_ADAPTED, SiteCopies
 from bundle.evaluation.stored import reading
 from bundle.evaluation.subjects import Pool, draw_pool, read_sections
 from bundle.files import sha256, write_json, write_text
@@ -83,17 +85,29 @@ class Comparison:
 
     def _todo(self) -> tuple[list[_Unit], list[_Unit]]:
         """All units, and those that are not done."""
-        options = [self.plan.probing, *map(self.plan.probing_of, self.plan.readings)]
-        for how in map(self._harmonizing, options):
-            for pool in self._all_pools():
+        for probe in map(self._probe_with, [self.plan.probing, *map(self.plan.probing_of, self.plan.readings)]):
+            how, pools = probe.harmonizing, self._all_pools()
+            for pool in pools:
                 how.check(pool.records, pool.trials, pool.task)
+                probe.adapting.check(pool)
             if how:
                 how.check_ages(*(self._section(name) for name in ("training", "validation")))
+            if probe.adapting:
+                probe.adapting.check_ages(pools, self._section("training"))
+        self._refuse_without_batch_norm()
         self._refuse_seen()
         last = [self._pool(task, len(self.plan.seeds) - 1) for task in self.plan.tasks]
         self._references().check((pool.records, f"the task {pool.task}") for pool in last)
         units = list(self._units())
         return units, [unit for unit in units if not _is_done(unit[1], unit[2])]
+
+    def _refuse_without_batch_norm(self) -> None:
+        """Refuse, before any work, encoders that are to be adapted to sites and cannot be."""
+        for method in self.plan.probed:
+            if (origin := self.plan.adapted_of(method)) is not None:
+                with torch.device("meta"):
+                    encoder = self._initialised(origin)
+                self._probe_with(self.plan.probing_of(method)).adapting.check_network(encoder, f"'{origin}'")
 
     def _refuse_seen(self) -> None:
         """Refuse, before any work, given weights that were trained on whom a task tests, or that are an ensemble."""
@@ -189,10 +203,15 @@ class Comparison:
             require_modality([self.plan.datalist(task) for task in self.plan.tasks], weights)
             for pool in pools:
                 refuse_overlap(weights, pool.tested, pool.task)
-        source = self._source(origin, seed, images)
-        probed = list(probe_pools(images, probe, {origin: source}, pools))
-        if sentence := probe.harmonizing.sentence((pool.records, pool.trials) for pool in self._all_pools()):
-            write_text(folder / "site_effects.md", f"{sentence}\n")
+        encoder = self._encoder(origin, seed, images)
+        source = self._references().sources()[origin] if encoder is None else images.encoder(encoder)
+        copies = None
+        if encoder is not None and self.plan.adapted_of(method) is not None:
+            if origin in self.plan.pretexts:
+                probe.adapting.check_statistics(encoder, f"'{origin}', seed {seed},")
+            copies = SiteCopies(images, {origin: encoder})
+        probed = list(probe_pools(images, probe, {origin: source}, pools, copies))
+        self._say_site_effects(probe, copies is not None, folder)
         scores = pd.concat([p.scores for p in probed] or [NO_SCORES]).assign(method=method)
         write_text(folder / "scores.csv", scores.to_csv(index=False))
         if callable(source):
@@ -200,13 +219,22 @@ class Comparison:
             features = partial(images.features, {origin: source})
             self._describe(origin, features, probed, people, probe.harmonizing, folder)
 
-    def _harmonizing(self, options: Mapping[str, Any]) -> Harmonizing:
-        """How site effects are taken out with some options of the probe."""
-        return self._parser("probe", options).get_parsed_content("study#probe").harmonizing
+    def _say_site_effects(self, probe: Probe, adapted: bool, folder: Path) -> None:
+        """Write how site effects were taken out, where they were."""
+        pools = self._all_pools()
+        sentence = probe.harmonizing.sentence((pool.records, pool.trials) for pool in pools)
+        if adapted:
+            sentence = probe.adapting.sentence(pools, AGE_WITH_ADAPTED)
+        if sentence:
+            write_text(folder / "site_effects.md", f"{sentence}\n")
 
-    def _parser(self, command: str, options: Mapping[str, Any]) -> ConfigParser:
-        """What a config says with the plan's overlays and options."""
-        files = [str(p) for p in (self.plan.configs[command], *self.plan.overlays)]
+    def _probe_with(self, options: Mapping[str, Any]) -> Probe:
+        """How features are probed with some options."""
+        return self._parser("probe", options).get_parsed_content("study#probe")
+
+    def _parser(self, command: str, options: Mapping[str, Any], overlays: Sequence[str] = ()) -> ConfigParser:
+        """What a config says with some overlays, the plan's, and options."""
+        files = [str(p) for p in (self.plan.configs[command], *overlays, *self.plan.overlays)]
         stored = reading("probe", self.plan.stored)
         return ConfigParser({**ConfigParser.load_config_files(files), "device": self.plan.device, **stored, **options})
 
@@ -215,16 +243,21 @@ class Comparison:
         probing = {**self.plan.probing, "references": list(self.plan.references)}
         return self._parser("probe", probing).get_parsed_content("study#references")
 
-    def _source(self, method: str, seed: int, images: Images) -> Source:
-        """What gives a method's features; see `references.Source`."""
-        if method in REFERENCES and method in (sources := self._references().sources()):
-            return sources[method]
+    def _encoder(self, method: str, seed: int, images: Images) -> nn.Module | None:
+        """The encoder of a method; None where it has none."""
         if method in self.plan.pretexts:
-            return images.encoder(load_encoder(self._weights(method, seed)).encoder)
-        encoder = self._parser("pretrain", self.plan.pretraining).get_parsed_content("encoder")  # from torch's seed
-        if method == CALIBRATED:
-            encoder = images.calibrate(encoder, self._section("training"))
-        return images.encoder(encoder)
+            return load_encoder(self._weights(method, seed)).encoder
+        if method not in ENCODERS:
+            return None
+        encoder = self._initialised(method)
+        return images.calibrate(encoder, self._section("training")) if method == CALIBRATED else encoder
+
+    def _initialised(self, method: str) -> nn.Module:
+        """The encoder of a pretext, or of the references, before anything is learned, from torch's seed."""
+        overlays, options = [], self.plan.pretraining
+        if method in self.plan.pretexts:
+            overlays, options = list(self.plan.pretexts[method]), self.plan.options_of(method)
+        return self._parser("pretrain", options, overlays).get_parsed_content("encoder")
 
     def _weights(self, method: str, seed: int) -> Path:
         return self.plan.folder(method, seed) / "pretraining" / "pretrained.pt"
@@ -254,8 +287,10 @@ class Comparison:
         """Write how well age and site are read from the embedding, and, of encoders, the embedding itself."""
         healthy = [self._section(name) for name in ("training", "validation")]
         train, test = (features(records)[method] for records in healthy)
-        accuracy = knowledge.probe_site(train, healthy[0], test, healthy[1], how)
         ids, embedding = pd.concat([p.ids for p in probed]), np.concatenate([p.features for p in probed])
+        accuracy = np.nan  # of sites that nobody adapts to; where those who are tested are adapted to
+        if ADAPTED_TO not in ids:
+            accuracy = knowledge.probe_site(train, healthy[0], test, healthy[1], how)
         of_disease = ids["task"].isin(self.plan.tasks if self.plan.diagnoses is None else self.plan.diagnoses)
         outside = ((ids["label"] == 0) & (ids["section"] == "test") & of_disease).to_numpy()
         away = knowledge.Aged.of(embedding[outside], [people[row] for row in np.flatnonzero(outside)])

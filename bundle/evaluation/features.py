@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import logging
 from collections import deque
@@ -20,7 +21,7 @@ from monai.data import DataLoader, Dataset
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.adaptation import estimate_statistics
+from bundle.adaptation import estimate_statistics, even_batches
 from bundle.evaluation.one_pass import AllBlocks, OneBlock, outputs_of
 from bundle.files import replacing
 from bundle.networks.encoders import check_encoder
@@ -31,6 +32,7 @@ AT_ONCE = 2  # batches computed side by side on a CPU; each needs its own memory
 COVARIATES = ("age", "sex", "tiv")
 logger = logging.getLogger(__name__)
 IDS = ("participant_id", "session_id", "site", "age", "label", "section")
+ADAPTED_TO = "adapted_to"  # of a record: the site that its encoder is adapted to; empty: none
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,12 @@ class Images:
     def calibrate(self, encoder: nn.Module, records: Sequence[Mapping]) -> nn.Module:
         """Estimate an encoder's batch-norm statistics on the images of records; see `calibrate`."""
         return calibrate(encoder, self.batches(records), self.device)
+
+    def adapted(self, encoder: nn.Module, records: Sequence[Mapping]) -> nn.Module:
+        """A copy of an encoder, whose batch-norm statistics are those of the images of records; see `even_batches`."""
+        dataset, rows = Dataset(list(records), self.preprocessing), [list(part) for part in even_batches(len(records))]
+        batches = DataLoader(dataset, batch_sampler=rows, num_workers=self.num_workers)
+        return calibrate(copy.deepcopy(encoder), batches, self.device)
 
     def features(
         self, extractors: Mapping[str, Extractor], records: Sequence[Mapping]
@@ -186,7 +194,7 @@ def voxels(volumes: Tensor) -> Tensor:
 
 
 def calibrate(encoder: nn.Module, batches: Iterable[Mapping], device: str | torch.device) -> nn.Module:
-    """Estimate an untrained encoder's batch-norm statistics on volumes, as training would; learn nothing.
+    """Estimate an encoder's batch-norm statistics on volumes, as training would; learn nothing.
 
     An encoder as initialised has never seen data: its batch norm does nothing. What training adds is seen best
     against the same network with working batch norm.
@@ -210,8 +218,9 @@ def covariates(records: Sequence[Mapping]) -> NDArray[np.float64]:
 
 
 def ids_of(records: Sequence[Mapping], task: str) -> pd.DataFrame:
-    """Who the rows of an embedding are: a table of `IDS` and the task."""
-    return pd.DataFrame({name: [r[name] for r in records] for name in IDS}).assign(task=task)
+    """Who the rows of an embedding are: a table of `IDS` and the task, and, where records say it, `ADAPTED_TO`."""
+    names = (*IDS, ADAPTED_TO) if any(ADAPTED_TO in record for record in records) else IDS
+    return pd.DataFrame({name: [r[name] for r in records] for name in names}).assign(task=task)
 
 
 def write_embedding(path: Path, ids: pd.DataFrame, embedding: NDArray[np.float32]) -> None:

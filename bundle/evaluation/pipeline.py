@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from bundle.evaluation.harmonizing import NONE, Harmonizing
 from bundle.evaluation.plan import KNOWN, SITE
 from bundle.evaluation.readers import reader_of
 from bundle.evaluation.references import Source, features_of_pool
+from bundle.evaluation.site_batch_norm import Adapting, SiteCopies, put_apart
 from bundle.evaluation.subjects import Pool
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,10 @@ class Probe:
             ridge classifier's penalty is 1 / C.
         net_penalties: The same of the elastic net on regions.
         svm_penalties: The same of the support-vector machine on regions.
+        adapt: How encoders are adapted to the sites of those who are tested; see `site_batch_norm.Adapting`.
+
+    Raises:
+        ValueError: site effects are taken out of features, too, of an encoder that is adapted.
     """
 
     penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0)
@@ -45,11 +51,19 @@ class Probe:
     native_penalties: Sequence[float] = (0.1, 1.0, 10.0, 100.0)
     net_penalties: Sequence[float] = (0.03, 0.1, 0.3)
     svm_penalties: Sequence[float] = (0.1, 1.0, 10.0)
+    adapt: str = "none"
     harmonizing: Harmonizing = field(init=False)
+    adapting: Adapting = field(init=False)
 
     def __post_init__(self) -> None:
-        """Refuse what may not be preserved before any work."""
+        """Refuse what may not be preserved, and two ways at once, before any work."""
         object.__setattr__(self, "harmonizing", Harmonizing(self.harmonize, self.harmonize_keep))
+        object.__setattr__(self, "adapting", Adapting(self.adapt))
+        if self.harmonizing and self.adapting:
+            raise ValueError(
+                f"`adapt: {self.adapt}` and `harmonize: {self.harmonize}` both take effects of sites out, and what "
+                "is gained would be due to neither alone. Use one of them; in a comparison, name each in `readings`."
+            )
 
     def scores(self, method: str, features: NDArray, pool: Pool) -> pd.DataFrame:
         """Scores of the tested subjects by the probe of each trial; see `probing.probe_diagnosis`.
@@ -87,7 +101,13 @@ class Probed(NamedTuple):
     scores: pd.DataFrame
 
 
-def probe_pools(images: Images, probe: Probe, sources: Mapping[str, Source], pools: Iterable[Pool]) -> Iterator[Probed]:
+def probe_pools(
+    images: Images,
+    probe: Probe,
+    sources: Mapping[str, Source],
+    pools: Iterable[Pool],
+    copies: SiteCopies | None = None,
+) -> Iterator[Probed]:
     """Probe every method on every task where it has something to read; an image is read once for all methods.
 
     It is read once more for methods that look at images before they are shrunk, where preprocessing shrinks them.
@@ -97,11 +117,19 @@ def probe_pools(images: Images, probe: Probe, sources: Mapping[str, Source], poo
         probe: How features are probed.
         sources: Method → what computes its features of images; None for what is known beside the image.
         pools: The tasks.
+        copies: What computes the features of those who are tested, of methods that are adapted to their sites.
 
     Yields:
-        Task after task, and of each one method after another.
+        Task after task, and of each one method after another; of an adapted one, features and ids are those of
+        `site_batch_norm.put_apart`.
     """
     for pool in pools:
-        for method, features in features_of_pool(images, sources, pool).items():
+        found = features_of_pool(images, sources, pool)
+        apart = put_apart(pool) if copies else None
+        adapted = copies.features(apart) if copies and apart else {}
+        for method, features in found.items():
             logger.info(f"{pool.task}: probing {method}")
-            yield Probed(method, features, ids_of(pool.records, pool.task), probe.scores(method, features, pool))
+            own = pool
+            if apart and method in adapted:
+                own, features = apart.pool, np.concatenate([features[apart.kept], adapted[method]])
+            yield Probed(method, features, ids_of(own.records, own.task), probe.scores(method, features, own))

@@ -17,7 +17,8 @@ NATIVE, REGIONS = "voxels, native", "regions"  # features that two models read e
 NATIVE_LOGISTIC, NATIVE_RIDGE = f"{NATIVE}, logistic", f"{NATIVE}, ridge classifier"
 REGIONS_NET, REGIONS_SVM = f"{REGIONS}, elastic net", f"{REGIONS}, RBF-SVM"
 FEATURES = {NATIVE_LOGISTIC: NATIVE, NATIVE_RIDGE: NATIVE, REGIONS_NET: REGIONS, REGIONS_SVM: REGIONS}
-REFERENCES = (RANDOM, CALIBRATED, VOXELS, *FEATURES, KNOWN, SITE)
+ENCODERS = (RANDOM, CALIBRATED)  # references that are encoders
+REFERENCES = (*ENCODERS, VOXELS, *FEATURES, KNOWN, SITE)
 ALL = "all"  # in place of a number of training subjects: everybody of `training`
 
 
@@ -114,6 +115,11 @@ class Plan:
             if reading.of not in read:
                 hint = nearest(reading.of, read)
                 raise ValueError(f"The reading '{name}' is of '{reading.of}', whose features are not compared{hint}")
+            if _adapts(reading.probing) and not self._is_adaptable(reading.of):
+                raise ValueError(
+                    f"The reading '{name}' adapts '{reading.of}', which has no batch norm with statistics of data, so "
+                    f"that nothing would change; read one of {quoted([*self.pretexts, CALIBRATED])}."
+                )
         if len({slug(method) for method in self.methods}) < len(self.methods):
             raise ValueError(f"Methods need names that differ, also as folders, but there are {quoted(self.methods)}.")
 
@@ -200,6 +206,15 @@ class Plan:
         """Options of the probe of a method: those of all, and a reading's own."""
         return {**self.probing, **(self.readings[method].probing if method in self.readings else {})}
 
+    def adapted_of(self, method: str) -> str | None:
+        """The encoder whose batch norm is adapted to the sites that a method is tested at; None where none is."""
+        origin = self.source_of(method)
+        return origin if _adapts(self.probing_of(method)) and self._is_adaptable(origin) else None
+
+    def _is_adaptable(self, origin: str) -> bool:
+        """Whether features are of an encoder that has seen data."""
+        return origin in self.pretexts or origin == CALIBRATED
+
     def options_of(self, pretext: str) -> dict[str, Any]:
         """Options of a pretext's pretraining: those of all, and its own."""
         return {**self.pretraining, **self.pretext_options.get(pretext, {})}
@@ -211,6 +226,11 @@ class Plan:
     def folder(self, method: str, seed: int) -> Path:
         """Where the runs of a method and a seed lie."""
         return Path(self.output_dir) / "runs" / slug(method) / f"seed_{seed}"
+
+
+def _adapts(probing: Mapping[str, Any]) -> bool:
+    """Whether options of a probe ask for an encoder that is adapted."""
+    return probing.get("adapt", "none") != "none"
 
 
 def _is_file(start: object) -> bool:

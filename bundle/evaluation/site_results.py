@@ -16,6 +16,7 @@ from bundle.evaluation.harmonizing import Harmonizing
 from bundle.evaluation.in_document import origin_of, show_in_document
 from bundle.evaluation.plan import Plan
 from bundle.evaluation.results import collected_knowledge, collected_scores
+from bundle.evaluation.site_batch_norm import AGE_WITH_ADAPTED, Adapting
 from bundle.evaluation.site_figure import draw_sites
 from bundle.evaluation.site_protocol import SiteProtocol
 from bundle.evaluation.site_table import markdown
@@ -68,8 +69,9 @@ def _site_effects(plan: Plan) -> list[str]:
     found = []
     for name in ("", *plan.readings):
         asked = plan.probing_of(name)
-        sentence = Harmonizing(asked.get("harmonize", "none"), asked.get("harmonize_keep", ())).sentence()
-        if sentence:
+        harmonized = Harmonizing(asked.get("harmonize", "none"), asked.get("harmonize_keep", ())).sentence()
+        adapted = Adapting(asked.get("adapt", "none")).sentence(beside=AGE_WITH_ADAPTED)
+        if sentence := harmonized or adapted:
             found.append(f"{name}: {sentence}" if name else sentence)
     return found
 

@@ -22,13 +22,14 @@ from bundle.cohort.regrid import require_grid
 from bundle.evaluation import figures, knowledge, layers, probing
 from bundle.evaluation.centring import CENTRED, NEEDS, centred_scores, require_people_of_sites
 from bundle.evaluation.classifier_figures import predicted_ages
-from bundle.evaluation.features import Images, embedding_table, ids_of, write_embedding
+from bundle.evaluation.features import ADAPTED_TO, Images, embedding_table, ids_of, write_embedding
 from bundle.evaluation.harmonizing import of_ages
 from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import CALIBRATED, RANDOM, REGIONS, slug
 from bundle.evaluation.references import References, Source, features_of_records
 from bundle.evaluation.side_by_side import SideBySide, put_side_by_side
+from bundle.evaluation.site_batch_norm import AS_PRETRAINED, SiteCopies
 from bundle.evaluation.subjects import Pool, Subjects
 from bundle.files import write_json, write_text
 from bundle.networks.architecture import in_channels_of, require_in_channels
@@ -37,6 +38,10 @@ from bundle.networks.weights import load_encoder
 from bundle.provenance import provenance
 
 Embedded = tuple[pd.DataFrame, np.ndarray]  # whose rows they are, and the features
+WITH_ADAPTED = (
+    "So is everybody in the age probe. The random encoder as initialised, which has no statistics of data, and the "
+    "lines of no encoder are as without it."
+)
 logger = logging.getLogger(__name__)
 
 
@@ -120,8 +125,12 @@ class ProbeStudy:
             self.subjects.every_datalist, self.pretrained.weights, self.modality, self.images.preprocessing
         )
         how = self.probe.harmonizing
+        adapting = self.probe.adapting
+        adapting.check_network(self.pretrained.encoder, str(self.pretrained.weights))
+        adapting.check_statistics(self.pretrained.encoder, str(self.pretrained.weights))
         for pool in self.pools:
             how.check(pool.records, pool.trials, pool.task)
+            adapting.check(pool)
             require_people_of_sites(pool.tested, f"the task {pool.task}", self.centre_sites)
             require_grid(pool.records, f"the task {pool.task}", self.pretrained.weights)
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
@@ -141,11 +150,11 @@ class ProbeStudy:
 
     def run(self) -> None:
         """Embed, probe, and write tables and figures; the subjects have been checked."""
-        pools = self.pools
-        encoders = self._encoders()
+        pools, networks = self.pools, self._networks()
+        encoders, copies = self._encoders(networks), self._copies(networks)
         embedded: dict[str, list[Embedded]] = {m: [] for m, one in encoders.items() if not isinstance(one, SideBySide)}
         scores = []
-        for probed in probe_pools(self.images, self.probe, {**encoders, **self._references()}, pools):
+        for probed in probe_pools(self.images, self.probe, {**encoders, **self._references()}, pools, copies):
             scores.append(probed.scores)
             if probed.method in embedded:
                 embedded[probed.method].append((probed.ids, probed.features))
@@ -163,13 +172,22 @@ class ProbeStudy:
         """The same in the age probe."""
         return self.references.of_age()
 
-    def _encoders(self) -> Mapping[str, Any]:
+    def _networks(self) -> dict[str, nn.Module]:
         """The pretrained encoder and the references that are encoders."""
         given = self.pretrained
         encoders = {given.method: given.encoder, RANDOM: given.random_encoder}
         if CALIBRATED in self.references.asked:
             encoders[CALIBRATED] = self.images.calibrate(self._initialised(given), self.subjects.healthy())
-        return layers.extractors_of(self.images, encoders, given.blocks)
+        return encoders
+
+    def _encoders(self, networks: Mapping[str, nn.Module]) -> Mapping[str, Any]:
+        """What gives the features of the encoders."""
+        return layers.extractors_of(self.images, networks, self.pretrained.blocks)
+
+    def _copies(self, networks: Mapping[str, nn.Module]) -> SiteCopies | None:
+        """What gives those of encoders with statistics of data, adapted to the sites that are tested."""
+        known = {method: network for method, network in networks.items() if method != RANDOM}
+        return SiteCopies(self.images, known, self.pretrained.blocks) if self.probe.adapting else None
 
     @staticmethod
     def _initialised(given: Pretrained) -> nn.Module:
@@ -208,6 +226,7 @@ class ProbeStudy:
     def _write_embedding(self, method: str, parts: Sequence[Embedded]) -> None:
         """Write embeddings as `.npz` (arrays by name, `embedding` and the columns) and as `.tsv`."""
         ids, features = pd.concat([p for p, _ in parts], ignore_index=True), np.concatenate([p for _, p in parts])
+        ids = ids.fillna({ADAPTED_TO: AS_PRETRAINED})  # in the age probe
         path = self.output_dir / f"embeddings_{slug(method)}.npz"
         write_embedding(path, ids, features)
         write_text(path.with_suffix(".tsv"), embedding_table(ids, features))
@@ -218,7 +237,8 @@ class ProbeStudy:
         harmonized = self.probe.harmonizing.sentence(
             [*((pool.records, pool.trials) for pool in self.pools), of_ages(*self.subjects.of_age())]
         )
-        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), harmonized, adjusted]))
+        adapted = self.probe.adapting.sentence(self.pools, WITH_ADAPTED)
+        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), harmonized, adapted, adjusted]))
         tables = {
             "scores.csv": scores,
             "results.csv": probing.draw_aucs(scores),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 
 from bundle.cohort.datalist import load_section, phantom_of
 from bundle.cohort.joined import SECOND, of_modality
@@ -37,7 +38,7 @@ class TwoModalityStudy(ProbeStudy):
         kwargs: Those of `ProbeStudy`, with subjects of both modalities.
 
     Raises:
-        ValueError: when blocks before the last are asked for.
+        ValueError: when blocks before the last are asked for, or batch norm that is adapted to sites.
     """
 
     def __init__(self, second: Pretrained, second_images: Images, **kwargs: Any) -> None:
@@ -45,6 +46,8 @@ class TwoModalityStudy(ProbeStudy):
         self.second, self.second_images = second, second_images
         if self.pretrained.blocks:
             raise ValueError("`layers` is of one encoder; with two modalities the last block is probed: leave it out.")
+        if self.probe.adapting:
+            raise ValueError("`adapt` is of one encoder; with two modalities use `adapt: none`, or probe each alone.")
         load_encoder(second.weights, second.encoder)
 
     def check(self) -> None:
@@ -59,8 +62,8 @@ class TwoModalityStudy(ProbeStudy):
         aged = [record for part in self.subjects.of_age() for record in of_modality(part, SECOND)]
         require_grid(aged, "the second modality in the age probe", self.second.weights)
 
-    def _encoders(self) -> dict[str, Any]:
-        first = super()._encoders()
+    def _encoders(self, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
+        first = super()._encoders(networks)
         given, images = self.second, self.second_images
         second = {self.pretrained.method: given.encoder, RANDOM: given.random_encoder}
         if CALIBRATED in first:

@@ -36,6 +36,7 @@ def test_the_choices_are_those_of_the_code():
     from bundle.cohort.packing import STORAGES
     from bundle.evaluation.harmonizing import KINDS
     from bundle.evaluation.probing import COVARIATES
+    from bundle.evaluation.site_batch_norm import KINDS as ADAPTED
     from bundle.evaluation.site_effects import KEPT
     from bundle.evaluation.subjects import PROTOCOLS
     from bundle.networks.encoders import NORMS
@@ -59,6 +60,7 @@ def test_the_choices_are_those_of_the_code():
         (options["existing"], EXISTING),
         (options["protocol"], PROTOCOLS),
         (options["harmonize"], KINDS),
+        (options["adapt"], ADAPTED),
         (own["cache"]["storage"], STORAGES),
         (rules.ARGUMENTS["norm"], NORMS),
     ]
@@ -119,6 +121,7 @@ BAD = [
     ("probe", "harmonize", "center"),
     ("probe", "harmonize_keep", ["diagnosis"]),
     ("probe", "harmonize_keep", "age"),
+    ("probe", "adapt", "batchnorm"),
     ("probe", "penalties", []),
     ("probe", "tasks", {}),
     ("train", "validation_share", 0.0),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bundle.evaluation.plan import Plan
+from bundle.evaluation.plan import CALIBRATED, Plan, Reading
 
 
 @pytest.fixture
@@ -76,3 +76,17 @@ def test_networks_that_start_from_each_other_are_refused(made):
 def test_what_is_no_pretext_and_no_file_is_refused(made):
     with pytest.raises(ValueError, match="starts from 'y-aware', which is no pretext and no file; did you mean"):
         made({"mine": "y-aware"})
+
+
+def test_a_reading_may_adapt_encoders_that_have_seen_data_alone(made):
+    adapt = {"adapt": "batch_norm"}
+    for of in ("random initialisation", "voxels", "regions, RBF-SVM"):
+        with pytest.raises(ValueError, match=f"The reading 'r' adapts '{of}', which has no batch norm with statistics"):
+            made({}, readings={"r": Reading(of, adapt)})
+        assert made({}, readings={"r": Reading(of, {"adapt": "none"})}).adapted_of("r") is None
+    readings = {"r": Reading("y-Aware", adapt), "c": Reading(CALIBRATED, adapt), "plain": Reading("y-Aware", {})}
+    plan = made({}, readings=readings)
+    found = {name: plan.adapted_of(name) for name in plan.probed}
+    assert {name: of for name, of in found.items() if of} == {"r": "y-Aware", "c": CALIBRATED}
+    everywhere = made({}, probing=adapt, readings={"v": Reading("voxels", {"adjust": ["age"]})})
+    assert {name for name in everywhere.probed if everywhere.adapted_of(name)} == {"y-Aware", CALIBRATED}

@@ -3,12 +3,17 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
+from monai.transforms import LoadImage, NormalizeIntensity
 
 from bundle.cli.main import main
+from bundle.cohort.datalist import load_section
 from bundle.evaluation.plan import REFERENCES
+from bundle.networks.weights import load_encoder
 from tests.conftest import ROOT, with_full_paths
 
 pytestmark = pytest.mark.long
@@ -246,3 +251,102 @@ def test_features_are_read_once_more_with_other_options(compared, tiny_phantom, 
     wrong = {"mine": {"of": "y-Awar", "probing": {}}}
     assert main(write_plan(tiny_phantom, compared, readings=wrong)) == 1
     assert "The reading 'mine' is of 'y-Awar', whose features are not compared; did you mean" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def new_site(tiny_phantom, tmp_path_factory):
+    """A phantom whose test section is one site of 22 people."""
+    folder = tmp_path_factory.mktemp("new_site")
+    for name in ("alzheimer", "pretraining", "phantom"):
+        (folder / f"{name}.json").write_text((tiny_phantom / f"{name}.json").read_text())
+    (folder / "pretraining.json").write_text(json.dumps(with_full_paths(tiny_phantom / "pretraining.json")))
+    content = with_full_paths(tiny_phantom / "alzheimer.json")
+    everybody = [record for section in ("training", "validation", "test") for record in content[section]]
+    content |= {"training": everybody[:18], "validation": [], "test": [{**r, "site": "new"} for r in everybody[18:]]}
+    (folder / "alzheimer.json").write_text(json.dumps(content))
+    return folder
+
+
+ADAPTED = {"adapted": {"of": "y-Aware", "probing": {"adapt": "batch_norm"}}}
+
+
+def adapting(phantom, folder, **changes):
+    fixed = {"tasks": ["alzheimer"], "pretexts": {"y-Aware": []}, "networks": {}, "sizes": [12], "seeds": [3]}
+    pretraining = {"epochs": 9, "batch_size": 10, "keep": "last"}
+    plan = {"pretraining": pretraining, "probing": {"references": ["voxels"]}, "readings": ADAPTED}
+    return write_plan(phantom, folder, **{**fixed, **plan, **changes})
+
+
+def test_batch_norm_is_adapted_to_the_sites_that_are_tested(new_site, tmp_path, capsys):
+    assert main(adapting(new_site, tmp_path)) == 0
+    runs = tmp_path / "compare" / "runs"
+    plain, adapted = (
+        np.load(runs / name / "seed_3/probe/embeddings.npz", allow_pickle=False) for name in ("y_aware", "adapted")
+    )
+    assert plain["participant_id"].tolist() == adapted["participant_id"].tolist()
+    test = plain["section"] == "test"
+    assert adapted["adapted_to"].tolist() == ["new" if tested else "" for tested in test]
+    assert np.array_equal(plain["embedding"][~test], adapted["embedding"][~test])
+    encoder = load_encoder(runs / "y_aware/seed_3/pretraining/pretrained.pt").encoder
+    records = load_section(new_site / "alzheimer.json", "test")
+    volumes = [NormalizeIntensity()(LoadImage(image_only=True, ensure_channel_first=True)(r["image"])) for r in records]
+    encoder.train()
+    with torch.no_grad():
+        told = encoder(torch.stack([torch.as_tensor(np.asarray(v), dtype=torch.float32) for v in volumes]), pool=2)
+    assert [r["participant_id"] for r in records] == adapted["participant_id"][test].tolist()
+    # a batch that is normalised by itself has the biased variance of its values, and running statistics the unbiased
+    assert adapted["embedding"][test] == pytest.approx(told.numpy(), abs=0.05 * told.std().item() + 0.02)
+    assert np.abs(plain["embedding"][test] - told.numpy()).mean() > 0.1
+    found = pd.read_csv(tmp_path / "compare" / "results.csv").set_index("method")["auc"]
+    assert len(found) == 4
+    text = (tmp_path / "compare" / "table.md").read_text()
+    assert "adapted: Adaptive batch norm" in text
+    assert "People by whose scans: new in alzheimer (22)." in text
+    settings = [json.loads((runs / name / "seed_3/probe/settings.json").read_text()) for name in ("y_aware", "adapted")]
+    assert "adapt" not in settings[0]["options"]
+    assert settings[1]["options"]["adapt"] == "batch_norm"
+
+
+def test_labels_of_those_who_are_tested_have_no_part_in_what_is_adapted(new_site, tmp_path):
+    content = json.loads((new_site / "alzheimer.json").read_text())
+    for record in content["test"]:
+        record["label"] = 1 - record["label"]
+    for name in ("pretraining", "phantom"):
+        (tmp_path / f"{name}.json").write_text((new_site / f"{name}.json").read_text())
+    (tmp_path / "alzheimer.json").write_text(json.dumps(content))
+    reading = {"adapted": {"of": "random, calibrated batch norm", "probing": {"adapt": "batch_norm"}}}
+    options = {"readings": reading, "pretraining": {"epochs": 1}}
+    options["probing"] = {"references": ["random, calibrated batch norm"]}
+    scores = []
+    for phantom, folder in ((new_site, tmp_path / "a"), (tmp_path, tmp_path / "b")):
+        folder.mkdir()
+        assert main(adapting(phantom, folder, **options)) == 0
+        table = pd.read_csv(folder / "compare/runs/adapted/seed_3/probe/scores.csv").set_index("participant_id")
+        scores.append(table)
+    assert (scores[0]["label"] != scores[1]["label"]).all()
+    assert scores[0]["score"].equals(scores[1]["score"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"pretexts": {"y-Aware": ["configs/encoder_group_norm.yaml"]}, "overlays": ["configs/phantom.yaml"]},
+            "'y-Aware' has no batch norm that keeps statistics, so that `adapt: batch_norm` would change nothing",
+        ),
+        (
+            {"readings": {"mine": {"of": "voxels", "probing": {"adapt": "batch_norm"}}}},
+            "The reading 'mine' adapts 'voxels', which has no batch norm with statistics of data",
+        ),
+        (
+            {"readings": {"mine": {"of": "y-Aware", "probing": {"adapt": "batch_norm", "harmonize": "project"}}}},
+            "`adapt: batch_norm` and `harmonize: project` both take effects of sites out",
+        ),
+        ({"dataset_dir": "tiny"}, "needs at least 20 people who are tested at a site, or at all smaller sites"),
+    ],
+)
+def test_what_cannot_be_adapted_is_refused_before_any_work(new_site, tiny_phantom, tmp_path, capsys, changes, reason):
+    places = {"dataset_dir": str(tiny_phantom)} if "dataset_dir" in changes else {}
+    assert main(adapting(new_site, tmp_path, **{**changes, **places})) == 1
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "compare" / "runs").exists()

@@ -250,3 +250,60 @@ def test_site_effects_are_taken_out_and_the_table_says_so(probed, tiny_phantom, 
     more[-1] = "[label]"
     assert main(["probe", "--config", str(OVERLAY), *data, *tasks, *more]) == 2
     assert "a diagnosis cannot be preserved" in capsys.readouterr().err
+
+
+def test_batch_norm_is_adapted_to_each_tested_site(probed, tiny_phantom, tmp_path, monkeypatch, capsys):
+    """Two sites, each of which trains and is tested: an overlay, its plan, what is written, and what is refused."""
+    monkeypatch.chdir(ROOT)
+    content = with_full_paths(tiny_phantom / "alzheimer.json")
+    for section in ("training", "validation", "test"):
+        for record in content[section]:
+            record["site"] = "ab"[int(record["participant_id"][-4:]) // 2 % 2]
+    (tmp_path / "alzheimer.json").write_text(json.dumps(content))
+    encoder = load_encoder(probed / "weights.pt").encoder
+    save_weights(tmp_path / "untrained.pt", encoder, {})
+    encoder.train()
+    with torch.no_grad():
+        for _ in range(50):
+            encoder(torch.randn(2, 1, 30, 36, 30))
+    save_weights(tmp_path / "weights.pt", encoder, {})
+    out = tmp_path / "out"
+    command = ["probe", "--config", str(OVERLAY), "configs/adaptation_batch_norm.yaml", "--output_dir", str(out)]
+    command += ["--tasks", f"{{alzheimer: {tmp_path / 'alzheimer.json'}}}", "--dataset_dir", str(tiny_phantom)]
+    lines = ["--references", "[voxels, 'random, calibrated batch norm']", "--layers", "[1]", "--protocol", "sites"]
+    weights = ["--weights", str(tmp_path / "weights.pt")]
+    assert main([*command, *lines, *weights, "--dry-run"]) == 0
+    assert "adapted to  a in alzheimer (20 people); b in alzheimer (20 people)" in capsys.readouterr().out
+    assert main([*command, *lines, *weights]) == 0
+    table = (out / "table.md").read_text()
+    assert "Adaptive batch norm: features of tested subjects come from copies of the encoder whose" in table
+    assert "a in alzheimer (20), b in alzheimer (20)" in table
+    read = {name: np.load(path, allow_pickle=False) for name, path in embeddings_of(out)}
+    adapted = {"y_aware", "y_aware__block_1", "random__calibrated_batch_norm"}
+    assert {name for name, arrays in read.items() if "adapted_to" in arrays.files} == adapted
+    assert set(read) - adapted == {"random_initialisation", "random_initialisation__block_1"}
+    for name in adapted:
+        assert set(read[name]["adapted_to"]) == {"", "a", "b"}
+        assert (read[name]["adapted_to"][read[name]["task"] == "age"] == "").all()
+        own = [read[name]["embedding"][read[name]["adapted_to"] == site] for site in "ab"]
+        assert [len(part) for part in own] == [20, 20]
+    plain = tmp_path / "plain"
+    assert main([*command, *lines, *weights, "--adapt", "none", "--output_dir", str(plain)]) == 0
+    scores = [pd.read_csv(folder / "scores.csv").set_index("method")["score"] for folder in (out, plain)]
+    same = {name for name in set(scores[0].index) if scores[0][name].tolist() == scores[1][name].tolist()}
+    first, last = "random initialisation, block 1", "random initialisation"
+    assert same == {first, last, "voxels", "age, sex, TIV"} & set(scores[0].index)
+    assert (out / "age.csv").read_text() == (plain / "age.csv").read_text()
+    for more, reason in (
+        (["--weights", str(tmp_path / "untrained.pt")], "100 % of the batch-norm statistics of"),
+        ([*weights, "--protocol", "folds", "--n_folds", "2"], "both trains and tests at 'a', 'b'"),
+        ([*weights, "--harmonize", "centre"], "`adapt: batch_norm` and `harmonize: centre` both take effects of sites"),
+    ):
+        assert main([*command, *lines, *more, "--output_dir", str(tmp_path / "refused")]) == 1
+        assert reason in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()
+
+
+def embeddings_of(folder):
+    """Method and file of every embedding that a probe has written."""
+    return [(path.stem.removeprefix("embeddings_"), path) for path in folder.glob("embeddings_*.npz")]

@@ -4,9 +4,11 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -124,6 +126,35 @@ def test_a_cache_is_read_in_place_of_images(compared, tiny_phantom, tmp_path):
     assert (cached["auc"] - read["auc"]).abs().max() < 0.35  # half precision moves a network that was hardly trained
     datalist = json.loads((tmp_path / "out/sites/first/data/schizophrenia.json").read_text())
     assert datalist["training"][0]["image"].endswith(".npy")
+
+
+def test_batch_norm_is_adapted_to_what_is_held_out(compared, tiny_phantom, capsys):
+    """Sites of four people each are one where they are tested together; nothing that is done is done again."""
+    before = {path: path.stat().st_mtime_ns for path in (compared / "out").rglob("settings.json")}
+    adapt = {"probing": {"adapt": "batch_norm"}}
+    adapted = {"adapted": {"of": "random, calibrated batch norm", **adapt}}
+    assert main(write_plan(tiny_phantom, compared, readings=adapted)) == 0
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    found = pd.read_csv(compared / "out" / "sites.csv").pivot(index="group", columns="method", values="auc")
+    assert found["adapted"].between(0, 1).all()
+    text = (compared / "out" / "table.md").read_text()
+    assert "adapted: Adaptive batch norm: features of tested subjects come from copies of the encoder whose" in text
+    folder = compared / "out/sites/first/runs/adapted/seed_3/probe"
+    ids = np.load(folder / "embeddings.npz", allow_pickle=False)
+    assert sorted(set(ids["adapted_to"])) == ["", "; ".join(SITES[:5])]
+    assert ((ids["adapted_to"] == "") == (ids["section"] == "training")).all()
+    known = json.loads((folder / "knowledge.json").read_text())
+    assert known["site_accuracy"] is known["openbhb_score"] is None
+    assert known["age_mae"] > 0
+    few = {"mine": {"of": "y-Aware", **adapt}}  # after two epochs
+    assert main(write_plan(tiny_phantom, compared, readings=few)) == 1
+    said = r"[1-9]\d % of the batch-norm statistics of 'y-Aware', seed 3, are still as initialised"
+    assert re.search(said, capsys.readouterr().err)
+    three = {"first": SITES[:2], "second": SITES[2:5], "last": SITES[5:]}
+    few_people = write_plan(tiny_phantom, compared, readings=adapted, site_groups=three, output_dir=str(compared / "b"))
+    assert main(few_people) == 1
+    assert "in schizophrenia there are 8 of 'schizophrenia-01', 'schizophrenia-02'" in capsys.readouterr().err
+    assert not list((compared / "b").rglob("runs"))
 
 
 def test_a_document_shows_the_results(compared, tiny_phantom):

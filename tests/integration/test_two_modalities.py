@@ -86,7 +86,7 @@ def test_a_second_encoder_is_probed_like_any_other(phantom, straight, tmp_path):
     assert set(pd.read_csv(tmp_path / "results.csv")["method"]) >= {"y-Aware, two modalities"}
 
 
-def test_both_are_probed_on_those_who_have_both(phantom, straight, tmp_path):
+def test_both_are_probed_on_those_who_have_both(phantom, straight, tmp_path, capsys):
     lists = {end: "{alzheimer: " + str(phantom / f"alzheimer{end}.json") + "}" for end in ("", "_fa")}
     command = [*PROBE, "--dataset_dir", str(phantom), "--tasks", lists[""], "--second_tasks", lists["_fa"]]
     command += ["--weights", str(straight[0] / "gm.pt"), "--second_weights", str(straight[0] / "fa.pt")]
@@ -104,6 +104,8 @@ def test_both_are_probed_on_those_who_have_both(phantom, straight, tmp_path):
     assert list(table["than"]) == ["first alone", "second alone"] * 3
     assert "Both modalities less each alone" in (tmp_path / "table.md").read_text()
     assert set(pd.read_csv(tmp_path / "age.csv")["method"]) == {*expected, "mean age"}
+    assert main([*command, "--adapt", "batch_norm"]) == 1
+    assert "`adapt` is of one encoder; with two modalities use `adapt: none`" in capsys.readouterr().err
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(phantom, tmp_path, capsys):
