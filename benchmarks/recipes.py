@@ -4,7 +4,8 @@
     python benchmarks/recipes.py eval/study_loss
 
 prints a row per setting: means over held-out groups, and in brackets the paired difference from the first setting with
-its 95 % interval, over people in tasks and over groups in age. Bold: the interval excludes 0.
+its 95 % interval, over people in tasks and over groups in age. Bold: the interval excludes 0. Where there are several
+seeds it also prints the spread over seeds, and what the mean of their scores comes to.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+
+from bundle.metrics.classification import roc_auc
 
 AGE = "age"
 
@@ -60,5 +63,20 @@ def table(folder: Path, others: list[str]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def over_seeds(folder: Path) -> str:
+    """Markdown: the spread over seeds, and the ROC-AUC of the mean of their scores; nothing of a single seed."""
+    scores = pd.read_csv(folder / "scores.csv")
+    if scores["seed"].nunique() < 2:
+        return ""
+    spread = pd.read_csv(folder / "summary.csv").pivot(index="method", columns="task", values="seed_sd")
+    people = ["task", "method", "group", "participant_id"]
+    mean = scores.groupby([*people, "label"], sort=False, as_index=False)["score"].mean()
+    by_group = mean.groupby(people[:3], sort=False)[["label", "score"]]
+    aucs = by_group.apply(lambda rows: roc_auc(rows["label"], rows["score"])).groupby(["method", "task"], sort=False)
+    found = aucs.mean().unstack("task").add_suffix(", scores averaged")
+    together = found.join(spread.add_suffix(", SD over seeds")).reset_index()
+    return together.to_markdown(index=False, floatfmt=".3f") + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(table(Path(sys.argv[1]), sys.argv[2:]) + "\n")
+    sys.stdout.write(table(Path(sys.argv[1]), sys.argv[2:]) + "\n\n" + over_seeds(Path(sys.argv[1])))

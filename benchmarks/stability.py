@@ -3,9 +3,9 @@
     python benchmarks/stability.py data/phantom eval/stability configs/phantom.yaml
 
 Other processors are imitated on one: `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` make PyTorch and oneDNN compute
-with the instructions of older ones, whose sums are rounded in another order. Each line of `stability.csv` is a setting, a
-processor, a seed and a task: the ROC-AUC of a linear probe at the largest N, the error of age, and the epoch whose
-weights were kept. `stability.md` has the standard deviation over processors. What is done is not done again.
+with the instructions of older ones, whose sums are rounded in another order. Each line of `stability.csv` is a
+setting, a processor, a seed and a task: the ROC-AUC of a linear probe at the largest N, the error of age, and the epoch
+whose weights were kept. `stability.md` has the standard deviation over processors. What is done is not done again.
 """
 
 from __future__ import annotations

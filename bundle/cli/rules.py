@@ -205,6 +205,7 @@ OWN: dict[str, dict[str, Rule]] = {
         "min_site": COUNT,
         "min_label": COUNT,
         "pretrain_on": one_of("controls", "everybody"),
+        "other_sites": one_of("tested", "training"),
         "diagnoses": either(each(like(r"[^/\\]+", "the name of a task"), fewest=0), NULL),
         "readings": MAPPING,
     },

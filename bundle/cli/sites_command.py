@@ -18,7 +18,7 @@ from bundle.evaluation.site_protocol import KINDS, SiteProtocol
 from bundle.evaluation.site_results import write_site_results
 from bundle.people import person_of
 
-OPTIONS = ("site_groups", "min_site", "min_label", "pretrain_on", "diagnoses")
+OPTIONS = ("site_groups", "min_site", "min_label", "pretrain_on", "diagnoses", "other_sites")
 logger = logging.getLogger("bundle")
 
 

@@ -12,6 +12,7 @@ from bundle.people import person_of
 
 SMALL = "small sites"
 PRETRAIN_ON = ("controls", "everybody")
+OTHER_SITES = ("tested", "training")
 LABELS = (0, 1)
 
 
@@ -26,9 +27,11 @@ class SiteRules:
         pretrain_on: `controls` leaves people whose label is 1 in a task of `diagnoses` out of pretraining; `everybody`
             does not.
         diagnoses: Tasks whose label 1 is a disease. None: all.
+        other_sites: `tested` holds the sites of no group out, too; `training` lets them train in every group.
 
     Raises:
-        ValueError: for another word of `pretrain_on`, or a site that is in two groups.
+        ValueError: for another word of `pretrain_on` or `other_sites`, a site that is in two groups, or no group where
+            other sites are not tested.
     """
 
     site_groups: Mapping[str, Sequence[Any]] | None = None
@@ -36,10 +39,20 @@ class SiteRules:
     min_label: int = 5
     pretrain_on: str = "controls"
     diagnoses: Sequence[str] | None = None
+    other_sites: str = "tested"
 
     def __post_init__(self) -> None:
         if self.pretrain_on not in PRETRAIN_ON:
             raise ValueError(f"Nobody is named '{self.pretrain_on}'{nearest(self.pretrain_on, PRETRAIN_ON)}")
+        if self.other_sites not in OTHER_SITES:
+            raise ValueError(
+                f"`other_sites` is '{self.other_sites}', but {quoted(OTHER_SITES)} are known"
+                f"{nearest(self.other_sites, OTHER_SITES)}"
+            )
+        if self.other_sites == "training" and not self.site_groups:
+            raise ValueError(
+                "With `other_sites: training` nobody would be tested; name the tested sites in `site_groups`."
+            )
         named = Counter(str(site) for sites in (self.site_groups or {}).values() for site in sites)
         twice = [site for site, count in named.items() if count > 1]
         if twice:
@@ -73,7 +86,7 @@ class Group(NamedTuple):
 
 
 def grouped(tasks: Mapping[str, Sequence[Mapping[str, Any]]], rules: SiteRules) -> list[Group]:
-    """The groups of sites, each site of the tasks in one of them: named ones first, small ones last.
+    """The groups of sites that are held out, no site in two of them: named ones first, small ones last.
 
     Args:
         tasks: Task → records with participant_id, site and label (0, 1, or −1 for unknown).
@@ -84,13 +97,14 @@ def grouped(tasks: Mapping[str, Sequence[Mapping[str, Any]]], rules: SiteRules) 
     """
     sites = sorted({str(r["site"]) for records in tasks.values() for r in records})
     groups = _named_groups(rules.site_groups or {}, sites)
-    rest = [site for site in sites if not any(site in group.sites for group in groups)]
+    tested = rules.other_sites == "tested"
+    rest = [site for site in sites if tested and not any(site in group.sites for group in groups)]
     people = _people(tasks)
     small = [site for site in rest if _is_small(people[site], list(tasks), rules)]
     groups += [Group(site, (site,)) for site in rest if site not in small]
     if small:
         groups.append(Group(SMALL if len(small) > 1 else small[0], tuple(small)))
-    if len(groups) < 2:
+    if len(groups) < 2 and (tested or set(groups[0].sites) == set(sites)):
         raise ValueError(
             f"Holding sites out needs two groups of them, but there is {quoted(g.name for g in groups)}: sites with "
             f"fewer than {rules.min_site} people, or fewer than {rules.min_label} of either label in a task, are "

@@ -39,10 +39,11 @@ def _protocol(protocol: SiteProtocol) -> str:
     trained = PRETRAINED[protocol.rules.pretrain_on].format(diseases=diseases)
     joined = [f"{g.group.name}: {', '.join(g.group.sites)}" for g in groups if len(g.group.sites) > 1]
     named = f" Groups of several sites: {'; '.join(joined)}." if joined else ""
+    others = " Sites of no group trained in all of them." if protocol.rules.other_sites == "training" else ""
     return (
         f"Each of {len(groups)} groups of sites was held out in turn. Pretraining, its choice of the epoch, probes and "
         f"fine-tuning saw nobody of the group; {trained}. {100 * FRACTIONS['validation']:.0f} % of the people of "
-        f"pretraining validated it. {len(seeds)} seed{'s' if len(seeds) > 1 else ''}.{named}"
+        f"pretraining validated it. {len(seeds)} seed{'s' if len(seeds) > 1 else ''}.{named}{others}"
     )
 
 

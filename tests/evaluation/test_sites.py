@@ -75,6 +75,11 @@ def test_each_site_is_in_one_group_and_small_ones_are_joined():
     assert [g.name for g in one_small] == ["A", "B"]
 
 
+def test_sites_of_no_group_may_train_in_all_of_them():
+    tasks = {"autism": [*people("A", 24), *people("B", 24), *people("C", 24)]}
+    assert [g.name for g in grouped(tasks, SiteRules({"mine": ["B"]}, other_sites="training"))] == ["mine"]
+
+
 def test_a_site_counts_in_the_tasks_that_it_has_people_in():
     tasks = {"one": people("A", 24), "two": people("B", 24)}
     assert [g.name for g in grouped(tasks, SiteRules())] == ["A", "B"]
@@ -89,6 +94,9 @@ def test_a_site_counts_in_the_tasks_that_it_has_people_in():
         ({"site_groups": {"x": ["A", "B"]}}, "needs two groups of them, but there is 'x'"),
         ({"min_site": 100}, "needs two groups of them, but there is 'small sites'"),
         ({"pretrain_on": "patients"}, "Nobody is named 'patients'"),
+        ({"other_sites": "trained"}, "`other_sites` is 'trained', but 'tested', 'training' are known; did you mean 'training'"),
+        ({"other_sites": "training"}, "nobody would be tested; name the tested sites in `site_groups`"),
+        ({"site_groups": {"x": ["A", "B"]}, "other_sites": "training"}, "needs two groups of them, but there is 'x'"),
     ],
 )
 def test_groups_that_are_refused(rules, reason):
