@@ -94,7 +94,7 @@ def test_a_site_counts_in_the_tasks_that_it_has_people_in():
         ({"site_groups": {"x": ["A", "B"]}}, "needs two groups of them, but there is 'x'"),
         ({"min_site": 100}, "needs two groups of them, but there is 'small sites'"),
         ({"pretrain_on": "patients"}, "Nobody is named 'patients'"),
-        ({"other_sites": "trained"}, "`other_sites` is 'trained', but 'tested', 'training' are known; did you mean 'training'"),
+        ({"other_sites": "trained"}, "but 'tested', 'training' are known; did you mean 'training'"),
         ({"other_sites": "training"}, "nobody would be tested; name the tested sites in `site_groups`"),
         ({"site_groups": {"x": ["A", "B"]}, "other_sites": "training"}, "needs two groups of them, but there is 'x'"),
     ],
