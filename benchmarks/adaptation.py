@@ -1,7 +1,7 @@
 """What adaptations of features gain and cost, read from voxels of 9 mm at sites that nobody trained on.
 
-    python benchmarks/adaptation.py phantom eval/adaptation_phantom.csv
-    python benchmarks/adaptation.py data/autism.json eval/adaptation_autism.csv
+    python -m benchmarks.adaptation phantom eval/adaptation_phantom.csv
+    python -m benchmarks.adaptation data/autism.json eval/adaptation_autism.csv
 
 Sites are held out in turn, in the phantom two of ten together. Each line of the table is a seed, a strength of the site
 effects and a value of `harmonize`: mean over what is held out of the ROC-AUC and of the error of age (years, controls),

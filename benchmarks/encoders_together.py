@@ -1,7 +1,7 @@
 """What several encoders that differ in their seed alone are worth together, from a comparison over sites.
 
     python -m bundle compare --config configs/compare_sites.yaml … --seeds "[0, 1, 2, 3, 4]" --output_dir eval/seeds
-    python benchmarks/encoders_together.py eval/seeds
+    python -m benchmarks.encoders_together eval/seeds
 
 prints, for every method, the mean over held-out groups of the ROC-AUC of each task and of the error of age (controls):
 of one encoder, mean and standard deviation over seeds; and of the embeddings of all seeds side by side, each divided by

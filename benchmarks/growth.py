@@ -1,7 +1,7 @@
 """The curve that the paper argues with: what people of pretraining are worth, from a comparison of sizes.
 
     python -m bundle compare --config configs/study_growth.yaml
-    python benchmarks/growth.py eval/growth docs/images/phantom_growth.png
+    python -m benchmarks.growth eval/growth docs/images/phantom_growth.png
 
 draws the ROC-AUC of each task at the largest N, and the error of age, over the number of people that pretrained.
 """

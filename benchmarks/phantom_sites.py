@@ -1,6 +1,6 @@
 """Phantoms whose sites have weak, realistic or strong effects, for comparisons of encoders that are pretrained on them.
 
-    python benchmarks/phantom_sites.py data/phantom_sites
+    python -m benchmarks.phantom_sites data/phantom_sites
     python -m bundle compare --config configs/adaptation_compare.yaml … --dataset_dir data/phantom_sites/strong_0
 
 Each folder has a strength and a seed: `alzheimer.json`, patients and controls, tested on people of sites of their own,
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from adaptation import CELL, SEEDS, STRENGTHS, Records, scanned
 
+from benchmarks.adaptation import CELL, SEEDS, STRENGTHS, Records, scanned
 from bundle.phantom import model
 from bundle.phantom.cohort import WARNING, draw_factors, reference_grid
 

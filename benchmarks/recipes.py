@@ -1,7 +1,7 @@
 """The table of a study of recipes: each setting beside the baseline, with what the rules of the study say of it.
 
     python -m bundle compare --config configs/compare_sites.yaml configs/study_hundreds_loss.yaml mine.yaml …
-    python benchmarks/recipes.py eval/study_loss
+    python -m benchmarks.recipes eval/study_loss
 
 prints a row per setting: means over held-out groups, and in brackets the paired difference from the first setting with
 its 95 % interval, over people in tasks and over groups in age. Bold: the interval excludes 0. Where there are several

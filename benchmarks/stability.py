@@ -1,6 +1,6 @@
 """How far the same seed comes out differently on other processors, for several ways to pretrain.
 
-    python benchmarks/stability.py data/phantom eval/stability configs/phantom.yaml
+    python -m benchmarks.stability data/phantom eval/stability configs/phantom.yaml
 
 Other processors are imitated on one: `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` make PyTorch and oneDNN compute
 with the instructions of older ones, whose sums are rounded in another order. Each line of `stability.csv` is a
