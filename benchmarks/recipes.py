@@ -43,7 +43,7 @@ def cell(tests: pd.DataFrame, summary: pd.DataFrame, task: str, method: str, bas
     if method == baseline:
         return mean
     gap, low, high = difference(tests, task, method, baseline)
-    text = f"{gap:+.{digits}f}, {low:+.{digits}f} to {high:+.{digits}f}"
+    text = f"{gap:+.{digits}f}, {low:+.{digits}f} to {high:+.{digits}f}".replace("-", "−")
     return f"{mean} (**{text}**)" if low > 0 or high < 0 else f"{mean} ({text})"
 
 

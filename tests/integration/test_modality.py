@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bundle.cli.main import main
+from bundle.cohort.modality import modality_of_weights
 from bundle.scans.grid import Grid, templates, to_grid
 from bundle.scans.modality import modality_of
 from tests.conftest import SMALL
@@ -117,6 +118,17 @@ def test_a_datalist_of_grey_matter_is_refused(answered, tmp_path, command, capsy
     assert "grey-matter maps" in said
     assert "regional homogeneity" in said
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("*.pt"))
+
+
+def test_pretraining_may_start_from_another_modality_where_that_is_asked_for(answered, tmp_path):
+    content = json.loads((answered / "pretraining.json").read_text())
+    for record in [*content["training"], *content["validation"]]:
+        record["image"] = str(answered / record["image"])
+    (tmp_path / "pretraining.json").write_text(json.dumps({**content, "modality": "gm"}))
+    places = ["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "run"), "--weights", str(tmp_path / "e.pt")]
+    start = ["--start", str(answered / "pretrained.pt"), "--allow_other_grid", "true"]
+    assert main(["pretrain", *places, *start, *QUICK]) == 0
+    assert modality_of_weights(tmp_path / "e.pt").name == "gm"
 
 
 def test_a_scan_of_the_scanner_is_refused(answered, tmp_path, capsys):
