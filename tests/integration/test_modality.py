@@ -125,7 +125,8 @@ def test_pretraining_may_start_from_another_modality_where_that_is_asked_for(ans
     for record in [*content["training"], *content["validation"]]:
         record["image"] = str(answered / record["image"])
     (tmp_path / "pretraining.json").write_text(json.dumps({**content, "modality": "gm"}))
-    places = ["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "run"), "--weights", str(tmp_path / "e.pt")]
+    data = ["--dataset_dir", str(tmp_path)]
+    places = [*data, "--output_dir", str(tmp_path / "run"), "--weights", str(tmp_path / "e.pt")]
     start = ["--start", str(answered / "pretrained.pt"), "--allow_other_grid", "true"]
     assert main(["pretrain", *places, *start, *QUICK]) == 0
     assert modality_of_weights(tmp_path / "e.pt").name == "gm"
