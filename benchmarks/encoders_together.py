@@ -60,11 +60,12 @@ def main(folder: str) -> None:
     rows = []
     for group in sorted(Path(folder, "sites").iterdir()):
         for method, seeds in embedded(group):
-            people = pd.DataFrame({name: seeds[0][name] for name in FIELDS}).to_dict("records")
+            known = pd.DataFrame({name: seeds[0][name] for name in FIELDS})
+            people = known.assign(session_id="").to_dict("records")
             scaled = [seed["embedding"] / seed["embedding"].std() for seed in seeds]
-            known = {"group": group.name, "method": method}
-            rows += [{**known, "seed": str(n), **measured(one, people)} for n, one in enumerate(scaled)]
-            rows.append({**known, "seed": "together", **measured(np.hstack(scaled), people)})
+            origin = {"group": group.name, "method": method}
+            rows += [{**origin, "seed": str(n), **measured(one, people)} for n, one in enumerate(scaled)]
+            rows.append({**origin, "seed": "together", **measured(np.hstack(scaled), people)})
     table = pd.DataFrame(rows).drop(columns="group").groupby(["method", "seed"]).mean()
     one = table.drop(index="together", level="seed").groupby("method")
     parts = {"one encoder": one.mean(), "SD over seeds": one.std(), "together": table.xs("together", level="seed")}

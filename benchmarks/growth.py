@@ -3,7 +3,8 @@
     python -m bundle compare --config configs/study_growth.yaml
     python -m benchmarks.growth eval/growth docs/images/phantom_growth.png
 
-draws the ROC-AUC of each task at the largest N, and the error of age, over the number of people that pretrained.
+draws the ROC-AUC of each task at the largest N, and the error of age, over the number of people that pretrained, and
+prints both as a table.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ def panel(axes: Axes, table: pd.DataFrame, value: str, title: str) -> None:
         spread = [rows[value] - rows["low"], rows["high"] - rows[value]]
         style = {"color": COLOURS[place], "marker": MARKERS[place], "capsize": 3}
         axes.errorbar(rows["people"] * shift, rows[value], yerr=spread, label=str(pretext), **style)
+    there = table.set_index("method")
     for name, line in LINES.items():
-        axes.axhline(table.set_index("method").loc[name, value], color=GREY, linestyle=line, label=name)
+        if name not in there.index:
+            continue
+        axes.axhline(there.loc[name, value], color=GREY, linestyle=line, label=name)
     axes.set_xscale("log")
     ticks = sorted(curves["people"].unique())
     axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
@@ -45,9 +49,18 @@ def panel(axes: Axes, table: pd.DataFrame, value: str, title: str) -> None:
     axes.set_xlabel("people of pretraining")
 
 
+def as_table(summary: pd.DataFrame, ages: pd.DataFrame) -> str:
+    """Markdown: a row per method, a column per task with the 95 % interval, and the error of age."""
+    cells = [f"{row.auc:.3f} ({row.low:.2f}–{row.high:.2f})" for row in summary.itertuples()]
+    table = summary.assign(cell=cells).pivot(index="method", columns="task", values="cell")
+    table = table.loc[list(dict.fromkeys(summary["method"])), list(dict.fromkeys(summary["task"]))]
+    errors = ages.set_index("method")["age"].reindex(table.index)
+    return table.assign(**{"age error, years": [f"{e:.2f}" if pd.notna(e) else "" for e in errors]}).to_markdown()
+
+
 @styled
 def main(folder: str, picture: str) -> None:
-    """Draw the curves of a comparison's tables."""
+    """Draw the curves of a comparison's tables, and print them."""
     summary = pd.read_csv(Path(folder) / "summary.csv")
     summary = summary[summary["n"] == summary["n"].max()]
     known = pd.read_csv(Path(folder) / "knowledge.csv").groupby("method", sort=False)["age_mae"]
@@ -62,6 +75,7 @@ def main(folder: str, picture: str) -> None:
     figure.suptitle(f"{PHANTOM} Bars: 95 % over people and seeds; of age: smallest and largest seed.", fontsize="small")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     save(figure, Path(picture))
+    sys.stdout.write(as_table(summary, ages) + "\n")
 
 
 if __name__ == "__main__":
