@@ -20,21 +20,9 @@ from bundle.adaptation import (
 from bundle.metrics.representation import site_balanced_accuracy
 from bundle.pretext import DiscreteKernel, GaussianKernel, ProductKernel, WithinSiteInfoNCE, YAwareInfoNCE
 from bundle.training import GlobalLoss, require_metadata
+from tests.adaptation.flat import Flat
 
 NAN = float("nan")
-
-
-class Flat(nn.Module):
-    """An encoder of two layers over numbers in the place of volumes."""
-
-    embedding_size = 5
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5))
-
-    def forward(self, volumes):
-        return self.layers(volumes)
 
 
 def network(sites=3, seed=0):

@@ -21,25 +21,13 @@ from bundle.adaptation import (
     with_site_numbers,
 )
 from bundle.networks import EncoderClassifier
+from tests.adaptation.flat import Flat
 
 NAN = float("nan")
 SITES = [0.0, 2.0, NAN, 1.0, 0.0]
 LABELS = torch.tensor([0, 1, 1, 0, 1])
 WEIGHTS = torch.tensor([0.7, 1.6], dtype=torch.float64)
 VOLUMES = torch.randn(5, 1, 12, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-
-
-class Flat(nn.Module):
-    """An encoder of two layers over numbers in the place of volumes."""
-
-    embedding_size = 5
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5))
-
-    def forward(self, volumes):
-        return self.layers(volumes)
 
 
 def densenet():
