@@ -2,10 +2,10 @@
 
     python -m benchmarks.stability data/phantom eval/stability configs/phantom.yaml
 
-Other processors are imitated on one: `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` make PyTorch and oneDNN compute
-with the instructions of older ones, whose sums are rounded in another order. Each line of `stability.csv` is a
-setting, a processor, a seed and a task: the ROC-AUC of a linear probe at the largest N, the error of age, and the epoch
-whose weights were kept. `stability.md` has the standard deviation over processors. What is done is not done again.
+Another processor is imitated: `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` make PyTorch and oneDNN compute with the
+instructions of an older one, whose sums are rounded in another order. Each line of `stability.csv` is a setting, a
+processor, a seed and a task: the ROC-AUC of a linear probe at the largest N, the error of age, and the epoch whose
+weights were kept. `stability.md` has standard deviations over processors and over seeds. What is done stays done.
 """
 
 from __future__ import annotations
@@ -14,29 +14,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from bundle.metrics.classification import roc_auc
+from bundle.networks.formats import write_weights
 
-PROCESSORS = {
-    "AVX-512": {},
-    "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "AVX2, PyTorch with AVX-512": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "AVX-512, PyTorch without vectors": {"ATEN_CPU_CAPABILITY": "default"},
-}
-LAST = ["--keep", "last"]
+PROCESSORS = {"AVX-512": {}, "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
+AS_CONFIGURED = "as configured"
 SETTINGS = {
-    "as configured": [],
-    "last epoch": LAST,
-    "weights averaged, last epoch": ["--average", "0.99", *LAST],
-    "a third of the learning rate": ["--learning_rate", "3.0e-4"],
-    "batch of 64": ["--batch_size", "64", "--micro_batch", "16"],
+    AS_CONFIGURED: ([], (0, 1, 2)),  # options of pretrain, seeds
+    "weights averaged over half of the steps": (["--average", "0.998", "--keep", "last"], (0, 1)),
+    "a third of the learning rate": (["--learning_rate", "3.0e-4"], (0, 1)),
+    "batch of 64": (["--batch_size", "64", "--micro_batch", "16"], (0, 1)),
 }
-AVERAGED = "scores of seeds 0 to 2 averaged"
-SEEDS = {"as configured": (0, 1, 2)}
+LAST = "last epoch"  # of the runs as configured
+AVERAGED = "scores of three seeds averaged"
 
 
 def ran(command: str, dataset: str, overlays: Sequence[str], folder: Path, options: Sequence[str], env: dict) -> None:
@@ -48,18 +44,36 @@ def ran(command: str, dataset: str, overlays: Sequence[str], folder: Path, optio
     (folder / "done").touch()
 
 
-def measured(dataset: str, overlays: Sequence[str], output: Path, setting: str, processor: str, seed: int) -> Path:
-    """Pretrain and probe once.
+def pretrained(dataset: str, overlays: Sequence[str], output: Path, setting: str, processor: str, seed: int) -> Path:
+    """Pretrain once.
 
     Returns:
-        The folder of the probe.
+        The folder of the run.
     """
     folder, env = output / setting.replace(" ", "_") / processor.replace(" ", "_") / str(seed), PROCESSORS[processor]
-    weights = ["--weights", str(folder / "pretrained.pt")]
-    pretrain = [*SETTINGS[setting], *weights, "--seed", str(seed)]
-    ran("pretrain", dataset, overlays, folder / "pretraining", pretrain, env)
-    ran("probe", dataset, overlays, folder / "probe", [*weights, "--references", "[]"], env)
-    return folder / "probe"
+    options = [*SETTINGS[setting][0], "--weights", str(folder / "pretrained.pt"), "--seed", str(seed)]
+    ran("pretrain", dataset, overlays, folder / "pretraining", options, env)
+    return folder
+
+
+def probed(dataset: str, overlays: Sequence[str], weights: Path, processor: str) -> tuple[pd.DataFrame, dict]:
+    """Scores of the encoder at the largest N; and its error of age and the epoch whose weights it has."""
+    folder = weights.parent / ("probe" if weights.stem == "pretrained" else f"probe_{weights.stem}")
+    ran("probe", dataset, overlays, folder, ["--weights", str(weights), "--references", "[]"], PROCESSORS[processor])
+    epoch = json.loads(weights.with_suffix(".json").read_text())["epoch"]
+    return scores_of(folder), {"age_error": float(pd.read_csv(folder / "age.csv")["mae"].iloc[0]), "epoch": epoch}
+
+
+def last_epoch(folder: Path) -> Path:
+    """The weights of the last epoch of a run, with a card, in a file of their own."""
+    weights = folder / "last.pt"
+    checkpoint = max((folder / "pretraining").glob("checkpoint_*.pt"), key=lambda path: int(path.stem.split("_")[1]))
+    if not weights.exists():
+        network = torch.load(checkpoint, map_location="cpu", weights_only=True)["network"]
+        own = {name.removeprefix("encoder."): value for name, value in network.items() if name.startswith("encoder.")}
+        card = json.loads((folder / "pretrained.json").read_text())
+        write_weights(weights, own, {**card, "epoch": int(checkpoint.stem.split("_")[1])})
+    return weights
 
 
 def scores_of(folder: Path) -> pd.DataFrame:
@@ -68,20 +82,31 @@ def scores_of(folder: Path) -> pd.DataFrame:
     return scores[(scores["n"] == scores["n"].max()) & (scores["method"] == scores["method"].iloc[0])]
 
 
-def rows_of(
-    setting: str, processor: str, seed: object, scores: pd.DataFrame, error: float, epoch: object
-) -> list[dict]:
+def rows_of(known: dict[str, object], scores: pd.DataFrame, measured: dict[str, object]) -> list[dict]:
     """A row per task, the ROC-AUC being the mean over draws."""
-    known = {"setting": setting, "processor": processor, "seed": seed, "age_error": error, "epoch": epoch}
     by_task = scores.groupby("task", sort=False)
     per_draw = {task: part.groupby("draw")[["label", "score"]] for task, part in by_task}
     aucs = {task: [roc_auc(one["label"], one["score"]) for _, one in draws] for task, draws in per_draw.items()}
-    return [{**known, "task": task, "auc": sum(values) / len(values)} for task, values in aucs.items()]
+    return [{**known, "task": task, "auc": sum(values) / len(values), **measured} for task, values in aucs.items()]
 
 
-def kept_epoch(folder: Path) -> int:
-    """The epoch whose weights were kept."""
-    return int(json.loads((folder.parent / "pretrained.json").read_text())["epoch"])
+def of_setting(
+    dataset: str, overlays: Sequence[str], output: Path, setting: str, processor: str
+) -> Iterator[tuple[dict, pd.DataFrame, dict]]:
+    """What was pretrained, scores, and what else was measured, of each seed and way to read it."""
+    every = []
+    for seed in SETTINGS[setting][1]:
+        folder = pretrained(dataset, overlays, output, setting, processor, seed)
+        scores, measured = probed(dataset, overlays, folder / "pretrained.pt", processor)
+        known = {"processor": processor, "seed": seed}
+        yield {"setting": setting, **known}, scores, measured
+        every.append(scores.assign(seed=seed))
+        if setting == AS_CONFIGURED:
+            yield {"setting": LAST, **known}, *probed(dataset, overlays, last_epoch(folder), processor)
+    if setting == AS_CONFIGURED:
+        keys = ["task", "draw", "participant_id", "label"]
+        mean = pd.concat(every).groupby(keys, sort=False, as_index=False)["score"].mean()
+        yield {"setting": AVERAGED, "processor": processor, "seed": "all"}, mean, {}
 
 
 def main(dataset: str, output: str, *overlays: str) -> None:
@@ -89,27 +114,24 @@ def main(dataset: str, output: str, *overlays: str) -> None:
     rows: list[dict] = []
     for setting in SETTINGS:
         for processor in PROCESSORS:
-            every = []
-            for seed in SEEDS.get(setting, (0,)):
-                folder = measured(dataset, overlays, Path(output), setting, processor, seed)
-                every.append(scores_of(folder).assign(seed=seed))
-                error = float(pd.read_csv(folder / "age.csv")["mae"].iloc[0])
-                rows += rows_of(setting, processor, seed, every[-1], error, kept_epoch(folder))
-            if len(every) > 1:
-                keys = ["task", "draw", "participant_id", "label"]
-                mean = pd.concat(every).groupby(keys, sort=False, as_index=False)["score"].mean()
-                rows += rows_of(AVERAGED, processor, "all", mean, float("nan"), None)
-            pd.DataFrame(rows).to_csv(Path(output) / "stability.csv", index=False)
+            for known, scores, measured in of_setting(dataset, overlays, Path(output), setting, processor):
+                rows += rows_of(known, scores, measured)
+                pd.DataFrame(rows).to_csv(Path(output) / "stability.csv", index=False)
     Path(output, "stability.md").write_text(spread(pd.DataFrame(rows)).to_markdown(floatfmt=".3f") + "\n")
 
 
 def spread(table: pd.DataFrame) -> pd.DataFrame:
-    """Standard deviation over processors of the same seed, mean over seeds, and the mean."""
-    same = table.groupby(["setting", "seed", "task"], sort=False)
-    found = pd.DataFrame({"SD of ROC-AUC": same["auc"].std(), "mean ROC-AUC": same["auc"].mean()})
-    found["SD of age error"], found["mean age error"] = same["age_error"].std(), same["age_error"].mean()
-    over_tasks = found.groupby(level=["setting", "seed"], sort=False).mean()
-    return over_tasks.groupby(level="setting", sort=False).mean()
+    """Of each setting: how far one seed differs between processors, and seeds of one processor, as standard deviations.
+
+    Those over processors are the root of the mean variance over seeds and tasks; the same over seeds.
+    """
+    found = {}
+    for name in ("auc", "age_error"):
+        for over, fixed in (("processor", "seed"), ("seed", "processor")):
+            variance = table.groupby(["setting", fixed, "task"], sort=False)[name].var()
+            found[f"{name}, SD over {over}s"] = variance.groupby(level="setting", sort=False).mean() ** 0.5
+        found[f"{name}, mean"] = table.groupby("setting", sort=False)[name].mean()
+    return pd.DataFrame(found)
 
 
 if __name__ == "__main__":

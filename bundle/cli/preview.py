@@ -67,7 +67,8 @@ def preview_comparison(comparison: Comparison) -> str:
     """Which runs of a comparison are done, and which would be run."""
     plan = comparison.plan
     done, missing = comparison.progress()
-    rows = [(task, counts(load_section(plan.datalist(task), "training"))) for task in ("pretraining", *plan.tasks)]
+    names, cached = ("pretraining", *plan.tasks), plan.stored is not None
+    rows = [(name, counts(load_section(plan.datalist(name), "training", cached=cached))) for name in names]
     rows += [("done", f"{len(done)} runs"), ("to run", f"{len(missing)} runs")]
     rows += [("", name) for name in missing]
     return as_text([*rows, ("output", state_of(Path(plan.output_dir)))])

@@ -103,7 +103,7 @@ def require_channels(records: Sequence[Mapping[str, Any]], modality: Modality, d
             )
         raise CohortError(
             f"{datalist} is of {modality.plural}, which have {1 + wanted} files each ({', '.join(modality.channels)}), "
-            f"but its record {record['image']} has {held}. Make it again with `cohort --modality {modality.name} "
+            f"but its record {record['image']} has {held}. Make it again with `cohort --modality {modality.option} "
             "--channels PATTERN`."
         )
 

@@ -106,7 +106,7 @@ def _require_loaded(preprocessing: Any, modality: Modality, datalist: str) -> No
         raise ValueError(
             f"{datalist} holds {modality.plural}, of which a scan has {len(modality.channels)} files "
             f"({', '.join(modality.channels)}), but the preprocessing loads {found}. Give the overlay of the modality, "
-            f"--config configs/modality_{modality.name}.yaml, or another with bundle.scans.LoadChannelsd."
+            f"--config {modality.overlay}, or another with bundle.scans.LoadChannelsd."
         )
     raise ValueError(
         f"{datalist} holds {modality.plural}, one file each, but the preprocessing loads {', '.join(loaded[0])}. Leave "

@@ -42,7 +42,8 @@ FOLDER = "prepared"  # of the answers, where maps are kept
 LISTS = (*TABLES, ".json")
 SEVERAL = (
     "{source} does not say which files belong to one scan, but the model reads {kind.plural}, of which a scan has "
-    "several ({files}). Give a datalist: `cohort --modality {kind.name} --images PATTERN --channels PATTERN` makes one."
+    "several ({files}). Give a datalist; one is made by `cohort --modality {kind.option} --images PATTERN --channels "
+    "PATTERN`."
 )
 logger = logging.getLogger(__name__)
 

@@ -91,6 +91,16 @@ class Modality:
         return self.words.replace(noun, f"{noun}s", 1)
 
     @property
+    def option(self) -> str:
+        """What `cohort --modality` takes, in words: the name, or FILE of a modality of one's own."""
+        return self.name if self.name in MODALITIES else "FILE"
+
+    @property
+    def overlay(self) -> str:
+        """The config that loads such maps, in words: FILE of a modality of one's own."""
+        return f"configs/modality_{self.name}.yaml" if self.name in MODALITIES else "FILE"
+
+    @property
     def rest(self) -> str:
         """What lies inside the tissue and in no named region, in words."""
         return f"rest of the {self.tissue if self.is_amount else 'map'}"
@@ -100,6 +110,8 @@ class Modality:
         """What a datalist or a card states: a name of the table, or everything of a modality of one's own."""
         if MODALITIES.get(self.name) == self:
             return self.name
+        if self.channels:
+            return {"name": self.name, "words": self.words, "channels": list(self.channels)}
         return {name: _plain(getattr(self, name)) for name in _STATED} | {"name": self.name}
 
 
@@ -169,6 +181,8 @@ _STATED = (
     *("words", "quantity", "unit", "lowest", "highest", "tissue", "likeness", "outside", "is_amount", "normalisation"),
     "views",
 )
+_OF_CHANNELS = ("name", "words", "channels")  # the same of one with several files a scan
+_STATED_BY = "stated by those who made the datalist"
 
 
 def modality_of(stated: Any, where: str) -> Modality:
@@ -181,6 +195,11 @@ def modality_of(stated: Any, where: str) -> Modality:
 
     Raises:
         ValueError: it is no known name, or an entry is not understood.
+
+    Example:
+        >>> mine = {"name": "rest", "words": "map of ReHo and ALFF", "channels": ["reho", "alff"]}
+        >>> modality_of(mine, "mine.yaml").quantity
+        'regional homogeneity'
     """
     if stated is None:
         return GREY_MATTER
@@ -199,22 +218,48 @@ def modality_of(stated: Any, where: str) -> Modality:
 
 
 def _own(stated: Mapping[str, Any], where: str) -> Modality:
+    if "channels" in stated:
+        return _own_of_channels(stated, where)
     kinds = {field.name: field.type for field in fields(Modality) if field.name in ("name", *_STATED)}
     if unknown := [str(name) for name in stated if name not in kinds]:
         raise ValueError(f"{where} states a modality with an entry '{unknown[0]}'{nearest(unknown[0], kinds)}")
     if missing := [name for name in ("name", "words", "quantity") if not stated.get(name)]:
         raise ValueError(f"{where} states a modality without {missing[0]}; see configs/modality_custom.yaml.")
-    if stated["name"] in MODALITIES:
-        raise ValueError(
-            f"{where} states a modality of its own with the name '{stated['name']}', which the table has; give it "
-            "another name, or the name alone."
-        )
+    _require_new(stated["name"], where)
     values = {str(name): _value(name, str(kinds[name]), value, where) for name, value in stated.items()}
     made = Modality(**values)
     for name, known in (("tissue", TISSUES), ("normalisation", NORMALISATIONS)):
         if getattr(made, name) not in known:
             raise ValueError(f"{where} states a modality with {name} '{values[name]}'{nearest(values[name], known)}")
-    return replace(made, source="stated by those who made the datalist")
+    return replace(made, source=_STATED_BY)
+
+
+def _own_of_channels(stated: Mapping[str, Any], where: str) -> Modality:
+    """A modality whose scans have a file of each of several kinds of the table."""
+    how = "of several files a scan has name, words and channels, and nothing else: the rest is known of each channel."
+    if unknown := [str(name) for name in stated if name not in _OF_CHANNELS]:
+        raise ValueError(f"{where} states a modality with channels and '{unknown[0]}'; one {how}")
+    if missing := [name for name in _OF_CHANNELS if not stated.get(name)]:
+        raise ValueError(f"{where} states a modality with channels and without {missing[0]}; one {how}")
+    names = stated["channels"]
+    if not isinstance(names, (list, tuple)) or len(names) < 2:
+        raise ValueError(f"{where} states the channels {str(names)[:60]!r}, expected at least two modalities.")
+    if unknown := [str(name) for name in names if not (isinstance(name, str) and name in _ONE_CHANNEL)]:
+        raise ValueError(f"{where} states the channel {unknown[0][:60]!r}{nearest(unknown[0], _ONE_CHANNEL)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{where} states the channels {', '.join(names)}; each may be there once.")
+    _require_new(stated["name"], where)
+    name, words = (_value(entry, "str", stated[entry], where) for entry in ("name", "words"))
+    return replace(_ONE_CHANNEL[names[0]], name=name, words=words, channels=tuple(names), source=_STATED_BY)
+
+
+def _require_new(name: Any, where: str) -> None:
+    """Refuse a name of the table for a modality of one's own."""
+    if isinstance(name, str) and name in MODALITIES:
+        raise ValueError(
+            f"{where} states a modality of its own with the name '{name}', which the table has; give it another name, "
+            "or the name alone."
+        )
 
 
 def _value(name: str, kind: str, value: Any, where: str) -> Any:

@@ -58,6 +58,22 @@ def test_every_method_task_size_and_draw_has_one_row(compared):
     assert results["auc"].between(0, 1).all()
 
 
+def test_a_cache_is_read_in_place_of_images(compared, tiny_phantom, tmp_path, capsys):
+    for name in ("pretraining", "schizophrenia"):
+        cache = ["--datalist", str(tiny_phantom / f"{name}.json"), "--output", str(tmp_path / "cache")]
+        assert main(["cache", *cache, "--workers", "0"]) == 0
+    one = {"tasks": ["schizophrenia"], "seeds": [3], "networks": {"from scratch": "scratch"}}
+    command = write_plan(tmp_path / "cache", tmp_path, pretexts={"y-Aware": []}, **one)
+    assert main([*command, "--dry-run"]) == 0
+    assert "y-Aware, seed 3: pretraining" in capsys.readouterr().out
+    assert main(command) == 0
+    cached, read = (pd.read_csv(folder / "compare" / "results.csv") for folder in (tmp_path, compared))
+    assert {"y-Aware", "from scratch"} < set(cached["method"]) < METHODS
+    known = ("age, sex, TIV", "schizophrenia", 0)
+    rows = [table.set_index(["method", "task", "draw"]).loc[known, "auc"] for table in (cached, read)]
+    assert rows[0] == rows[1]
+
+
 def test_all_methods_learn_from_the_same_subjects(compared, tiny_phantom):
     """What validates a network comes out of the subjects that a probe trains on, so both see the same ones."""
     cards = [

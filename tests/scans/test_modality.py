@@ -21,6 +21,7 @@ from tests.conftest import ROOT
 
 GRID = Grid.of((30, 36, 30), [[-6, 0, 0, 87], [0, 6, 0, -123], [0, 0, 6, -69], [0, 0, 0, 1]])
 OWN = {"name": "thickness", "words": "map of cortical thickness", "quantity": "thickness", "unit": "mm"}
+SEVERAL = {"name": "rest", "words": "map of ReHo and ALFF", "channels": ["reho", "alff"]}
 REHO = MODALITIES["reho"]
 
 
@@ -76,6 +77,13 @@ def test_ones_own_modality_survives_a_card():
     assert own.plural == "maps of cortical thickness"
 
 
+def test_ones_own_channels_survive_a_card():
+    own = modality_of(SEVERAL, "x")
+    assert (own.quantity, own.grids) == (REHO.quantity, REHO.grids)
+    assert own.option == own.overlay == "FILE"
+    assert modality_of(json.loads(json.dumps(own.card, allow_nan=False)), "y") == own
+
+
 @pytest.mark.parametrize(
     ("stated", "said"),
     [
@@ -91,6 +99,17 @@ def test_ones_own_modality_survives_a_card():
         ({**OWN, "tissue": "gray matter"}, "did you mean 'grey matter'"),
         ({**OWN, "words": "x" * 500}, "at most 120 characters"),
         ({**OWN, "words": "map\nof"}, "at most 120 characters"),
+        ({**SEVERAL, "unit": "mm"}, "with channels and 'unit'"),
+        ({**SEVERAL, "words": ""}, "with channels and without words"),
+        ({**SEVERAL, "channels": []}, "without channels"),
+        ({**SEVERAL, "channels": "reho"}, "at least two modalities"),
+        ({**SEVERAL, "channels": ["reho"]}, "at least two modalities"),
+        ({**SEVERAL, "channels": ["reho", "alf"]}, "did you mean 'alff'"),
+        ({**SEVERAL, "channels": ["reho", "gm_wm"]}, "states the channel 'gm_wm'"),
+        ({**SEVERAL, "channels": ["reho", ["alff"]]}, "states the channel"),
+        ({**SEVERAL, "channels": ["reho", "reho"]}, "each may be there once"),
+        ({**SEVERAL, "name": "gm"}, "which the table has"),
+        ({**SEVERAL, "name": 3}, "at most 120 characters"),
     ],
 )
 def test_what_is_not_understood_is_refused(stated, said):
@@ -109,6 +128,9 @@ def test_the_example_of_ones_own_is_understood():
     own = modality_of(read_config(ROOT / "configs/modality_custom.yaml")["modality"], "x")
     assert own.name == "my_map"
     assert "highest value" in limits_of(own)
+    several = read_config(ROOT / "configs/modality_custom_channels.yaml")
+    assert [one.name for one in modality_of(several["modality"], "x").each] == ["reho", "alff"]
+    assert several["preprocessing"]["transforms"][0]["channels"] == several["modality"]["channels"]
 
 
 def test_overlays_normalise_as_the_table_says():
