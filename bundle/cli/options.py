@@ -21,6 +21,7 @@ RUNNABLE = tuple(
     for name in (
         *("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json"),
         *("two_modalities.yaml", "probe_two_modalities.yaml"),  # over pretrain and probe, as evaluate is over train
+        "probe_several_encoders.yaml",
     )
 )
 _EXPRESSIONS = rules.EXPRESSIONS

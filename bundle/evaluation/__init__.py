@@ -11,6 +11,7 @@ from bundle.evaluation.pipeline import Probe
 from bundle.evaluation.plan import Plan
 from bundle.evaluation.references import References
 from bundle.evaluation.results import write_results
+from bundle.evaluation.several_encoders import SeveralEncodersStudy
 from bundle.evaluation.study import Pretrained, ProbeStudy
 from bundle.evaluation.subjects import Subjects
 from bundle.evaluation.two_modalities import TwoModalityStudy
@@ -26,6 +27,7 @@ __all__ = [
     "ProbeResult",
     "ProbeStudy",
     "References",
+    "SeveralEncodersStudy",
     "Subjects",
     "TwoModalityStudy",
     "probe",

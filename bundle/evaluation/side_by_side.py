@@ -1,4 +1,4 @@
-"""Features of a second modality's maps, and the features of both modalities side by side."""
+"""Features of a second modality's maps, and the features of several encoders side by side."""
 
 from __future__ import annotations
 
@@ -30,15 +30,13 @@ class OfSecond:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """The features of two other methods, beside each other.
+    """The features of other methods, beside each other.
 
     Args:
-        first: Name of the one.
-        second: Name of the other.
+        parts: Their names.
     """
 
-    first: str
-    second: str
+    parts: tuple[str, ...]
 
 
 def of_second(sources: Mapping[str, Any], records: Sequence[Mapping]) -> dict[str, NDArray]:
@@ -65,10 +63,10 @@ def put_side_by_side(
     rows: NDArray | slice,
     others: dict[str, NDArray] | None = None,
 ) -> None:
-    """Add the features of two methods beside each other, where both are there.
+    """Add the features of several methods beside each other, where all are there.
 
-    Each part is centred and scaled to the same mean squared length, as some subjects show it, so that neither outweighs
-    the other by its unit.
+    Each part is centred and scaled to the same mean squared length, as some subjects show it, so that none outweighs
+    another by its unit.
 
     Args:
         sources: Name → what gives its features.
@@ -77,8 +75,8 @@ def put_side_by_side(
         others: Features of other subjects, treated alike; changed in place.
     """
     for name, one in sources.items():
-        if isinstance(one, SideBySide) and {one.first, one.second} <= set(found):
-            parts = [(part, *_centre_and_length(found[part][rows])) for part in (one.first, one.second)]
+        if isinstance(one, SideBySide) and set(one.parts) <= set(found):
+            parts = [(part, *_centre_and_length(found[part][rows])) for part in one.parts]
             usual = sum(length for _, _, length in parts) / len(parts)
             for features in (found, others) if others is not None else (found,):
                 blocks = [((features[p] - mean) * (usual / length)).astype(np.float32) for p, mean, length in parts]

@@ -252,7 +252,7 @@ class ProbeStudy:
         if self.centre_sites:
             text += f"\n{self._write_centred(scores)}"
             write_text(self.output_dir / "table.md", text)
-        if more := self._further(scores):
+        if more := self._further(scores, ages):
             text += f"\n{more}"
             write_text(self.output_dir / "table.md", text)
         if self.pretrained.blocks:
@@ -263,7 +263,7 @@ class ProbeStudy:
         write_json(self.output_dir / "provenance.json", provenance(self.subjects.seed, made_from))
         sys.stdout.write(f"\n{text}\nTable: {self.output_dir / 'table.md'}\nFigure: {figure}\n")
 
-    def _further(self, scores: pd.DataFrame) -> str:  # noqa: ARG002
+    def _further(self, scores: pd.DataFrame, ages: pd.DataFrame) -> str:  # noqa: ARG002
         """What a study of another kind adds to the tables."""
         return ""
 

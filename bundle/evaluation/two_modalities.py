@@ -83,7 +83,7 @@ class TwoModalityStudy(ProbeStudy):
         both = _with_both({VOXELS: sources[VOXELS]}, {VOXELS: voxels}, self.second_images)
         return {**both, **{name: source for name, source in sources.items() if name != VOXELS}}
 
-    def _further(self, scores: pd.DataFrame) -> str:
+    def _further(self, scores: pd.DataFrame, ages: pd.DataFrame) -> str:  # noqa: ARG002
         """Write what both modalities give beyond each alone, and give it as text."""
         people = sum(len(pool.records) for pool in self.pools)
         table = differences(scores, self.subjects.seed)
@@ -105,7 +105,7 @@ class TwoModalityStudy(ProbeStudy):
 def _with_both(first: Mapping[str, Any], second: Mapping[str, Any], images: Images) -> dict[str, Any]:
     """Lines of each modality alone, then of both side by side."""
     others = {f"{name}{OF_SECOND}": OfSecond(images, extractor) for name, extractor in second.items()}
-    both = {f"{name}{OF_BOTH}": SideBySide(name, f"{name}{OF_SECOND}") for name in second}
+    both = {f"{name}{OF_BOTH}": SideBySide((name, f"{name}{OF_SECOND}")) for name in second}
     return {**first, **others, **both}
 
 

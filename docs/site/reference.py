@@ -18,6 +18,7 @@ ROOMS = (
 RUNNABLE = (
     *("pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json", "compare.yaml"),
     *("two_modalities.yaml", "probe_two_modalities.yaml"),  # laid over pretrain and probe
+    "probe_several_encoders.yaml",
 )
 
 

@@ -15,7 +15,9 @@ from bundle.cli.options import (
 
 FOLDER = Path(__file__).parents[2] / "configs"
 RUNNABLE = [FOLDER / name for name in ("pretrain.yaml", "probe.yaml", "train.json")]
-LAID_OVER = [FOLDER / name for name in ("two_modalities.yaml", "probe_two_modalities.yaml")]  # as evaluate over train
+LAID_OVER = [  # as evaluate over train
+    FOLDER / name for name in ("two_modalities.yaml", "probe_two_modalities.yaml", "probe_several_encoders.yaml")
+]
 KNOWN = [*RUNNABLE, *LAID_OVER, FOLDER / "evaluate.json", FOLDER / "inference.json", FOLDER / "compare.yaml"]
 
 

@@ -12,7 +12,7 @@ from bundle.cli.options import FOLDER, RUNNABLE, merged_config, read_config, res
 from tests.conftest import ROOT
 
 DEFAULTS = ["pretrain.yaml", "probe.yaml", "train.json", "evaluate.json", "inference.json", "compare.yaml"]
-DEFAULTS += ["two_modalities.yaml", "probe_two_modalities.yaml"]
+DEFAULTS += ["two_modalities.yaml", "probe_two_modalities.yaml", "probe_several_encoders.yaml"]
 
 
 @pytest.fixture(autouse=True)
@@ -299,6 +299,7 @@ def test_components_take_the_arguments_that_configs_give_them():
         ["pretrain.yaml", "two_modalities.yaml", "phantom.yaml", "resolution_6mm.yaml"],
         ["probe.yaml"],
         ["probe.yaml", "probe_two_modalities.yaml", "phantom.yaml"],
+        ["probe.yaml", "probe_several_encoders.yaml"],
         ["train.json", "evaluate.json", "multi_gpu_evaluate.json"],
         ["train.json", "multi_gpu_train.json"],
         ["inference.json"],

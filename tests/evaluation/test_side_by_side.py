@@ -17,25 +17,25 @@ def test_parts_have_the_same_length_over_those_who_train_and_others_are_treated_
     first, second = RNG.normal(3, 1, (8, 5)), RNG.normal(0, 100, (8, 3))
     found, rows = {"a": first[:6], "b": second[:6]}, np.arange(4)
     others = {"a": first[6:], "b": second[6:]}
-    put_side_by_side({"ab": SideBySide("a", "b"), "a": None}, found, rows, others)
+    put_side_by_side({"ab": SideBySide(("a", "b")), "a": None}, found, rows, others)
     assert found["ab"].shape == (6, 8)
     lengths = [np.sqrt((block[rows] ** 2).sum(1).mean()) for block in (found["ab"][:, :5], found["ab"][:, 5:])]
     assert lengths[0] == pytest.approx(lengths[1], rel=1e-5)
     assert np.allclose(found["ab"][rows].mean(0), 0, atol=1e-4)
     whole = {"a": first, "b": second}
-    put_side_by_side({"ab": SideBySide("a", "b")}, whole, rows)
+    put_side_by_side({"ab": SideBySide(("a", "b"))}, whole, rows)
     assert np.allclose(np.concatenate([found["ab"], others["ab"]]), whole["ab"], atol=1e-5)
     moved = {"a": np.concatenate([first[:4], first[4:] + 50]), "b": second}
-    put_side_by_side({"ab": SideBySide("a", "b")}, moved, rows)
+    put_side_by_side({"ab": SideBySide(("a", "b"))}, moved, rows)
     assert np.allclose(moved["ab"][rows], whole["ab"][rows])  # who is tested changes nothing of who trains
 
 
 def test_a_method_of_which_one_part_is_not_there_has_no_line():
     found = {"a": np.ones((3, 2))}
-    put_side_by_side({"ab": SideBySide("a", "b")}, found, slice(None))
+    put_side_by_side({"ab": SideBySide(("a", "b"))}, found, slice(None))
     assert set(found) == {"a"}
     found["b"] = np.zeros((3, 2))  # all the same: no length to divide by
-    put_side_by_side({"ab": SideBySide("a", "b")}, found, slice(None))
+    put_side_by_side({"ab": SideBySide(("a", "b"))}, found, slice(None))
     assert np.isfinite(found["ab"]).all()
 
 
