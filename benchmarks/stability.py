@@ -33,6 +33,8 @@ SETTINGS = {
 }
 LAST = "last epoch"  # of the runs as configured
 AVERAGED = "scores of three seeds averaged"
+SIDE_BY_SIDE = "three seeds side by side"
+SEVERAL = "configs/probe_several_encoders.yaml"
 
 
 def ran(command: str, dataset: str, overlays: Sequence[str], folder: Path, options: Sequence[str], env: dict) -> None:
@@ -44,13 +46,18 @@ def ran(command: str, dataset: str, overlays: Sequence[str], folder: Path, optio
     (folder / "done").touch()
 
 
+def folder_of(output: Path, setting: str, processor: str, seed: int) -> Path:
+    """Folder of a run."""
+    return output / setting.replace(" ", "_") / processor.replace(" ", "_") / str(seed)
+
+
 def pretrained(dataset: str, overlays: Sequence[str], output: Path, setting: str, processor: str, seed: int) -> Path:
     """Pretrain once.
 
     Returns:
         The folder of the run.
     """
-    folder, env = output / setting.replace(" ", "_") / processor.replace(" ", "_") / str(seed), PROCESSORS[processor]
+    folder, env = folder_of(output, setting, processor, seed), PROCESSORS[processor]
     options = [*SETTINGS[setting][0], "--weights", str(folder / "pretrained.pt"), "--seed", str(seed)]
     ran("pretrain", dataset, overlays, folder / "pretraining", options, env)
     return folder
@@ -61,7 +68,19 @@ def probed(dataset: str, overlays: Sequence[str], weights: Path, processor: str)
     folder = weights.parent / ("probe" if weights.stem == "pretrained" else f"probe_{weights.stem}")
     ran("probe", dataset, overlays, folder, ["--weights", str(weights), "--references", "[]"], PROCESSORS[processor])
     epoch = json.loads(weights.with_suffix(".json").read_text())["epoch"]
-    return scores_of(folder), {"age_error": float(pd.read_csv(folder / "age.csv")["mae"].iloc[0]), "epoch": epoch}
+    scores, age = measured_by(folder)
+    return scores, {**age, "epoch": epoch}
+
+
+def side_by_side(
+    dataset: str, overlays: Sequence[str], weights: Sequence[Path], processor: str
+) -> tuple[pd.DataFrame, dict]:
+    """The same of several encoders together."""
+    folder = weights[0].parents[1] / "side_by_side"
+    more = f"[{', '.join(map(str, weights[1:]))}]"
+    options = ["--weights", str(weights[0]), "--more_weights", more, "--references", "[]"]
+    ran("probe", dataset, [SEVERAL, *overlays], folder, options, PROCESSORS[processor])
+    return measured_by(folder, "y-Aware, side by side")
 
 
 def last_epoch(folder: Path) -> Path:
@@ -76,10 +95,11 @@ def last_epoch(folder: Path) -> Path:
     return weights
 
 
-def scores_of(folder: Path) -> pd.DataFrame:
-    """Scores of the encoder at the largest N."""
-    scores = pd.read_csv(folder / "scores.csv")
-    return scores[(scores["n"] == scores["n"].max()) & (scores["method"] == scores["method"].iloc[0])]
+def measured_by(folder: Path, method: str = "y-Aware") -> tuple[pd.DataFrame, dict]:
+    """Scores of a method at the largest N, and its error of age."""
+    scores, ages = pd.read_csv(folder / "scores.csv"), pd.read_csv(folder / "age.csv").set_index("method")
+    kept = scores[(scores["n"] == scores["n"].max()) & (scores["method"] == method)]
+    return kept, {"age_error": float(ages.loc[method, "mae"])}
 
 
 def rows_of(known: dict[str, object], scores: pd.DataFrame, measured: dict[str, object]) -> list[dict]:
@@ -106,7 +126,10 @@ def of_setting(
     if setting == AS_CONFIGURED:
         keys = ["task", "draw", "participant_id", "label"]
         mean = pd.concat(every).groupby(keys, sort=False, as_index=False)["score"].mean()
-        yield {"setting": AVERAGED, "processor": processor, "seed": "all"}, mean, {}
+        together = {"processor": processor, "seed": "all"}
+        yield {"setting": AVERAGED, **together}, mean, {}
+        weights = [folder_of(output, setting, processor, seed) / "pretrained.pt" for seed in SETTINGS[setting][1]]
+        yield {"setting": SIDE_BY_SIDE, **together}, *side_by_side(dataset, overlays, weights, processor)
 
 
 def main(dataset: str, output: str, *overlays: str) -> None:
