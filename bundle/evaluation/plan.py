@@ -20,8 +20,7 @@ FEATURES = {NATIVE_LOGISTIC: NATIVE, NATIVE_RIDGE: NATIVE, REGIONS_NET: REGIONS,
 ENCODERS = (RANDOM, CALIBRATED)  # references that are encoders
 REFERENCES = (*ENCODERS, VOXELS, *FEATURES, KNOWN, SITE)
 ALL = "all"  # in place of a number of training subjects: everybody of `training`
-
-
+ONE_SEED = "of one seed, and how far another would move it is not known"  # what tables say where no spread is there
 UNREAD = ("layers", "centre_sites")  # options of a probe that a comparison does not know
 
 

@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from bundle.cohort.datalist import phantom_of
 from bundle.evaluation import figures, probing
 from bundle.evaluation.in_document import origin_of, show_in_document
-from bundle.evaluation.plan import RANDOM, REFERENCES, VOXELS, Plan
+from bundle.evaluation.plan import ONE_SEED, RANDOM, REFERENCES, VOXELS, Plan
 from bundle.evaluation.probing import by_participant
 from bundle.evaluation.readers import LOGISTIC, READERS
 from bundle.files import write_json, write_text
@@ -146,22 +146,37 @@ def _maps(plan: Plan) -> tuple[dict[str, pd.DataFrame], str]:
 
 def _markdown(plan: Plan, tables: dict[str, pd.DataFrame], best: dict[str, float], note: str) -> str:
     first = plan.methods[0]
-    knowledge = tables["knowledge"].drop(columns="seed").groupby("method", sort=False).mean().reset_index()
+    seeds, several = f"over {len(plan.seeds)} seeds", len(plan.seeds) > 1
+    mean, interval = (f"mean {seeds}", "subjects and seeds") if several else (ONE_SEED, "subjects")
     calibration = tables["calibration"].pivot(index="method", columns="task", values="calibration_error")
     calibrated = [method for method in plan.methods if method in calibration.index]
     calibration = calibration.reindex(index=calibrated, columns=list(plan.tasks)).reset_index()
     parts = [
         note,
-        f"ROC-AUC on test subjects, mean over {len(plan.seeds)} seeds (95 % interval over subjects and seeds)",
+        f"ROC-AUC on test subjects, {mean} (95 % interval over {interval})",
         figures.diagnosis_table(tables["summary"]),
         "Best achievable ROC-AUC: " + ", ".join(f"{t} {best[t]:.3f}" for t in best) if best else "",
         f"{first} against each other method: difference in ROC-AUC (95 % interval), p by a paired bootstrap t-test, "
         "corrected by Holm's method over all pairs of methods and sizes of a task",
         figures.test_table(tables["tests"], first),
         "What the embedding knows: balanced accuracy for the site of unseen subjects, error of age at unseen sites "
-        "(years), and the OpenBHB score made of both (lower is better); mean over seeds",
-        knowledge.to_markdown(index=False, floatfmt=("", ".3f", ".2f", ".2f")),
+        f"(years), and the OpenBHB score made of both (lower is better); "
+        f"{f'mean ± standard deviation {seeds}' if several else ONE_SEED}",
+        _knowledge(tables["knowledge"]).to_markdown(index=False, disable_numparse=True),
         f"Expected calibration error at N = {max(plan.sizes)}",
         calibration.to_markdown(index=False, floatfmt=".3f"),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _knowledge(table: pd.DataFrame) -> pd.DataFrame:
+    """What each embedding knows as text: mean over seeds, and their standard deviation where there are several."""
+    by_method = table.drop(columns="seed").groupby("method", sort=False)
+    means, spreads = by_method.mean(), by_method.std()
+    shown = pd.DataFrame({"method": means.index})
+    for name in means:
+        digits = 3 if name == "site_accuracy" else 2
+        ends = ["" if pd.isna(spread) else f" ± {spread:.{digits}f}" for spread in spreads[name]]
+        cells = ["" if pd.isna(mean) else f"{mean:.{digits}f}" for mean in means[name]]
+        shown[name] = [cell + end for cell, end in zip(cells, ends, strict=True)]
+    return shown

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
+from bundle.evaluation.plan import ONE_SEED
 from bundle.evaluation.site_data import FRACTIONS
 from bundle.evaluation.site_protocol import SiteProtocol
 
@@ -34,7 +35,7 @@ def markdown(protocol: SiteProtocol, tables: Mapping[str, pd.DataFrame], note: s
 
 
 def _protocol(protocol: SiteProtocol) -> str:
-    groups, seeds = protocol.tested, protocol.plan.seeds
+    groups = protocol.tested
     diseases = ", ".join(protocol.rules.of_diseases(protocol.plan.tasks)) or "no task"
     trained = PRETRAINED[protocol.rules.pretrain_on].format(diseases=diseases)
     joined = [f"{g.group.name}: {', '.join(g.group.sites)}" for g in groups if len(g.group.sites) > 1]
@@ -43,8 +44,12 @@ def _protocol(protocol: SiteProtocol) -> str:
     return (
         f"Each of {len(groups)} groups of sites was held out in turn. Pretraining, its choice of the epoch, probes and "
         f"fine-tuning saw nobody of the group; {trained}. {100 * FRACTIONS['validation']:.0f} % of the people of "
-        f"pretraining validated it. {len(seeds)} seed{'s' if len(seeds) > 1 else ''}.{named}{others}"
+        f"pretraining validated it. {_seeds(len(protocol.plan.seeds))}.{named}{others}"
     )
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seeds" if number > 1 else f"1 seed: every number is {ONE_SEED}"
 
 
 def _of_task(protocol: SiteProtocol, tables: Mapping[str, pd.DataFrame], task: str) -> Iterator[str]:

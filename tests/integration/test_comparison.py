@@ -72,6 +72,10 @@ def test_a_cache_is_read_in_place_of_images(compared, tiny_phantom, tmp_path, ca
     known = ("age, sex, TIV", "schizophrenia", 0)
     rows = [table.set_index(["method", "task", "draw"]).loc[known, "auc"] for table in (cached, read)]
     assert rows[0] == rows[1]
+    texts = [(folder / "compare" / "table.md").read_text() for folder in (tmp_path, compared)]
+    assert "how far another would move it is not known" in texts[0]
+    assert "mean over 2 seeds (95 % interval over subjects and seeds)" in texts[1]
+    assert re.search(r"\| y-Aware +\| 0\.\d{3} ± 0\.\d{3} ", texts[1])  # the site, as an encoder knows it
 
 
 def test_all_methods_learn_from_the_same_subjects(compared, tiny_phantom):
