@@ -148,7 +148,7 @@ def test_an_adversary_is_trained_beside_the_loss_and_kept_out_of_the_weights(tin
     whole = pretrain(tiny_phantom, tmp_path / "whole", 2, *ADVERSARY)
     card = json.loads((tmp_path / "whole" / "best.json").read_text())
     assert card["method"] == "y-Aware, site adversary"
-    assert card["loss"].startswith("AdversarialLoss( sites=24, site_weight=1.0")
+    assert card["loss"].startswith("AdversarialLoss( sites=24, site_weight=0.1")
     assert whole["network"]["site_head.weight"].shape[0] == 24
     encoder = load_encoder(tmp_path / "whole" / "best.pt").encoder  # which has no adversary
     assert not any("site" in name for name in encoder.state_dict())
