@@ -85,7 +85,7 @@ def test_age_and_sex_of_people_left_out(real_maps, tmp_path):
     lines = {"random initialisation", "voxels", "regions, elastic net", "mean age"}
     assert {"y-Aware on the phantom", "y-Aware on the real maps"} | lines <= set(summary.index)
     assert summary["sex ROC-AUC", "mean"].dropna().between(0, 1).all()
-    assert summary["age MAE, years", "mean"].between(1, 20).all()
+    assert summary["age MAE, years", "mean"].dropna().between(1, 20).all()  # lines of native voxels have no age
     (ROOT / "eval").mkdir(exist_ok=True)
     summary.columns = [f"{name}, {what}" for name, what in summary.columns]
     (ROOT / "eval" / "real_maps.md").write_text(summary.to_markdown() + "\n")
