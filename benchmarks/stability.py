@@ -4,8 +4,9 @@
 
 Another processor is imitated: `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` make PyTorch and oneDNN compute with the
 instructions of an older one, whose sums are rounded in another order. Each line of `stability.csv` is a setting, a
-processor, a seed and a task: the ROC-AUC of a linear probe at the largest N, the error of age, and the epoch whose
-weights were kept. `stability.md` has standard deviations over processors and over seeds. What is done stays done.
+processor, a seed (or the seeds of a group of encoders) and a task: the ROC-AUC of a linear probe at the largest N, the
+error of age, and the epoch whose weights were kept. `stability.md` has standard deviations over processors and over
+seeds. What is done stays done.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from bundle.networks.formats import write_weights
 PROCESSORS = {"AVX-512": {}, "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
 AS_CONFIGURED = "as configured"
 SETTINGS = {
-    AS_CONFIGURED: ([], (0, 1, 2)),  # options of pretrain, seeds
+    AS_CONFIGURED: ([], tuple(range(12))),  # options of pretrain, seeds
     "weights averaged over half of the steps": (["--average", "0.998", "--keep", "last"], (0, 1)),
     "a third of the learning rate": (["--learning_rate", "3.0e-4"], (0, 1)),
     "batch of 64": (["--batch_size", "64", "--micro_batch", "16"], (0, 1)),
 }
-LAST = "last epoch"  # of the runs as configured
-AVERAGED = "scores of three seeds averaged"
-SIDE_BY_SIDE = "three seeds side by side"
+LAST = "last epoch"  # of the first runs as configured
+LAST_SEEDS = (0, 1, 2)
+AVERAGED = (2, 3, 4, 6)  # so many seeds' scores; each seed is in one group
+SIDE_BY_SIDE = (3, 6)  # so many seeds' embeddings
 SEVERAL = "configs/probe_several_encoders.yaml"
 
 
@@ -76,7 +78,7 @@ def side_by_side(
     dataset: str, overlays: Sequence[str], weights: Sequence[Path], processor: str
 ) -> tuple[pd.DataFrame, dict]:
     """The same of several encoders together."""
-    folder = weights[0].parents[1] / "side_by_side"
+    folder = weights[0].parent / f"{len(weights)}_side_by_side"
     more = f"[{', '.join(map(str, weights[1:]))}]"
     options = ["--weights", str(weights[0]), "--more_weights", more, "--references", "[]"]
     ran("probe", dataset, [SEVERAL, *overlays], folder, options, PROCESSORS[processor])
@@ -110,26 +112,41 @@ def rows_of(known: dict[str, object], scores: pd.DataFrame, measured: dict[str, 
     return [{**known, "task": task, "auc": sum(values) / len(values), **measured} for task, values in aucs.items()]
 
 
+def groups_of(seeds: Sequence[int], count: int) -> Iterator[Sequence[int]]:
+    """Seeds in groups of so many, each seed in one group."""
+    for start in range(0, len(seeds), count):
+        yield seeds[start : start + count]
+
+
+def averaged(every: dict[int, pd.DataFrame], seeds: Sequence[int]) -> pd.DataFrame:
+    """The scores of these seeds, averaged for each person of each draw."""
+    keys = ["task", "draw", "participant_id", "label"]
+    return pd.concat([every[seed] for seed in seeds]).groupby(keys, sort=False)["score"].mean().reset_index()
+
+
 def of_setting(
     dataset: str, overlays: Sequence[str], output: Path, setting: str, processor: str
 ) -> Iterator[tuple[dict, pd.DataFrame, dict]]:
     """What was pretrained, scores, and what else was measured, of each seed and way to read it."""
-    every = []
-    for seed in SETTINGS[setting][1]:
+    every, seeds = {}, SETTINGS[setting][1]
+    for seed in seeds:
         folder = pretrained(dataset, overlays, output, setting, processor, seed)
-        scores, measured = probed(dataset, overlays, folder / "pretrained.pt", processor)
+        every[seed], measured = probed(dataset, overlays, folder / "pretrained.pt", processor)
         known = {"processor": processor, "seed": seed}
-        yield {"setting": setting, **known}, scores, measured
-        every.append(scores.assign(seed=seed))
-        if setting == AS_CONFIGURED:
+        yield {"setting": setting, **known}, every[seed], measured
+        if setting == AS_CONFIGURED and seed in LAST_SEEDS:
             yield {"setting": LAST, **known}, *probed(dataset, overlays, last_epoch(folder), processor)
-    if setting == AS_CONFIGURED:
-        keys = ["task", "draw", "participant_id", "label"]
-        mean = pd.concat(every).groupby(keys, sort=False, as_index=False)["score"].mean()
-        together = {"processor": processor, "seed": "all"}
-        yield {"setting": AVERAGED, **together}, mean, {}
-        weights = [folder_of(output, setting, processor, seed) / "pretrained.pt" for seed in SETTINGS[setting][1]]
-        yield {"setting": SIDE_BY_SIDE, **together}, *side_by_side(dataset, overlays, weights, processor)
+    if setting != AS_CONFIGURED:
+        return
+    for count in AVERAGED:
+        for group in groups_of(seeds, count):
+            known = {"setting": f"scores of {count} seeds averaged", "processor": processor, "seed": str(group)}
+            yield known, averaged(every, group), {}
+    for count in SIDE_BY_SIDE:
+        for group in groups_of(seeds, count):
+            known = {"setting": f"{count} seeds side by side", "processor": processor, "seed": str(group)}
+            weights = [folder_of(output, setting, processor, seed) / "pretrained.pt" for seed in group]
+            yield known, *side_by_side(dataset, overlays, weights, processor)
 
 
 def main(dataset: str, output: str, *overlays: str) -> None:
@@ -140,7 +157,7 @@ def main(dataset: str, output: str, *overlays: str) -> None:
             for known, scores, measured in of_setting(dataset, overlays, Path(output), setting, processor):
                 rows += rows_of(known, scores, measured)
                 pd.DataFrame(rows).to_csv(Path(output) / "stability.csv", index=False)
-    Path(output, "stability.md").write_text(spread(pd.DataFrame(rows)).to_markdown(floatfmt=".3f") + "\n")
+        Path(output, "stability.md").write_text(spread(pd.DataFrame(rows)).to_markdown(floatfmt=".3f") + "\n")
 
 
 def spread(table: pd.DataFrame) -> pd.DataFrame:
