@@ -37,6 +37,7 @@ def compare_sites(plan: Plan, options: Mapping[str, Any], dry_run: bool) -> bool
     protocol.check()
     rows = list(planned(protocol))
     if dry_run:
+        protocol.rehearse()
         sys.stdout.write(as_text([*rows, *estimate(protocol), ("output", state_of(Path(plan.output_dir)))]))
         return False
     for name, content in rows:

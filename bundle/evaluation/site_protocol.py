@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -81,9 +82,9 @@ class SiteProtocol:
         """Folder of a group."""
         return Path(self.plan.output_dir) / "sites" / slug(held.group.name)
 
-    def plan_of(self, held: HeldOut) -> Plan:
-        """The plan of a group, whose datalists have been written."""
-        folder = self.folder(held)
+    def plan_of(self, held: HeldOut, folder: Path | None = None) -> Plan:
+        """The plan of a group, whose datalists have been written; in its own folder, or in another one."""
+        folder = folder or self.folder(held)
         diseases = [task for task in self.rules.of_diseases(self.plan.tasks) if task in held.tasks]
         plan = replace(self.plan.with_tasks(held.tasks), dataset_dir=folder / "data", output_dir=folder)
         return replace(plan, diagnoses=diseases, sizes=(ALL,), document=None)
@@ -113,6 +114,19 @@ class SiteProtocol:
         for held in self.tested:
             if are_there(held, self.folder(held) / "data", self.plan):
                 Comparison(self.plan_of(held), self.run_config).progress()
+
+    def rehearse(self) -> None:
+        """Refuse what `run` would refuse before any work, of groups that were not begun; nothing is kept.
+
+        Raises:
+            ValueError: a group cannot be compared as is asked for, such as a site too small to be adapted to.
+        """
+        for held in self.tested:
+            if are_there(held, self.folder(held) / "data", self.plan):
+                continue
+            with TemporaryDirectory() as place:
+                write_datalists(held, Path(place) / "data", self.plan)
+                Comparison(self.plan_of(held, Path(place)), self.run_config).progress()
 
     def units(self, held: HeldOut) -> Iterator[Unit]:
         """Every run of a group."""

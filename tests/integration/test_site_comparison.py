@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from bundle.adaptation import LEAST
 from bundle.cli.main import main
 from bundle.evaluation.plan import REFERENCES
 from tests.conftest import ROOT
@@ -77,6 +78,16 @@ def test_the_plan_says_people_runs_and_time_and_writes_nothing(tiny_phantom, tmp
     assert f"{2 * (3 + len(REFERENCES))} in 2 groups: 2 of pretraining (0 done)" in text
     assert "estimated from 3 training steps" in text
     assert "Nothing was started" in text
+
+
+def test_the_plan_refuses_what_the_runs_would(tiny_phantom, tmp_path, capsys):
+    """Twelve people in groups of four are too few to adapt batch norm to, and nobody has to begin to learn it."""
+    few = {"site_groups": {"few": SITES[:2], "others": SITES[2:]}, "probing": {"adapt": "batch_norm"}}
+    assert main([*write_plan(tiny_phantom, tmp_path, **few), "--dry-run"]) != 0
+    said = capsys.readouterr()
+    assert f"needs at least {LEAST} people who are tested at a site" in said.err + said.out
+    assert "Nothing was started" not in said.out
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_plan_half_done_is_estimated_from_what_was_done(compared, tiny_phantom, capsys):
