@@ -49,13 +49,29 @@ def panel(axes: Axes, table: pd.DataFrame, value: str, title: str) -> None:
     axes.set_xlabel("people of pretraining")
 
 
-def as_table(summary: pd.DataFrame, ages: pd.DataFrame) -> str:
-    """Markdown: a row per method, a column per task with the 95 % interval, and the error of age."""
-    cells = [f"{row.auc:.3f} ({row.low:.2f}–{row.high:.2f})" for row in summary.itertuples()]
+def as_table(summary: pd.DataFrame, draws: pd.DataFrame, known: pd.DataFrame) -> str:
+    """Markdown: a row per method, a column per task and one of age; mean ± SD over seeds (95 % over people and seeds).
+
+    Args:
+        summary: A row per task and method at one N: mean ROC-AUC, and its interval.
+        draws: A row per task, method and seed at that N.
+        known: A row per method and seed: the error of age.
+    """
+    spread = draws.groupby(["task", "method"])["auc"].std()
+    cells = [
+        f"{_pm(row.auc, spread[row.task, row.method], 3)} ({row.low:.2f}–{row.high:.2f})"
+        for row in summary.itertuples()
+    ]
     table = summary.assign(cell=cells).pivot(index="method", columns="task", values="cell")
     table = table.loc[list(dict.fromkeys(summary["method"])), list(dict.fromkeys(summary["task"]))]
-    errors = ages.set_index("method")["age"].reindex(table.index)
-    return table.assign(**{"age error, years": [f"{e:.2f}" if pd.notna(e) else "" for e in errors]}).to_markdown()
+    ages = known.groupby("method")["age_mae"].agg(["mean", "std"]).reindex(table.index)
+    return table.assign(**{"age error, years": [_pm(row.mean, row.std, 2) for row in ages.itertuples()]}).to_markdown()
+
+
+def _pm(mean: float, spread: float, digits: int) -> str:
+    """Mean ± standard deviation; the mean alone where one seed has none, and nothing where there is no mean."""
+    parts = [f"{value:.{digits}f}" for value in (mean, spread) if pd.notna(value)]
+    return " ± ".join(parts)
 
 
 @styled
@@ -63,8 +79,10 @@ def main(folder: str, picture: str) -> None:
     """Draw the curves of a comparison's tables, and print them."""
     summary = pd.read_csv(Path(folder) / "summary.csv")
     summary = summary[summary["n"] == summary["n"].max()]
-    known = pd.read_csv(Path(folder) / "knowledge.csv").groupby("method", sort=False)["age_mae"]
-    ages = pd.DataFrame({"age": known.mean(), "low": known.min(), "high": known.max()}).reset_index()
+    draws = pd.read_csv(Path(folder) / "results.csv")
+    known = pd.read_csv(Path(folder) / "knowledge.csv")
+    of_age = known.groupby("method", sort=False)["age_mae"]
+    ages = pd.DataFrame({"age": of_age.mean(), "low": of_age.min(), "high": of_age.max()}).reset_index()
     tasks = list(dict.fromkeys(summary["task"]))
     figure = Drawing(figsize=(3.4 * (len(tasks) + 1), 3.9))
     panels = figure.subplots(1, len(tasks) + 1)
@@ -75,7 +93,7 @@ def main(folder: str, picture: str) -> None:
     figure.suptitle(f"{PHANTOM} Bars: 95 % over people and seeds; of age: smallest and largest seed.", fontsize="small")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     save(figure, Path(picture))
-    sys.stdout.write(as_table(summary, ages) + "\n")
+    sys.stdout.write(as_table(summary, draws[draws["n"] == draws["n"].max()], known) + "\n")
 
 
 if __name__ == "__main__":

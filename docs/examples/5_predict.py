@@ -122,8 +122,8 @@ axes.set_title(f"{first}: the smallest regions are not those that move the answe
 
 # %%
 # Small volumes and large changes need not be the same regions. The volume is measured; the change is the network's
-# way of reading. On the phantom, where the truth is known, such maps point at the regions that the disease changed
-# little more often than chance (:doc:`../evidence/explanations`).
+# way of reading. On the phantom, where the truth is known, the strongest region of such a map is often one that
+# the disease changed, but almost as often where values are drawn at random (:doc:`../evidence/explanations`).
 #
 # The page
 # --------
