@@ -8,7 +8,7 @@ from typing import Any
 
 from bundle.cli import inputs
 from bundle.cli.options import RUNNABLE, merged_config, resolve
-from bundle.cli.unused import refuse_unused
+from bundle.cli.unused import refuse_half_a_method, refuse_of_another_protocol, refuse_unused
 
 
 def accepted(
@@ -26,7 +26,10 @@ def accepted(
         ValueError: an option, a value or a file is not right; says which and what is expected.
     """
     resolve(files, given, RUNNABLE)
-    refuse_unused(merged_config(files, given), given)
+    merged = merged_config(files, given)
+    refuse_of_another_protocol(merged, given)
+    refuse_unused(merged, given)
+    refuse_half_a_method(files)
     return with_what_is_there(command, files, given, paths)
 
 

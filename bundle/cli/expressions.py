@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -29,6 +29,24 @@ class ExpressionError(ValueError):
     """A value that would run code, or has no end."""
 
 
+class RepeatedKeyError(ValueError):
+    """A mapping that names something twice."""
+
+
+def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping of its entries, none of which may be there twice: JSON and YAML would keep the last one without a word.
+
+    Raises:
+        RepeatedKeyError: names the key.
+    """
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RepeatedKeyError(f"it has '{key}' twice in one mapping, of which only one would count; keep one")
+        found[key] = value
+    return found
+
+
 def parse_yaml(text: str) -> Any:
     """Read YAML that holds plain values alone.
 
@@ -36,7 +54,7 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         ValueError: when it cannot be parsed, is nested too deeply, unfolds to more than 10,000 values, or holds such a
-            number.
+            number, or the same key twice in one mapping.
     """
     if text.count("[") + text.count("{") > DEEPEST and _depth(text) > DEEPEST:
         raise ValueError(f"it has more than {DEEPEST} brackets inside each other")
@@ -46,8 +64,24 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"it is not valid YAML ({type(error).__name__}: {' '.join(str(error).split())})") from error
     for _ in _inside(value):
         pass
+    _refuse_repeated_keys(text)
     _refuse_surprises(text)
     return value
+
+
+def _refuse_repeated_keys(text: str) -> None:
+    """Refuse a mapping that has a key twice; the text has been parsed already."""
+    todo, seen = [yaml.compose(text, Loader=yaml.SafeLoader)], set[int]()
+    while todo:
+        node = todo.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            once((key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            todo += [part for pair in node.value for part in pair]
+        else:
+            todo += node.value
 
 
 def _refuse_surprises(text: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bundle.cli import data_commands, inputs, model_commands
 from bundle.cli.causes import sentence_of
-from bundle.cli.options import OptionError, check_values
+from bundle.cli.options import OptionError, check_values, refuse_repeated
 from bundle.hints import nearest
 
 COMMANDS = data_commands.COMMANDS | model_commands.COMMANDS
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
+        refuse_repeated(sys.argv[1:] if arguments is None else arguments)
         _check(options, rest)
         return options.run(options, rest) or 0
     except OptionError as error:

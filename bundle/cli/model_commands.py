@@ -21,9 +21,10 @@ from bundle.cli.options import (
     parse_overrides,
     read_config,
     resolve,
+    within,
 )
 from bundle.cli.pretexts import check_readings, read_networks, read_pretexts
-from bundle.cli.unused import refuse_unused
+from bundle.cli.unused import OF_SITES, refuse_half_a_method, refuse_of_another_protocol, refuse_unused
 from bundle.places import HOME, found
 
 if TYPE_CHECKING:
@@ -267,6 +268,7 @@ def _package(options: argparse.Namespace, _: Sequence[str]) -> None:
 def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
     files = _files(options)
     given = resolve(files, parse_overrides(rest), files[:1])
+    refuse_of_another_protocol(merged_config(files, given), given)
     keys = _with_found_overlays(merged_config(files, given))
     if keys["dataset_dir"] == keys.pop("phantom") and not options.dry_run:
         _make_missing_phantom(Path(keys["dataset_dir"]))
@@ -276,7 +278,7 @@ def _compare(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from bundle.evaluation.plan import Plan, Reading, references_of
     from bundle.evaluation.stored import stored_in
 
-    of_sites = {name: keys.pop(name) for name in sites_command.OPTIONS}
+    of_sites = {name: keys.pop(name) for name in OF_SITES}
     protocol, stored = keys.pop("protocol"), stored_in(Path(keys["dataset_dir"]))
     digests = _check_overlays(keys)
     probing = merged_config([_COMPARED["probe"], *map(Path, keys["overlays"])], keys["probing"])
@@ -316,14 +318,18 @@ def _check_overlays(keys: dict[str, Any]) -> dict[str, str]:
     runnable = list(_COMPARED.values())
     for name, overlays in keys["pretexts"].items():
         own, files = keys["pretext_options"].get(name, {}), [_COMPARED["pretrain"], *map(Path, overlays), *scale]
-        resolve(files, {**keys["pretraining"], **own}, runnable)
+        with within("pretraining"):
+            resolve(files, {**keys["pretraining"], **own}, runnable)
         refuse_unused(merged_config(files, own), own)
+        refuse_half_a_method(files)
     check_readings(keys["readings"])
     for reading in ({}, *keys["readings"].values()):
-        resolve([_COMPARED["probe"], *scale], {**keys["probing"], **reading.get("probing", {})}, runnable)
+        with within("probing"):
+            resolve([_COMPARED["probe"], *scale], {**keys["probing"], **reading.get("probing", {})}, runnable)
     own_overlays = keys["network_overlays"].values()
     for overlays in ([], *own_overlays):
-        resolve([_COMPARED["train"], *map(Path, overlays), *scale], keys["fine_tuning"], runnable)
+        with within("fine_tuning"):
+            resolve([_COMPARED["train"], *map(Path, overlays), *scale], keys["fine_tuning"], runnable)
     used = {str(p) for overlays in (*keys["pretexts"].values(), *own_overlays, keys["overlays"]) for p in overlays}
     _check_cache(Path(keys["dataset_dir"]), sorted(map(Path, used)))
     return {path: digest(read_config(Path(path))) for path in sorted(used)}

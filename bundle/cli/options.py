@@ -6,12 +6,13 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bundle.cli import rules
-from bundle.cli.expressions import ExpressionError, parse_yaml, refuse_code
+from bundle.cli.expressions import ExpressionError, once, parse_yaml, refuse_code
 from bundle.hints import nearest
 from bundle.places import CONFIGS
 
@@ -31,6 +32,15 @@ class OptionError(ValueError):
     """Refusal of a command line option or a config key."""
 
 
+@contextmanager
+def within(part: str) -> Iterator[None]:
+    """Say in which part of a comparison's options a refused one stands."""
+    try:
+        yield
+    except OptionError as error:
+        raise OptionError(f"In `{part}` of the comparison: {error}") from error
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Read one YAML or JSON config.
 
@@ -42,12 +52,31 @@ def read_config(path: Path) -> dict[str, Any]:
         raise OptionError(f"There is no config {path}; the configs are {', '.join(known)}.")
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
+        content = json.loads(text, object_pairs_hook=once) if path.suffix == ".json" else parse_yaml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{path} cannot be read: {error}") from error
     if not isinstance(content or {}, dict) or not all(isinstance(key, str) for key in content or {}):
         raise OptionError(f"{path} holds no options by name; expected a line such as `epochs: 20`.")
     return content or {}
+
+
+def refuse_repeated(arguments: Sequence[str]) -> None:
+    """Refuse an option that is given twice, of which only the last one would count.
+
+    Raises:
+        OptionError: names the option.
+    """
+    seen = set()
+    for word in arguments:
+        if not word.startswith("--") or len(word) < 3:
+            continue
+        name = "#".join(steps(word[2:].partition("=")[0].replace("-", "_")))
+        if name in seen:
+            raise OptionError(
+                f"{word.partition('=')[0]} is given twice, and only one of both would count. Give it once; where it "
+                "takes several values, write them all after it."
+            )
+        seen.add(name)
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

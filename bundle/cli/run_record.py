@@ -18,7 +18,7 @@ from bundle.cli.expressions import parse_yaml
 from bundle.cli.inputs import input_files, text_of
 from bundle.cli.options import OptionError, check_values, command_of, merged_config, read_config, steps
 from bundle.cli.settings import settings_of
-from bundle.cli.unused import refuse_unused
+from bundle.cli.unused import refuse_half_a_method, refuse_of_another_protocol, refuse_unused
 from bundle.files import sha256, write_json
 from bundle.former_names import renewed
 from bundle.hints import nearest
@@ -173,6 +173,8 @@ def check_command() -> None:
             raise OptionError(f"There is no option --{key}{nearest(root, merged)}")
     check_values(command_of(files), overrides, "--")
     refuse_unused(merged_as_written(files, overrides), overrides)
+    refuse_of_another_protocol(merged, overrides)
+    refuse_half_a_method(files)
 
 
 def record_command(folder: str | Path) -> None:

@@ -18,7 +18,6 @@ from bundle.evaluation.site_protocol import KINDS, SiteProtocol
 from bundle.evaluation.site_results import write_site_results
 from bundle.people import person_of
 
-OPTIONS = ("site_groups", "min_site", "min_label", "pretrain_on", "diagnoses", "other_sites")
 logger = logging.getLogger("bundle")
 
 
@@ -27,7 +26,7 @@ def compare_sites(plan: Plan, options: Mapping[str, Any], dry_run: bool) -> bool
 
     Args:
         plan: What is compared.
-        options: Values of `OPTIONS`.
+        options: Values of the options in `unused.OF_SITES`.
         dry_run: Whether it is only looked at.
 
     Returns:

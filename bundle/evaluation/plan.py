@@ -21,7 +21,23 @@ ENCODERS = (RANDOM, CALIBRATED)  # references that are encoders
 REFERENCES = (*ENCODERS, VOXELS, *FEATURES, KNOWN, SITE)
 ALL = "all"  # in place of a number of training subjects: everybody of `training`
 ONE_SEED = "of one seed, and how far another would move it is not known"  # what tables say where no spread is there
-UNREAD = ("layers", "centre_sites")  # options of a probe that a comparison does not know
+# Options that a comparison sets by itself, or does not know, and what to do about them.
+_BY_SEED = "a comparison has `seeds`, each with its own"
+_BY_RUN = "a comparison has its own folders and files for each run"
+_BY_PLAN = "a comparison has `tasks`, `sizes`, `seeds` and `protocol` of its own"
+_BY_PROBE = "give it to `python -m bundle probe` for each of the encoders"
+_OF_RUNS = {"seed": _BY_SEED, **dict.fromkeys(("output_dir", "weights", "resume", "dataset_dir", "datalist"), _BY_RUN)}
+NOT_ASKED = {
+    "pretraining": {**_OF_RUNS, "device": "a comparison has `device`"},
+    "fine_tuning": {**_OF_RUNS, "model": _BY_RUN, **dict.fromkeys(("size", "draw", "task"), _BY_PLAN)},
+    "probing": {
+        **dict.fromkeys(("layers", "centre_sites", "modality", "allow_overlap"), _BY_PROBE),
+        **dict.fromkeys(("protocol", "sizes", "draws", "n_folds", "tasks", "age_datalist"), _BY_PLAN),
+        **dict.fromkeys(("weights", "output_dir", "dataset_dir", "bundle_root"), _BY_RUN),
+        **dict.fromkeys(("method", "note"), "a comparison names its methods itself"),
+        "seed": _BY_SEED,
+    },
+}
 
 
 class Reading(NamedTuple):
@@ -91,16 +107,25 @@ class Plan:
         for what, values in (("seeds", self.seeds), ("sizes", self.sizes), ("tasks", self.tasks)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"`{what}` must name at least one, each once, but is {list(values)}.")
-        asked = {*self.probing, *(name for reading in self.readings.values() for name in reading.probing)}
-        if alone := [name for name in UNREAD if name in asked]:
-            raise ValueError(
-                f"`probing` has {' and '.join(alone)}, which a comparison does not know; give it to `python -m bundle "
-                "probe` for each of the encoders."
-            )
+        self._check_options()
         self._check_methods()
         for task in ("pretraining", *self.tasks):
             if not self.datalist(task).is_file():
                 raise ValueError(f"There is no datalist {self.datalist(task)}; make it with `python -m bundle cohort`.")
+
+    def _check_options(self) -> None:
+        asked = {
+            "pretraining": [self.pretraining, *self.pretext_options.values()],
+            "fine_tuning": [self.fine_tuning],
+            "probing": [self.probing, *(reading.probing for reading in self.readings.values())],
+        }
+        for part, every in asked.items():
+            for name in (name for options in every for name in options):
+                if name in NOT_ASKED[part]:
+                    why = NOT_ASKED[part][name]
+                    raise ValueError(
+                        f"`{part}` has {name}, which no run of a comparison is given: {why}. Leave it out."
+                    )
 
     def _check_methods(self) -> None:
         for name, start in self.networks.items():

@@ -29,6 +29,12 @@ def test_help_of_a_command(command, capsys):
     assert "usage: " in capsys.readouterr().out
 
 
+def test_an_option_given_twice_is_refused_before_anything_else(capsys, tmp_path):
+    words = ["check-cohort", "--datalist", str(tmp_path / "missing.json"), "--with", "a.json", "--with", "b.json"]
+    assert main(words) == 2
+    assert "--with is given twice" in capsys.readouterr().err
+
+
 LIGHT = """
 import contextlib, sys
 from bundle.cli.main import COMMANDS, main

@@ -10,6 +10,7 @@ from bundle.cli.options import (
     check_overrides,
     parse_overrides,
     read_config,
+    refuse_repeated,
     resolve,
 )
 
@@ -133,3 +134,36 @@ def test_an_overlay_with_an_unknown_key_is_refused(tmp_path):
 def test_an_overlays_values_are_what_overrides_are_checked_against():
     files = [RUNNABLE[0], FOLDER / "phantom.yaml"]
     assert resolve(files, {"init_features": 8}, RUNNABLE) == {"init_features": 8}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--where", "age<80", "--where", "sex=F"],
+        ["--epochs", "1", "--epochs=3"],
+        ["--micro-batch", "4", "--micro_batch", "8"],
+        ["--loss#kernel#sigma", "1", "--loss::kernel::sigma", "2"],
+    ],
+)
+def test_an_option_given_twice_is_refused(words):
+    with pytest.raises(OptionError, match="is given twice, and only one of both would count"):
+        refuse_repeated(words)
+
+
+def test_several_options_are_given_once_each():
+    refuse_repeated(["cohort", "--where", "age<80", "sex=F", "--seed", "1", "-h"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.yaml", "epochs: 1\nepochs: 2\n"), ("a.json", '{"epochs": 1, "epochs": 2}'), ("b.yaml", "tasks: {a: 1, a: 2}")],
+)
+def test_a_key_that_is_there_twice_is_refused(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(OptionError, match="twice in one mapping, of which only one would count"):
+        read_config(tmp_path / name)
+
+
+def test_a_value_with_a_key_twice_is_refused():
+    with pytest.raises(OptionError, match="'north' twice in one mapping"):
+        parse_overrides(["--site_groups", "{north: [a], south: [b], north: [c]}"])

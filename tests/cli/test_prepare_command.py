@@ -53,7 +53,8 @@ def test_what_cannot_be_is_refused_before_anything_is_read(options, status, word
     (tmp_path / "scans").mkdir()
     monkeypatch.setattr(run, "prepare_scans", pytest.fail)
     options = [text.format(folder=tmp_path / "scans") for text in options]
-    assert main(["prepare", str(tmp_path / "scans"), "--output", str(tmp_path / "out"), *options]) == status
+    output = [] if "--output" in options else ["--output", str(tmp_path / "out")]
+    assert main(["prepare", str(tmp_path / "scans"), *output, *options]) == status
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

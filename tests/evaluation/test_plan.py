@@ -90,3 +90,33 @@ def test_a_reading_may_adapt_encoders_that_have_seen_data_alone(made):
     assert {name: of for name, of in found.items() if of} == {"r": "y-Aware", "c": CALIBRATED}
     everywhere = made({}, probing=adapt, readings={"v": Reading("voxels", {"adjust": ["age"]})})
     assert {name for name in everywhere.probed if everywhere.adapted_of(name)} == {"y-Aware", CALIBRATED}
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "said"),
+    [
+        (
+            "pretraining",
+            {"epochs": 1, "seed": 4},
+            "`pretraining` has seed, .* `seeds`, each with its own. Leave it out",
+        ),
+        ("pretraining", {"weights": "a.pt"}, "`pretraining` has weights"),
+        ("fine_tuning", {"size": 10}, "`fine_tuning` has size"),
+        (
+            "probing",
+            {"protocol": "folds"},
+            "`probing` has protocol, .* `tasks`, `sizes`, `seeds` and `protocol` of its",
+        ),
+        ("probing", {"layers": "all"}, "`probing` has layers, .* for each of the encoders"),
+    ],
+)
+def test_what_a_comparison_sets_itself_is_refused(made, part, options, said):
+    with pytest.raises(ValueError, match=said):
+        made({}, **{part: options})
+
+
+def test_so_it_is_of_a_pretext_and_of_a_reading(made):
+    with pytest.raises(ValueError, match="`pretraining` has seed"):
+        made({}, pretext_options={"y-Aware": {"seed": 3}})
+    with pytest.raises(ValueError, match="`probing` has draws"):
+        made({}, readings={"v": Reading("y-Aware", {"draws": 3})})
