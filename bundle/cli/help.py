@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from bundle.cli.inputs import text_of
-from bundle.cli.options import read_config
+from bundle.cli.options import merged_config, read_config
+from bundle.cli.unused import names_read
 
 PLUMBING = "Plumbing"  # the heading from which on a config has nothing for people
 _COMMENT = re.compile(r"\s+#\s*(?P<words>.*)")
@@ -70,6 +71,8 @@ class OptionsHelp(argparse.Action):
 def options_of(files: Sequence[Path]) -> Groups:
     """The options of configs that are laid over each other, by heading; each stands once, with its last default.
 
+    Options that a run does not read, such as those of training in `evaluate`, are left out.
+
     Args:
         files: The runnable config first.
     """
@@ -83,7 +86,9 @@ def options_of(files: Sequence[Path]) -> Groups:
             for options in groups.values():
                 options[:] = [option for option in options if option.name != name]
             groups.setdefault(heading, []).append(Option(name, _written(config, config[name]), words))
-    return {heading: options for heading, options in groups.items() if options}
+    read = names_read(merged_config(files, {}))
+    counting = {heading: [one for one in options if one.name in read] for heading, options in groups.items()}
+    return {heading: options for heading, options in counting.items() if options}
 
 
 def _of_json(path: Path) -> Iterator[tuple[str, str, str]]:

@@ -40,16 +40,25 @@ def refuse_unused(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     Raises:
         OptionError: names the option and what has taken its place.
     """
-    if not any(root in config for root in ROOTS):
-        return
-    read = set(_read(config))
+    read = names_read(config)
     for key in given:
         name = steps(key)[0]
-        if name not in read and name not in NEVER_REFUSED and name not in ROOTS:
+        if name not in read:
             raise OptionError(
                 f"--{key} was given, but nothing in this run uses it{_instead(config, name)}. Leave the option out, "
                 "or the overlay that put something else in the place of what reads it."
             )
+
+
+def names_read(config: Mapping[str, Any]) -> set[str]:
+    """The options that count in a run: what it evaluates comes to them, or a card says them.
+
+    Args:
+        config: Everything together, as written; of one that is not run by itself, as `compare.yaml`, all count.
+    """
+    if not any(root in config for root in ROOTS):
+        return set(config)
+    return {*_read(config), *NEVER_REFUSED, *ROOTS}
 
 
 def refuse_of_another_protocol(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -86,13 +95,13 @@ def refuse_half_a_method(files: Sequence[Path]) -> None:
     config = merged_config(files, {})
     base = read_config(files[0])
     named = {path: content for path in files[1:] if path not in RUNNABLE and "method" in (content := read_config(path))}
-    read, set_by = set(_read(config)), dict[str, Path]()
+    read, set_by = names_read(config), dict[str, Path]()
     for path, content in named.items():
         for key, value in content.items():
             name = steps(key)[0]
             if name in ("method", "_desc_") or name not in base:
                 continue
-            if name not in read and name not in NEVER_REFUSED:
+            if name not in read:
                 raise OptionError(
                     f"{path} sets {name}, which nothing in this run reads{_instead(config, 'loss')}, so that '"
                     f"{content['method']}' would be trained in part. Leave it out, or the overlay that took its place."
