@@ -157,20 +157,23 @@ def main(dataset: str, output: str, *overlays: str) -> None:
             for known, scores, measured in of_setting(dataset, overlays, Path(output), setting, processor):
                 rows += rows_of(known, scores, measured)
                 pd.DataFrame(rows).to_csv(Path(output) / "stability.csv", index=False)
-        Path(output, "stability.md").write_text(spread(pd.DataFrame(rows)).to_markdown(floatfmt=".3f") + "\n")
+        tables = [
+            spread(pd.DataFrame(rows), by).to_markdown(floatfmt=".3f") for by in (["setting"], ["setting", "task"])
+        ]
+        Path(output, "stability.md").write_text("\n\n".join(tables) + "\n")
 
 
-def spread(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each setting: how far one seed differs between processors, and seeds of one processor, as standard deviations.
+def spread(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Of each setting, or of its tasks: how far one seed differs between processors, and seeds of one processor.
 
-    Those over processors are the root of the mean variance over seeds and tasks; the same over seeds.
+    Standard deviations: those over processors are the root of the mean variance over seeds; the same over seeds.
     """
     found = {}
     for name in ("auc", "age_error"):
         for over, fixed in (("processor", "seed"), ("seed", "processor")):
             variance = table.groupby(["setting", fixed, "task"], sort=False)[name].var()
-            found[f"{name}, SD over {over}s"] = variance.groupby(level="setting", sort=False).mean() ** 0.5
-        found[f"{name}, mean"] = table.groupby("setting", sort=False)[name].mean()
+            found[f"{name}, SD over {over}s"] = variance.groupby(level=list(by), sort=False).mean() ** 0.5
+        found[f"{name}, mean"] = table.groupby(list(by), sort=False)[name].mean()
     return pd.DataFrame(found)
 
 
