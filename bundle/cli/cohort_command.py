@@ -234,6 +234,7 @@ def _sections(
 ) -> dict[str, list[dict]]:
     from bundle.cohort import populations, published, splits
 
+    splits.say_spellings(records)
     if options.exclude_studies:
         records, _ = splits.hold_out_sites(records, options.exclude_studies, column="study")
     if options.hold_out:

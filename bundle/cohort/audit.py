@@ -12,11 +12,19 @@ import pandas as pd
 
 from bundle.cohort.confounds import confound_findings, name_findings
 from bundle.cohort.datalist import load_sections
-from bundle.cohort.duplicates import image_findings, overlap_findings, participant_findings, people, weights_findings
+from bundle.cohort.duplicates import (
+    image_findings,
+    overlap_findings,
+    participant_findings,
+    people,
+    site_findings,
+    weights_findings,
+)
 from bundle.cohort.finding import Finding
 from bundle.cohort.regrid import grid_findings
 from bundle.files import write_json, write_text
 from bundle.hints import quoted
+from bundle.people import folded
 
 SEVERITIES = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
 AGES = (0.0, 110.0)  # years
@@ -49,7 +57,7 @@ def audit(
     threads = workers if read_images else None
     sections = {path: load_sections(path) for path in (datalist, *others)}
     table = people(sections[datalist], threads)
-    findings = [*participant_findings(table), *image_findings(table)]
+    findings = [*participant_findings(table), *site_findings(table), *image_findings(table)]
     if read_images:
         findings += grid_findings(sections[datalist], workers)
     for path in others:
@@ -72,7 +80,7 @@ def section_findings(table: pd.DataFrame) -> Iterator[Finding]:
                 "warning", "classes", f"{section} has {there}; a classifier needs both, in every section. Split again."
             )
         sites = set(rows["site"]) - {""}
-        if len(sites) == 1:
+        if len(set(map(folded, sites))) == 1:
             sentence = f"{section} has a single site, {quoted(sites)}: nothing there shows whether a result holds "
             yield Finding("warning", "sites", sentence + "elsewhere. Test on other sites too.")
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bundle.hints import quoted
-from bundle.people import person_of
+from bundle.people import person_of, spelt_apart
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +131,11 @@ def site_trials(records: Sequence[Mapping[str, Any]], task: str = "the task") ->
         raise ValueError(f"The site of {quoted(unknown)} in {task} is unknown, so it cannot be left out; fill it in.")
     if len(names) < 2:
         raise ValueError(f"Leaving one site out needs two, but {task} has {quoted(names)}; use folds instead.")
+    for spellings in spelt_apart(names):
+        logger.warning(
+            f"The sites {quoted(spellings)} of {task} differ in spelling alone: while one is tested, another trains. "
+            "Write them in one way."
+        )
     trials = [(np.flatnonzero(~np.isin(people, people[sites == s])), np.flatnonzero(sites == s)) for s in names]
     for site, (train, test) in zip(names, trials, strict=True):
         _require_both(labels[train], site, task)

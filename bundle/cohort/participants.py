@@ -240,6 +240,18 @@ def _say_counts(column: str, texts: pd.Series, words: pd.Series, meanings: Mappi
         logger.info("What the words of '%s' became: %s", column, "; ".join(said))
 
 
+def say_codes(name: str, codes: pd.Series) -> None:
+    """Warn of codes that are taken as unknown, each with the number of its rows.
+
+    Args:
+        name: The column, as ours.
+        codes: The codes of the rows that have one, as `canonical` gives them.
+    """
+    if len(codes):
+        stated = ", ".join(f"{word} in {count} row(s)" for word, count in Counter(codes).items())
+        logger.warning("%s %s: taken as a code for unknown", name, stated)
+
+
 def _where(mask: pd.Series) -> list[int]:
     return [int(row) for row in mask.index[mask.astype(bool)]]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from bundle.cohort.participants import CohortError, Faults
+from bundle.cohort.participants import CohortError, Faults, say_codes
 from bundle.cohort.words import canonical, is_missing, is_missing_code, unit_of
 from bundle.hints import quoted
 
@@ -131,10 +130,7 @@ def _known(name: str, texts: pd.Series, unit: str) -> pd.Series:
     codes = words.map(is_missing_code)
     if unit != "years":  # 999 months is an age, and 999 mL a head
         codes &= words.str.startswith("-")
-    if codes.any():
-        counts = Counter(words[codes])
-        stated = ", ".join(f"{word} in {count} row(s)" for word, count in counts.items())
-        logger.warning("%s %s: taken as a code for unknown", name, stated)
+    say_codes(name, words[codes])
     return texts.mask(codes | words.map(is_missing), "")
 
 

@@ -174,3 +174,20 @@ def test_populations_that_cannot_be_made_are_refused(folder, more, status, sente
     assert populations(folder, *more) == status
     assert sentence in capsys.readouterr().err
     assert not (folder / "out.json").exists()
+
+
+def test_sites_that_differ_in_spelling_are_said_and_never_parted(folder, caplog, capsys):
+    rows = [(f"sub-{i}", ("UCLA", "ucla", "NYU", "-9999")[i % 4]) for i in range(8)]
+    assert cohort(folder, "participant_id;site", rows) == 0
+    assert "1 site(s) are spelt in several ways, which are taken for different ones: 'UCLA = ucla'" in caplog.text
+    assert people(folder)["sub-3"]["site"] is None
+    assert cohort(folder, "participant_id;site", rows, "--test-sites", "UCLA") == 1
+    assert "differs in spelling alone, 'UCLA = ucla'" in capsys.readouterr().err
+    assert cohort(folder, "participant_id;site", rows, "--test-sites", "UCLA", "ucla") == 0
+    assert sections(folder)["test"] == ["sub-0", "sub-1", "sub-4", "sub-5"]
+
+
+def test_studies_without_their_column_get_the_option_that_names_it(folder, capsys):
+    rows = [(f"sub-{i}", "abide1") for i in range(8)]
+    assert cohort(folder, "participant_id;study", rows, "--exclude-studies", "abide1") == 1
+    assert "name the column of the table that holds it: --study-column NAME" in capsys.readouterr().err

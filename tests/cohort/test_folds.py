@@ -148,6 +148,11 @@ def test_a_site_with_one_class_is_said_and_tested_all_the_same(caplog):
     assert "Site 'b' of schizophrenia has controls only: it has no ROC-AUC of its own" in caplog.text
 
 
+def test_spellings_of_a_site_that_is_left_out_are_said(caplog):
+    site_trials(records([0, 1] * 3, ["a", "a", "A", "A", "b", "b"]), "schizophrenia")
+    assert "The sites 'A', 'a' of schizophrenia differ in spelling alone: while one is tested" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("labels", "sites", "reason"),
     [

@@ -172,6 +172,22 @@ def test_a_study_can_be_held_out_and_an_unknown_one_is_refused():
         hold_out_sites(records, ["studi1"], column="study")
 
 
+@pytest.mark.parametrize("column", ["site", "study"])
+@pytest.mark.parametrize("spellings", [("UCLA", "ucla", "Ucla"), ("1", "01", "1.0"), ("S1", "S01", " s1")])
+def test_other_spellings_of_what_is_held_out_do_not_stay_in_the_rest(column, spellings):
+    records = [{**r, column: (*spellings, "NYU")[i % 4]} for i, r in enumerate(cohort(8))]
+    with pytest.raises(ValueError, match=rf"Of each {column} that differs in spelling alone, .* = .*or name all"):
+        hold_out_sites(records, [spellings[0]], column=column)
+    assert len(hold_out_sites(records, spellings, column=column)[1]) == 6
+    assert len(hold_out_sites(records, ["NYU"], column=column)[1]) == 2
+
+
+@pytest.mark.parametrize("unknown", [{}, {"study": None}, {"study": ""}])
+def test_what_no_scan_knows_cannot_be_held_out(unknown):
+    with pytest.raises(ValueError, match=r"The study of every scan is unknown, .*: --study-column NAME"):
+        hold_out_sites([{**r, **unknown} for r in cohort(4)], ["abide1"], column="study")
+
+
 def test_the_split_of_openbhb_is_used():
     words = ("train", "internal_test", "external_test")
     records = [{**r, "split": words[i % 3]} for i, r in enumerate(cohort(9))]
