@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bundle.cli.main import main
+from bundle.cohort.datalist import RECORD_KEYS
 
 
 @pytest.fixture
@@ -191,3 +192,10 @@ def test_studies_without_their_column_get_the_option_that_names_it(folder, capsy
     rows = [(f"sub-{i}", "abide1") for i in range(8)]
     assert cohort(folder, "participant_id;study", rows, "--exclude-studies", "abide1") == 1
     assert "name the column of the table that holds it: --study-column NAME" in capsys.readouterr().err
+
+
+def test_a_condition_on_age_is_in_years_however_the_table_writes_the_column(folder):
+    rows = [(f"sub-{i}", 12 * (10 + i)) for i in range(8)]
+    assert cohort(folder, "participant_id;Age", rows, "--age-unit", "months", "--where", "Age>=14") == 0
+    assert sorted(people(folder)) == ["sub-4", "sub-5", "sub-6", "sub-7"]
+    assert all(set(record) == set(RECORD_KEYS) for record in people(folder).values())
