@@ -6,6 +6,7 @@ ones what clinics write. All are compared in the form that `canonical` or `plain
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 
@@ -141,6 +142,19 @@ def unit_of(name: str) -> str:
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words = set(re.findall(r"[a-z]+", without_accents(apart)))
     return next((unit for unit, known in UNIT_WORDS.items() if words & set(known)), "")
+
+
+def is_number(word: str) -> bool:
+    """Whether a word, as `canonical` gives it, is a number, with a point or a comma before the decimals.
+
+    Example:
+        >>> is_number("0.5"), is_number("-1,5"), is_number("2"), is_number("ad")
+        (True, True, True, False)
+    """
+    try:
+        return not math.isnan(float(word.replace(",", ".")))
+    except ValueError:
+        return False
 
 
 def is_missing(word: str) -> bool:
