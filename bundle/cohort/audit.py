@@ -21,6 +21,7 @@ from bundle.cohort.duplicates import (
     weights_findings,
 )
 from bundle.cohort.finding import Finding
+from bundle.cohort.quantities import AGE_UNITS, likely_units
 from bundle.cohort.regrid import grid_findings
 from bundle.files import write_json, write_text
 from bundle.hints import quoted
@@ -28,7 +29,6 @@ from bundle.people import folded
 
 SEVERITIES = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
 AGES = (0.0, 110.0)  # years
-MOST_MONTHS = 1320.0  # a median age above 110 and up to here is in months, above it in days
 
 
 def audit(
@@ -112,9 +112,12 @@ def _odd_ages(known: pd.DataFrame) -> Iterator[Finding]:
         return
     median = known["age"].median()
     if median > AGES[1]:
-        unit, divisor = ("months", "12") if median <= MOST_MONTHS else ("days", "365.25")
-        again = f"Or make the datalist again with `cohort --age-unit {unit}`."
-        sentence = f"Half of the ages are above {median:g}: they look like {unit}. Divide them by {divisor}. {again}"
+        units = likely_units(float(median), AGES[1])
+        divisors = " or ".join(f"{AGE_UNITS[unit]:.5g}" for unit in units)
+        again = f"Or make the datalist again with `cohort --age-unit {units[0]}`"
+        again += f" (or {units[1]})." if len(units) > 1 else "."
+        looks = " or ".join(units)
+        sentence = f"Half of the ages are above {median:g}: they look like {looks}. Divide them by {divisors}. {again}"
     else:
         examples = [f"{row.participant_id} is {row.age:g}" for row in odd.head(5).itertuples()]
         more = ", …" if len(odd) > len(examples) else ""

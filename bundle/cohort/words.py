@@ -93,6 +93,10 @@ OTHER_SEXES = frozenset([
 ])  # fmt: skip
 UNIT_WORDS = {  # in the name of a column of ages
     "months": ("month", "months", "mo", "mos", "monat", "monate", "monaten", "mois", "mes", "meses", "mesi"),
+    "weeks": (
+        *("week", "weeks", "wk", "wks", "woche", "wochen", "semaine", "semaines", "semana", "semanas", "settimana"),
+        "settimane",
+    ),
     "days": ("day", "days", "tag", "tage", "tagen", "jour", "jours", "dia", "dias", "giorno", "giorni"),
 }
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(?:[.,]0{1,18})?")

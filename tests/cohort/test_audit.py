@@ -211,7 +211,7 @@ def test_a_folder_for_each_diagnosis_is_a_warning(write, folder):
         (lambda s, i: {"label": 0} if s == "test" else {}, "classes", "test has only controls"),
         (lambda s, i: {"site": "one"} if s == "test" else {}, "sites", "test has a single site, 'one'"),
         (lambda s, i: {"sex": "F"}, "constant", "sex is F in all 80 scans"),
-        (lambda s, i: {"age": 400.0 + i // 2}, "ages", "they look like months. Divide them by 12."),
+        (lambda s, i: {"age": 400.0 + i // 2}, "ages", "they look like months or weeks. Divide them by 12 or 52.179."),
         (lambda s, i: {"age": 9000.0 + i // 2}, "ages", "they look like days"),
         (
             lambda s, i: {"age": -3.0} if i == 9 else {},
