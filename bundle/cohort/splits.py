@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bundle.cohort.columns import option_of
+from bundle.cohort.words import canonical
 from bundle.hints import nearest, quoted
 from bundle.people import folded, person_of, spelt_apart
 
@@ -202,24 +203,31 @@ def split_by_column(
     Args:
         records: Scans with the key `column`.
         column: Key of the records that holds the split.
-        names: Value → section, or None to leave these scans out. Default: `SPLIT_WORDS`.
+        names: Value → section, or None to leave these scans out; case is ignored. Default: `SPLIT_WORDS`.
 
     Returns:
         Section → records, in the order they came.
 
     Raises:
-        ValueError: a value has no section, or a participant would be in two sections.
+        ValueError: a scan has no value, a value has no section, or a participant would be in two sections.
     """
     names = SPLIT_WORDS if names is None else names
-    unknown = sorted({str(r.get(column)) for r in records} - set(names))
+    section_of = {canonical(name): section for name, section in names.items()}
+    if empty := [r for r in records if r.get(column) in (None, "")]:
+        people = quoted(dict.fromkeys(str(r.get("participant_id")) for r in empty))
+        raise ValueError(
+            f"The column '{column}' is empty for {len(empty)} of {len(records)} scans, of {people}; write one of "
+            f"{quoted(names)} there, or leave their rows out of the table."
+        )
+    unknown = sorted({str(r[column]) for r in records if canonical(r[column]) not in section_of})
     if unknown:
         raise ValueError(
-            f"The column '{column}' holds {quoted(unknown)}, expected {quoted(names)}; "
-            "say with `names` which section each value means."
+            f"The column '{column}' holds {quoted(unknown)}, expected {quoted(names)}; write these words in the table, "
+            "or leave these rows out of it."
         )
     sections: dict[str, list[dict]] = {s: [] for s in names.values() if s is not None}
     for record in records:
-        section = names[str(record[column])]
+        section = section_of[canonical(record[column])]
         if section is not None:
             sections[section].append(record)
     assert_disjoint(sections)

@@ -201,9 +201,25 @@ def test_the_split_of_openbhb_is_used():
     assert sorted(mine) == ["test", "training"]
 
 
+def test_words_of_a_split_column_may_be_written_in_capitals():
+    records = [{**r, "split": ("Train", "TEST", "Internal-Test")[i % 3]} for i, r in enumerate(cohort(9))]
+    assert {name: len(found) for name, found in split_by_column(records).items()} == {
+        "training": 3,
+        "validation": 3,
+        "test": 3,
+    }
+
+
+@pytest.mark.parametrize("empty", [{"split": None}, {"split": ""}, {}])
+def test_an_empty_cell_of_a_split_column_is_refused_with_who_has_it(empty):
+    records = [{"participant_id": "1", "split": "train"}, {"participant_id": "sub-2", **empty}]
+    with pytest.raises(ValueError, match="'split' is empty for 1 of 2 scans, of 'sub-2'; write one of 'train'"):
+        split_by_column(records)
+
+
 def test_a_split_column_with_other_words_or_leaks_is_refused():
     records = [{"participant_id": "1", "split": "train"}, {"participant_id": "1", "split": "fold7"}]
-    with pytest.raises(ValueError, match="holds 'fold7', expected 'train'"):
+    with pytest.raises(ValueError, match=r"holds 'fold7', expected 'train', .*; write these words in the table"):
         split_by_column(records)
     records[1]["split"] = "test"
     with pytest.raises(ValueError, match="share 1 participant"):
