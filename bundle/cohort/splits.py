@@ -132,8 +132,9 @@ def _refuse_other_spellings(wanted: set[str], there: set[str], column: str) -> N
     apart = [group for group in spelt_apart(there) if 0 < len(wanted & set(group)) < len(group)]
     if apart:
         raise ValueError(
-            f"Of each {column} that differs in spelling alone, {_equated(apart)}, one would be set aside and another "
-            f"would stay. Write each {column} in one way in the table, or name all of its spellings."
+            f"{_equated(apart)} differ in spelling alone: with {quoted(sorted(wanted))} only some spellings of a "
+            f"{column} would be set aside, and the others would stay. Write each {column} in one way in the table, or "
+            "name all of its spellings."
         )
 
 

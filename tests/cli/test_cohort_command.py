@@ -183,7 +183,7 @@ def test_sites_that_differ_in_spelling_are_said_and_never_parted(folder, caplog,
     assert "1 site(s) are spelt in several ways, which are taken for different ones: 'UCLA = ucla'" in caplog.text
     assert people(folder)["sub-3"]["site"] is None
     assert cohort(folder, "participant_id;site", rows, "--test-sites", "UCLA") == 1
-    assert "differs in spelling alone, 'UCLA = ucla'" in capsys.readouterr().err
+    assert "'UCLA = ucla' differ in spelling alone: with 'UCLA' only some" in capsys.readouterr().err
     assert cohort(folder, "participant_id;site", rows, "--test-sites", "UCLA", "ucla") == 0
     assert sections(folder)["test"] == ["sub-0", "sub-1", "sub-4", "sub-5"]
 
