@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,25 @@ def folded(participant_id: object) -> str:
     """
     core = _PREFIX.sub("", person_of(participant_id).strip().casefold())
     return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"^(\d+)\.0$", r"\1", core))
+
+
+def spelt_apart(names: Iterable[object]) -> list[list[str]]:
+    """Names of people, sites or studies that differ in spelling alone, as `folded` compares them.
+
+    Args:
+        names: Names, in any number; what is unknown (None or empty) is left out.
+
+    Returns:
+        Groups of two or more spellings, sorted.
+
+    Example:
+        >>> spelt_apart(["UCLA", "NYU", "ucla", "1", "01", "1.0", "UCLA"])
+        [['01', '1', '1.0'], ['UCLA', 'ucla']]
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in sorted({str(name) for name in names if name not in (None, "")}):
+        spellings.setdefault(folded(name), []).append(name)
+    return [group for group in spellings.values() if len(group) > 1]
 
 
 def person_codes(participant_ids: Sequence[Any]) -> NDArray[np.intp]:

@@ -39,7 +39,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     for name in COLUMNS:
         words = f"column of the table that holds the {name}" + (", or none" if name not in ("split", "study") else "")
         parser.add_argument(f"--{name}-column", metavar="NAME", help=words)
-    parser.add_argument("--age-unit", metavar="UNIT", default="", help="years, months or days (default: years)")
+    parser.add_argument("--age-unit", metavar="UNIT", default="", help="years, months, weeks or days (default: years)")
     parser.add_argument(
         "--label-values", nargs="+", default=[], metavar="NAME=0|1|n/a", help="diagnosis → 0 control, 1 patient"
     )
@@ -234,6 +234,7 @@ def _sections(
 ) -> dict[str, list[dict]]:
     from bundle.cohort import populations, published, splits
 
+    splits.say_spellings(records)
     if options.exclude_studies:
         records, _ = splits.hold_out_sites(records, options.exclude_studies, column="study")
     if options.hold_out:

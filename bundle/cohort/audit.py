@@ -12,15 +12,23 @@ import pandas as pd
 
 from bundle.cohort.confounds import confound_findings, name_findings
 from bundle.cohort.datalist import load_sections
-from bundle.cohort.duplicates import image_findings, overlap_findings, participant_findings, people, weights_findings
+from bundle.cohort.duplicates import (
+    image_findings,
+    overlap_findings,
+    participant_findings,
+    people,
+    site_findings,
+    weights_findings,
+)
 from bundle.cohort.finding import Finding
+from bundle.cohort.quantities import AGE_UNITS, likely_units
 from bundle.cohort.regrid import grid_findings
 from bundle.files import write_json, write_text
 from bundle.hints import quoted
+from bundle.people import folded
 
 SEVERITIES = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
 AGES = (0.0, 110.0)  # years
-MOST_MONTHS = 1320.0  # a median age above 110 and up to here is in months, above it in days
 
 
 def audit(
@@ -49,7 +57,7 @@ def audit(
     threads = workers if read_images else None
     sections = {path: load_sections(path) for path in (datalist, *others)}
     table = people(sections[datalist], threads)
-    findings = [*participant_findings(table), *image_findings(table)]
+    findings = [*participant_findings(table), *site_findings(table), *image_findings(table)]
     if read_images:
         findings += grid_findings(sections[datalist], workers)
     for path in others:
@@ -72,7 +80,7 @@ def section_findings(table: pd.DataFrame) -> Iterator[Finding]:
                 "warning", "classes", f"{section} has {there}; a classifier needs both, in every section. Split again."
             )
         sites = set(rows["site"]) - {""}
-        if len(sites) == 1:
+        if len(set(map(folded, sites))) == 1:
             sentence = f"{section} has a single site, {quoted(sites)}: nothing there shows whether a result holds "
             yield Finding("warning", "sites", sentence + "elsewhere. Test on other sites too.")
 
@@ -104,9 +112,12 @@ def _odd_ages(known: pd.DataFrame) -> Iterator[Finding]:
         return
     median = known["age"].median()
     if median > AGES[1]:
-        unit, divisor = ("months", "12") if median <= MOST_MONTHS else ("days", "365.25")
-        again = f"Or make the datalist again with `cohort --age-unit {unit}`."
-        sentence = f"Half of the ages are above {median:g}: they look like {unit}. Divide them by {divisor}. {again}"
+        units = likely_units(float(median), AGES[1])
+        divisors = " or ".join(f"{AGE_UNITS[unit]:.5g}" for unit in units)
+        again = f"Or make the datalist again with `cohort --age-unit {units[0]}`"
+        again += f" (or {units[1]})." if len(units) > 1 else "."
+        looks = " or ".join(units)
+        sentence = f"Half of the ages are above {median:g}: they look like {looks}. Divide them by {divisors}. {again}"
     else:
         examples = [f"{row.participant_id} is {row.age:g}" for row in odd.head(5).itertuples()]
         more = ", …" if len(odd) > len(examples) else ""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bundle.cohort.participants import CohortError
-from bundle.cohort.words import ALIASES, canonical, is_missing, plain_name
+from bundle.cohort.participants import CohortError, say_codes
+from bundle.cohort.words import ALIASES, canonical, is_missing, is_missing_code, plain_name
 from bundle.hints import nearest, quoted
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 COLUMNS = ("participant_id", "session_id", "site", "age", "sex", "tiv", "label")
 EXTRA_COLUMNS = ("split", "study")  # kept only where the user maps them
 NOT_USED = "none"  # as a mapping: this column is not read, although it is there
-_NAMES = ("participant_id", "session_id", "site")  # of people, visits and places
+_NAMES = ("participant_id", "session_id", "site", *EXTRA_COLUMNS)  # of people, visits, places and sections
+_PLACES = ("site", "study")  # a person may be number 999; a site is not
 
 
 def name_columns(
@@ -50,8 +51,11 @@ def name_columns(
         logger.info("%s: no column for %s; null in every row. Columns not used: %s", table, ", ".join(absent), rest)
     texts = pd.DataFrame({name: cells[source] for name, source in used.items()}, index=cells.index)
     texts = texts.assign(**dict.fromkeys(absent, ""))
-    for name in _NAMES:  # "unknown" is nobody, and no site
-        texts[name] = texts[name].mask(texts[name].map(canonical).map(is_missing), "")
+    for name in (name for name in _NAMES if name in texts):  # "unknown" is nobody, and no site
+        words = texts[name].map(canonical)
+        codes = words.map(is_missing_code).astype(bool) & (name in _PLACES)
+        say_codes(name, words[codes])
+        texts[name] = texts[name].mask(codes | words.map(is_missing).astype(bool), "")
     return texts, used
 
 

@@ -13,6 +13,7 @@ from bundle.cohort.finding import Finding
 from bundle.cohort.telltales import telltales
 from bundle.metrics.associations import Association, by_level, by_number, enough, transferred
 from bundle.metrics.resampling import holm
+from bundle.people import folded
 
 NOTABLE_AUC, NOTABLE_P = 0.6, 0.01
 NUMBERS = {"age": ("older", "younger"), "tiv": ("of larger head size", "of smaller head size")}
@@ -85,8 +86,9 @@ def name_findings(table: pd.DataFrame, folder: Path) -> list[Finding]:
 
 
 def _people(table: pd.DataFrame) -> pd.DataFrame:
-    """Those of known label, each once a section; what is unknown is NaN."""
+    """Those of known label, each once a section; what is unknown is NaN, and a site is one however it is spelt."""
     known = table[table["label"].isin((0, 1))].drop_duplicates(["section", "person"])
+    known = known.assign(site=known["site"].map(folded))
     return known.assign(**{name: known[name].astype(object).mask(known[name] == "") for name in LEVELS})
 
 

@@ -317,10 +317,16 @@ def collatable(item: dict[str, Any]) -> dict[str, Any]:
     """A record without null, of the same keys as any other.
 
     Raises:
-        CohortError: age, tiv or label is no number.
+        CohortError: age, tiv or label is no number, or the label is a fraction.
     """
     known = {name: item.get(name) for name in (*RECORD_KEYS, *item)}
     filled = {k: _UNKNOWN.get(k, "") if v is None else v for k, v in known.items()}
+    label = filled["label"]
+    if isinstance(label, float) and math.isfinite(label) and not label.is_integer():
+        raise CohortError(
+            f"{item['image']} has the label {label}, a fraction; expected 0 (control), 1 (patient) or null. Decide "
+            "which it is, and correct the datalist."
+        )
     try:
         kinds: dict[str, Callable] = {"age": float, "tiv": float, "label": int}
         values = {name: kind(filled[name]) for name, kind in kinds.items()}

@@ -1,4 +1,4 @@
-"""Who is in a datalist twice: by id, by spellings of an id, by image, and in other datalists or in weights."""
+"""Who is in a datalist twice: by id, by spellings of an id or a site, by image, in other datalists or in weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pandas as pd
 
 from bundle.cohort.finding import Finding
 from bundle.cohort.overlap import id_digest, image_digests
+from bundle.cohort.words import canonical, is_missing, is_missing_code
 from bundle.networks.cards import read_card
-from bundle.people import folded, person_of
+from bundle.people import folded, person_of, spelt_apart
 
 NAMED = 5  # of those concerned, in a sentence
 _SPLIT = "Split by participant again (`python -m bundle cohort`)."
@@ -63,6 +64,25 @@ def participant_findings(table: pd.DataFrame) -> list[Finding]:
         advice = "If they are, write them in one way and split again."
         findings += [_finding("warning", "spellings", what, _groups(spelt, "folded"), advice)]
     return findings + _contradictions(known)
+
+
+def site_findings(table: pd.DataFrame) -> list[Finding]:
+    """Sites that differ in spelling alone, and codes that stand for an unknown site."""
+    findings = []
+    sites = table["site"].astype(str)
+    if apart := spelt_apart(sites):
+        parts = {name: ", ".join(dict.fromkeys(table["section"][sites == name])) for group in apart for name in group}
+        named = [[f"{name} ({parts[name]})" for name in group] for group in apart]
+        what = f"{len(apart)} site(s) are spelt in several ways, which are taken for different ones"
+        advice = "Write each in one way and split again: whoever holds one out trains on the other."
+        findings += [_finding("warning", "sites", what, named, advice)]
+    words = {name: canonical(name) for name in set(sites) - {""}}
+    codes = sites[sites.isin([name for name, word in words.items() if is_missing(word) or is_missing_code(word)])]
+    if len(codes):
+        what = f"{len(codes)} scan(s) have a code for unknown as their site"
+        advice = "Write null there: it would be one site."
+        findings += [_finding("warning", "sites", what, _each(sorted(set(codes))), advice)]
+    return findings
 
 
 def image_findings(table: pd.DataFrame) -> list[Finding]:

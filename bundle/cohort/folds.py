@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from bundle.cohort.splits import assert_disjoint
 from bundle.hints import quoted
-from bundle.people import person_of
+from bundle.people import person_of, spelt_apart
 
 logger = logging.getLogger(__name__)
+
+_FINEST = 10**6  # denominator to which a share is read, so that 0.2 is one in five
 
 
 class Trial(NamedTuple):
@@ -131,6 +136,11 @@ def site_trials(records: Sequence[Mapping[str, Any]], task: str = "the task") ->
         raise ValueError(f"The site of {quoted(unknown)} in {task} is unknown, so it cannot be left out; fill it in.")
     if len(names) < 2:
         raise ValueError(f"Leaving one site out needs two, but {task} has {quoted(names)}; use folds instead.")
+    for spellings in spelt_apart(names):
+        logger.warning(
+            f"The sites {quoted(spellings)} of {task} differ in spelling alone: while one is tested, another trains. "
+            "Write them in one way."
+        )
     trials = [(np.flatnonzero(~np.isin(people, people[sites == s])), np.flatnonzero(sites == s)) for s in names]
     for site, (train, test) in zip(names, trials, strict=True):
         _require_both(labels[train], site, task)
@@ -165,8 +175,10 @@ def with_validation(
         `training` and `validation`, both with both labels.
 
     Raises:
-        ValueError: see `require_diagnoses`, `nested_draws` and `group_folds`; or the share is not in (0, 0.5].
+        ValueError: see `require_diagnoses`, `nested_draws` and `hold_out_share`; the share is not in (0, 0.5]; or a
+            scan has no participant.
     """
+    assert_disjoint({"training": training})
     labels = require_diagnoses(training, f"'training' of {task}")
     people = [r["participant_id"] for r in training]
     rows = (
@@ -177,7 +189,7 @@ def with_validation(
         return {"training": [training[row] for row in rows], "validation": validation}
     if not 0 < share <= 0.5:
         raise ValueError(f"`validation_share` is in (0, 0.5], but {share} was given.")
-    train, held = group_folds(labels[rows], [people[row] for row in rows], round(1 / share), [seed, draw])[0]
+    train, held = hold_out_share(labels[rows], [people[row] for row in rows], share, [seed, draw])
     return {"training": [training[row] for row in rows[train]], "validation": [training[row] for row in rows[held]]}
 
 
@@ -247,11 +259,12 @@ def people_drawn(records: list[dict], size: int | None, seed: int) -> list[dict]
         seed: Seed; the order of the records has no influence on who is drawn.
 
     Raises:
-        ValueError: when there are fewer participants.
+        ValueError: when there are fewer participants, or a scan has none.
     """
     if size is None:
         return records
     people = [record["participant_id"] for record in records]
+    assert_disjoint({"the section": records})
     found = len({person_of(name) for name in people})
     if not 0 < size <= found:
         raise ValueError(f"`size` is {size}, but the section has {found} participants; draw at most as many.")
@@ -288,13 +301,54 @@ def group_folds(
                 f"{n_folds} folds cannot be made: label {label} has {count} participants, and at "
                 "least 2 folds with one of each label are needed; choose fewer folds."
             )
-    # Label after label, so that every run of n_folds people is spread over all folds.
-    shuffled = np.random.default_rng(seed).permutation(len(names))
-    order = shuffled[np.argsort(person_label[shuffled], kind="stable")]
+    order = _by_label(person_label, seed)  # so that every run of n_folds people is spread over all folds
     fold_of = np.empty(len(names), dtype=int)
     fold_of[order] = np.arange(len(names)) % n_folds
     rows = fold_of[row_person]
     return [(np.flatnonzero(rows != k), np.flatnonzero(rows == k)) for k in range(n_folds)]
+
+
+def hold_out_share(
+    labels: Sequence[int] | np.ndarray, participants: Sequence[str], share: float, seed: int | Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Set a share of the participants aside, of each label as nearly that share as whole people allow.
+
+    Args:
+        labels: Label of every row, 0 or 1 (or more classes).
+        participants: Participant of every row; never divided.
+        share: Share of the participants, in (0, 0.5]; of 1/k it is the first of `group_folds` with k folds.
+        seed: One number or several; the order of the rows has no influence.
+
+    Returns:
+        Ascending indices of the rows that are left, and of those set aside; both have every label.
+
+    Raises:
+        ValueError: a label has so few participants that none of them might be set aside.
+
+    Example:
+        >>> rest, held = hold_out_share([0, 1] * 10, [f"p{i}" for i in range(20)], 0.4, seed=0)
+        >>> len(rest), len(held)
+        (12, 8)
+    """
+    names, row_person, person_label = _persons(labels, participants)
+    part = max(Fraction(share).limit_denominator(_FINEST), Fraction(1, _FINEST))
+    needed = math.ceil(1 / part)
+    for label, count in sorted(Counter(person_label.tolist()).items()):
+        if count < needed:
+            raise ValueError(
+                f"A share of {share:g} cannot be held out: label {label} has {count} participants, and at least "
+                f"{needed} are needed for one of them to be; give a larger share, or people in section 'validation'."
+            )
+    # p of every q people, evenly spread; where p is 1, every q-th.
+    held = np.empty(len(names), dtype=bool)
+    held[_by_label(person_label, seed)] = np.arange(len(names)) * part.numerator % part.denominator < part.numerator
+    return np.flatnonzero(~held[row_person]), np.flatnonzero(held[row_person])
+
+
+def _by_label(person_label: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
+    """Order people at random, label after label."""
+    shuffled = np.random.default_rng(seed).permutation(len(person_label))
+    return shuffled[np.argsort(person_label[shuffled], kind="stable")]
 
 
 def _persons(

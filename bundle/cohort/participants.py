@@ -20,6 +20,7 @@ from bundle.cohort.words import (
     canonical,
     is_missing,
     is_missing_code,
+    is_number,
     plain_name,
 )
 from bundle.hints import quoted
@@ -206,7 +207,7 @@ def _guessed(texts: pd.Series, words: pd.Series, unknown: set[str], column: str)
         return {"0": 0, "1": 1}
     controls = [word for word in there if word in CONTROL_WORDS]
     others = [word for word in there if word not in CONTROL_WORDS]
-    unclear = [word for word in others if word in UNCLEAR_WORDS or word.lstrip("-").isdigit()]
+    unclear = [word for word in others if word in UNCLEAR_WORDS or is_number(word)]
     if len(others) > 1 or unclear or (others and not controls):
         spelt = {word: texts[words == word].iloc[0] for word in there}
         counts = ", ".join(f"'{spelt[word]}' ({(words == word).sum()})" for word in there[:_PRINTED])
@@ -238,6 +239,18 @@ def _say_counts(column: str, texts: pd.Series, words: pd.Series, meanings: Mappi
     ]
     if any(spelt[word] for word in counts):
         logger.info("What the words of '%s' became: %s", column, "; ".join(said))
+
+
+def say_codes(name: str, codes: pd.Series) -> None:
+    """Warn of codes that are taken as unknown, each with the number of its rows.
+
+    Args:
+        name: The column, as ours.
+        codes: The codes of the rows that have one, as `canonical` gives them.
+    """
+    if len(codes):
+        stated = ", ".join(f"{word} in {count} row(s)" for word, count in Counter(codes).items())
+        logger.warning("%s %s: taken as a code for unknown", name, stated)
 
 
 def _where(mask: pd.Series) -> list[int]:

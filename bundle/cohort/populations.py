@@ -27,7 +27,7 @@ def scans_where(records: Sequence[dict], conditions: Sequence[Condition]) -> lis
     """
     left = list(records)
     for condition in conditions:
-        kept = [record for record, fits in zip(left, holds(condition, left), strict=True) if fits]
+        kept = [record for record, fits in zip(left, holds(condition, left, records), strict=True) if fits]
         if not kept:
             raise CohortError(f"'{condition.text}' holds for none of {len(left)} scans, so nobody would be left.")
         logger.info("'%s' holds for %d of %d scans: %s", condition.text, len(kept), len(left), described(kept))

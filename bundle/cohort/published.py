@@ -15,6 +15,7 @@ from bundle.cohort.columns import name_columns
 from bundle.cohort.participants import CohortError
 from bundle.cohort.sheet import read_table
 from bundle.cohort.splits import SPLIT_WORDS, assert_disjoint
+from bundle.cohort.words import canonical
 from bundle.files import SECTIONS, read_json, write_text
 from bundle.hints import quoted
 from bundle.people import folded
@@ -160,12 +161,13 @@ def _read_list(path: Path) -> dict[str, str]:
         raise CohortError(
             f"{path} is no list of a split; expected the columns participant_id and section, found {quoted(cells)}."
         )
-    unknown = sorted(set(cells[column]) - set(SPLIT_WORDS))
+    section_of = {canonical(word): section for word, section in SPLIT_WORDS.items()}
+    unknown = sorted({word for word in cells[column] if canonical(word) not in section_of})
     if unknown:
         raise CohortError(f"{path} has the sections {quoted(unknown)}, expected {quoted(SPLIT_WORDS)}.")
     listed: dict[str, str] = {}
     for name, word in zip(cells["participant_id"], cells[column], strict=True):
-        section = SPLIT_WORDS[word]
+        section = section_of[canonical(word)]
         if listed.setdefault(folded(name), section) != section:
             raise CohortError(f"{path} puts participant '{name}' into two sections.")
     return listed

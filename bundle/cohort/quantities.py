@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from bundle.cohort.participants import CohortError, Faults
+from bundle.cohort.participants import CohortError, Faults, say_codes
 from bundle.cohort.words import canonical, is_missing, is_missing_code, unit_of
 from bundle.hints import quoted
 
 logger = logging.getLogger(__name__)
 
-AGE_UNITS = {"years": 1.0, "months": 12.0, "days": 365.25}  # so many make a year
+AGE_UNITS = {"years": 1.0, "months": 12.0, "weeks": 365.25 / 7, "days": 365.25}  # so many make a year
 AGE_RANGE = (0.0, 120.0)  # years
 ANOTHER_UNIT = 0.1  # share of ages beyond the range from which on the column is taken to be in another unit
 TIV_RANGE = (100.0, 5000.0)  # mL: tells millilitres from litres and from cubic millimetres
@@ -25,7 +24,7 @@ _MILLILITRES = "give millilitres (FreeSurfer writes mm³: divide by 1000), or n/
 YEARS = "write years as a number such as 25.5, DICOM's 025Y, 89+, or n/a"
 _NUMBER = r"[+-]?(?:[0-9]{1,300}[.,]?[0-9]{0,300}|[.,][0-9]{1,300})(?:[eE][+-]?[0-9]{1,9})?"
 _DICOM = re.compile(r"([0-9]{1,4})([YMWD])", re.IGNORECASE)
-_PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
+_PER_YEAR = {unit[0]: count for unit, count in AGE_UNITS.items()}
 _TOP_CODED = re.compile(r"(?:[>≥]=?\s*([0-9]{1,3})|([0-9]{1,3})\s*\+)")
 
 
@@ -118,11 +117,26 @@ def ages(
     values = values.where(dicom.isna(), dicom)
     unread = [row for row in unread if pd.isna(dicom[row])]
     _require_years(values[values.notna()], unit, column, limits, other_unit)
-    if unit in ("months", "days"):  # three decimals, or thousands
+    if unit not in ("", "years"):  # three decimals, or thousands
         unread += _rows(known.str.fullmatch(r"[0-9]+,[0-9]{3}"))
         values[unread] = float("nan")
     _say_top_coded(known, column)
     return _within("age", texts, values, unread, limits, f"{limits[0]:g}–{limits[1]:g} years", advice)
+
+
+def likely_units(age: float, oldest: float = AGE_RANGE[1]) -> list[str]:
+    """The units, one or two, that an age which is too high for years may be in.
+
+    Args:
+        age: A typical age, in the unit that is asked for.
+        oldest: Highest plausible age, years.
+
+    Example:
+        >>> likely_units(400), likely_units(2000), likely_units(9000)
+        (['months', 'weeks'], ['weeks', 'days'], ['days'])
+    """
+    fitting = [unit for unit, count in AGE_UNITS.items() if unit != "years" and age <= oldest * count]
+    return fitting[:2] or ["days"]
 
 
 def _known(name: str, texts: pd.Series, unit: str) -> pd.Series:
@@ -131,10 +145,7 @@ def _known(name: str, texts: pd.Series, unit: str) -> pd.Series:
     codes = words.map(is_missing_code)
     if unit != "years":  # 999 months is an age, and 999 mL a head
         codes &= words.str.startswith("-")
-    if codes.any():
-        counts = Counter(words[codes])
-        stated = ", ".join(f"{word} in {count} row(s)" for word, count in counts.items())
-        logger.warning("%s %s: taken as a code for unknown", name, stated)
+    say_codes(name, words[codes])
     return texts.mask(codes | words.map(is_missing), "")
 
 
@@ -180,7 +191,7 @@ def _require_years(values: pd.Series, unit: str, column: str, limits: tuple[floa
     beyond = values[values > limits[1]]
     if unit == "years" or len(beyond) <= ANOTHER_UNIT * len(values) or len(beyond) < 2:
         return
-    meant = "months" if beyond.median() <= limits[1] * AGE_UNITS["months"] else "days"
+    meant = " or ".join(likely_units(float(beyond.median()), limits[1]))
     if unit:
         raise CohortError(
             f"The ages in '{column}' are not in {unit}: {len(beyond)} of {len(values)} are above {limits[1]:g} years."

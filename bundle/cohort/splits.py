@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from bundle.cohort.columns import option_of
+from bundle.cohort.words import canonical
 from bundle.hints import nearest, quoted
-from bundle.people import folded, person_of
+from bundle.people import folded, person_of, spelt_apart
 
 logger = logging.getLogger(__name__)
 
@@ -98,25 +100,58 @@ def hold_out_sites(
         The rest, and the scans of the sites set aside.
 
     Raises:
-        ValueError: no scan has one of these values.
+        ValueError: no scan has one of these values, or the rest would have one that differs from it in spelling alone.
 
     Example:
         >>> rest, abide = hold_out_sites(records, ["ABIDE"], column="study")  # doctest: +SKIP
     """
     wanted = {str(site) for site in sites}
-    there = {str(r[column]) for r in records if r.get(column) is not None}
+    there = {str(r[column]) for r in records if r.get(column) not in (None, "")}
+    if not there:
+        raise ValueError(
+            f"The {column} of every scan is unknown, so {quoted(sorted(wanted))} cannot be set aside; name the column "
+            f"of the table that holds it: {option_of(column)} NAME."
+        )
     for value in sorted(wanted - there):
         raise ValueError(f"No scan has {column} '{value}'{nearest(value, there)}")
+    _refuse_other_spellings(wanted, there, column)
     held_out = [r for r in records if str(r.get(column)) in wanted]
     gone = {_person(r) for r in held_out}
     rest = [r for r in records if _person(r) not in gone]
     between = len(records) - len(rest) - len(held_out)
     if between:
         logger.warning("%d scans left out: their participants were also held out", between)
-    unknown = sum(r.get(column) is None for r in rest)
+    unknown = sum(r.get(column) in (None, "") for r in rest)
     if unknown:
         logger.warning("%d scans of unknown %s stay in the rest", unknown, column)
     return rest, held_out
+
+
+def _refuse_other_spellings(wanted: set[str], there: set[str], column: str) -> None:
+    """Refuse to set aside one spelling of a site or study and to leave another in the rest."""
+    apart = [group for group in spelt_apart(there) if 0 < len(wanted & set(group)) < len(group)]
+    if apart:
+        raise ValueError(
+            f"{_equated(apart)} differ in spelling alone: with {quoted(sorted(wanted))} only some spellings of a "
+            f"{column} would be set aside, and the others would stay. Write each {column} in one way in the table, or "
+            "name all of its spellings."
+        )
+
+
+def say_spellings(records: Sequence[Mapping[str, Any]]) -> None:
+    """Warn of sites and studies that differ in spelling alone, and are several for whatever goes by them.
+
+    Args:
+        records: Scans.
+    """
+    for column, what in (("site", "site(s)"), ("study", "study(ies)")):
+        if apart := spelt_apart(record.get(column) for record in records):
+            sentence = "%d %s are spelt in several ways, which are taken for different ones: %s. Write each in one way."
+            logger.warning(sentence, len(apart), what, _equated(apart))
+
+
+def _equated(groups: Iterable[Sequence[str]]) -> str:
+    return quoted(" = ".join(group) for group in groups)
 
 
 def hold_out_people(records: Sequence[dict], tested: Sequence[Mapping[str, Any]], source: str) -> list[dict]:
@@ -169,24 +204,31 @@ def split_by_column(
     Args:
         records: Scans with the key `column`.
         column: Key of the records that holds the split.
-        names: Value → section, or None to leave these scans out. Default: `SPLIT_WORDS`.
+        names: Value → section, or None to leave these scans out; case is ignored. Default: `SPLIT_WORDS`.
 
     Returns:
         Section → records, in the order they came.
 
     Raises:
-        ValueError: a value has no section, or a participant would be in two sections.
+        ValueError: a scan has no value, a value has no section, or a participant would be in two sections.
     """
     names = SPLIT_WORDS if names is None else names
-    unknown = sorted({str(r.get(column)) for r in records} - set(names))
+    section_of = {canonical(name): section for name, section in names.items()}
+    if empty := [r for r in records if r.get(column) in (None, "")]:
+        people = quoted(dict.fromkeys(str(r.get("participant_id")) for r in empty))
+        raise ValueError(
+            f"The column '{column}' is empty for {len(empty)} of {len(records)} scans, of {people}; write one of "
+            f"{quoted(names)} there, or leave their rows out of the table."
+        )
+    unknown = sorted({str(r[column]) for r in records if canonical(r[column]) not in section_of})
     if unknown:
         raise ValueError(
-            f"The column '{column}' holds {quoted(unknown)}, expected {quoted(names)}; "
-            "say with `names` which section each value means."
+            f"The column '{column}' holds {quoted(unknown)}, expected {quoted(names)}; write these words in the table, "
+            "or leave these rows out of it."
         )
     sections: dict[str, list[dict]] = {s: [] for s in names.values() if s is not None}
     for record in records:
-        section = names[str(record[column])]
+        section = section_of[canonical(record[column])]
         if section is not None:
             sections[section].append(record)
     assert_disjoint(sections)

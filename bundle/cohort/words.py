@@ -6,6 +6,7 @@ ones what clinics write. All are compared in the form that `canonical` or `plain
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 
@@ -92,6 +93,10 @@ OTHER_SEXES = frozenset([
 ])  # fmt: skip
 UNIT_WORDS = {  # in the name of a column of ages
     "months": ("month", "months", "mo", "mos", "monat", "monate", "monaten", "mois", "mes", "meses", "mesi"),
+    "weeks": (
+        *("week", "weeks", "wk", "wks", "woche", "wochen", "semaine", "semaines", "semana", "semanas", "settimana"),
+        "settimane",
+    ),
     "days": ("day", "days", "tag", "tage", "tagen", "jour", "jours", "dia", "dias", "giorno", "giorni"),
 }
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(?:[.,]0{1,18})?")
@@ -141,6 +146,19 @@ def unit_of(name: str) -> str:
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words = set(re.findall(r"[a-z]+", without_accents(apart)))
     return next((unit for unit, known in UNIT_WORDS.items() if words & set(known)), "")
+
+
+def is_number(word: str) -> bool:
+    """Whether a word, as `canonical` gives it, is a number, with a point or a comma before the decimals.
+
+    Example:
+        >>> is_number("0.5"), is_number("-1,5"), is_number("2"), is_number("ad")
+        (True, True, True, False)
+    """
+    try:
+        return not math.isnan(float(word.replace(",", ".")))
+    except ValueError:
+        return False
 
 
 def is_missing(word: str) -> bool:

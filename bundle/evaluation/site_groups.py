@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bundle.hints import nearest, quoted
-from bundle.people import person_of
+from bundle.people import person_of, spelt_apart
 
 SMALL = "small sites"
 PRETRAIN_ON = ("controls", "everybody")
@@ -93,7 +93,8 @@ def grouped(tasks: Mapping[str, Sequence[Mapping[str, Any]]], rules: SiteRules) 
         rules: How sites are joined.
 
     Raises:
-        ValueError: a site of `site_groups` is unknown, a group has no site, or there are fewer than two groups.
+        ValueError: a site of `site_groups` is unknown, a group has no site, spellings of one site are in two groups, or
+            there are fewer than two groups.
     """
     sites = sorted({str(r["site"]) for records in tasks.values() for r in records})
     groups = _named_groups(rules.site_groups or {}, sites)
@@ -104,6 +105,7 @@ def grouped(tasks: Mapping[str, Sequence[Mapping[str, Any]]], rules: SiteRules) 
     groups += [Group(site, (site,)) for site in rest if site not in small]
     if small:
         groups.append(Group(SMALL if len(small) > 1 else small[0], tuple(small)))
+    _refuse_parted_spellings(groups, sites)
     if len(groups) < 2 and (tested or set(groups[0].sites) == set(sites)):
         raise ValueError(
             f"Holding sites out needs two groups of them, but there is {quoted(g.name for g in groups)}: sites with "
@@ -121,6 +123,17 @@ def _named_groups(given: Mapping[str, Sequence[Any]], sites: Sequence[str]) -> l
             if str(site) not in sites:
                 raise ValueError(f"The group '{name}' names '{site}', but no task has this site{nearest(site, sites)}")
     return [Group(str(name), tuple(map(str, members))) for name, members in given.items()]
+
+
+def _refuse_parted_spellings(groups: Sequence[Group], sites: Sequence[str]) -> None:
+    """Refuse groups of which one holds out a spelling of a site, and another, or training, has the other spelling."""
+    group_of = {site: group.name for group in groups for site in group.sites}
+    for spellings in spelt_apart(sites):
+        if len({group_of.get(site) for site in spellings}) > 1:
+            raise ValueError(
+                f"The sites {quoted(spellings)} differ in spelling alone, and one would be held out while another is "
+                "trained on. Write them in one way in the datalists, or put them into one group of `site_groups`."
+            )
 
 
 def _people(tasks: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, set[tuple[str, int]]]]:

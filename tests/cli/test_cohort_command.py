@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bundle.cli.main import main
+from bundle.cohort.datalist import RECORD_KEYS
 
 
 @pytest.fixture
@@ -174,3 +175,27 @@ def test_populations_that_cannot_be_made_are_refused(folder, more, status, sente
     assert populations(folder, *more) == status
     assert sentence in capsys.readouterr().err
     assert not (folder / "out.json").exists()
+
+
+def test_sites_that_differ_in_spelling_are_said_and_never_parted(folder, caplog, capsys):
+    rows = [(f"sub-{i}", ("UCLA", "ucla", "NYU", "-9999")[i % 4]) for i in range(8)]
+    assert cohort(folder, "participant_id;site", rows) == 0
+    assert "1 site(s) are spelt in several ways, which are taken for different ones: 'UCLA = ucla'" in caplog.text
+    assert people(folder)["sub-3"]["site"] is None
+    assert cohort(folder, "participant_id;site", rows, "--test-sites", "UCLA") == 1
+    assert "'UCLA = ucla' differ in spelling alone: with 'UCLA' only some" in capsys.readouterr().err
+    assert cohort(folder, "participant_id;site", rows, "--test-sites", "UCLA", "ucla") == 0
+    assert sections(folder)["test"] == ["sub-0", "sub-1", "sub-4", "sub-5"]
+
+
+def test_studies_without_their_column_get_the_option_that_names_it(folder, capsys):
+    rows = [(f"sub-{i}", "abide1") for i in range(8)]
+    assert cohort(folder, "participant_id;study", rows, "--exclude-studies", "abide1") == 1
+    assert "name the column of the table that holds it: --study-column NAME" in capsys.readouterr().err
+
+
+def test_a_condition_on_age_is_in_years_however_the_table_writes_the_column(folder):
+    rows = [(f"sub-{i}", 12 * (10 + i)) for i in range(8)]
+    assert cohort(folder, "participant_id;Age", rows, "--age-unit", "months", "--where", "Age>=14") == 0
+    assert sorted(people(folder)) == ["sub-4", "sub-5", "sub-6", "sub-7"]
+    assert all(set(record) == set(RECORD_KEYS) for record in people(folder).values())

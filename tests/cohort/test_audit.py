@@ -168,6 +168,22 @@ def test_sites_that_training_lacks_do_not_help(write):
     assert any("No site of test is in training" in sentence for sentence in notes)
 
 
+def test_spellings_of_a_site_are_a_warning_and_one_site(write):
+    datalist = write(every=lambda s, i: {"site": ("UCLA", "ucla")[s == "test"]})
+    warnings = found(datalist, "warning")
+    sentence = next(text for name, text in warnings if name == "sites" and "spelt" in text)
+    assert "1 site(s) are spelt in several ways" in sentence
+    assert "UCLA (training, validation) = ucla (test)" in sentence
+    assert not any("No site of test is in training" in f.sentence for f in audit(datalist))
+    one = found(write(every=lambda s, i: {"site": ("1", "01")[i % 2]}), "warning")
+    assert any("test has a single site" in text for _, text in one)
+
+
+def test_a_code_for_an_unknown_site_is_a_warning(write):
+    sentence = only(write({("training", 0): {"site": -9999}, ("test", 0): {"site": "n/a"}}), "sites", "warning")
+    assert "2 scan(s) have a code for unknown as their site: -9999; n/a. Write null there" in sentence
+
+
 def test_older_patients_are_a_warning_and_so_is_age_that_only_patients_have(write):
     older = write(every=lambda s, i: {"age": 30 + i / 10 + 20 * ((i + i // 10) % 2)})
     assert any("In training age alone" in s and "patients are older" in s for _, s in found(older, "warning"))
@@ -195,7 +211,7 @@ def test_a_folder_for_each_diagnosis_is_a_warning(write, folder):
         (lambda s, i: {"label": 0} if s == "test" else {}, "classes", "test has only controls"),
         (lambda s, i: {"site": "one"} if s == "test" else {}, "sites", "test has a single site, 'one'"),
         (lambda s, i: {"sex": "F"}, "constant", "sex is F in all 80 scans"),
-        (lambda s, i: {"age": 400.0 + i // 2}, "ages", "they look like months. Divide them by 12."),
+        (lambda s, i: {"age": 400.0 + i // 2}, "ages", "they look like months or weeks. Divide them by 12 or 52.179."),
         (lambda s, i: {"age": 9000.0 + i // 2}, "ages", "they look like days"),
         (
             lambda s, i: {"age": -3.0} if i == 9 else {},

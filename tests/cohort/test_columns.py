@@ -93,3 +93,11 @@ def test_unknown_is_no_id_and_no_site():
 def test_columns_that_are_not_there_or_could_be_two_are_refused(columns, mapping, sentence):
     with pytest.raises(CohortError, match=sentence):
         named(columns, mapping)
+
+
+def test_codes_for_unknown_are_no_sites_and_no_studies(caplog):
+    cells = pd.DataFrame({"participant_id": ["999", "2", "3", "4"], "site": ["-9999", "999", "n/a", "9"]})
+    texts, _ = name_columns(cells.assign(group="-9"), {"study": "group"}, "t.tsv")
+    assert (texts["site"].tolist(), set(texts["study"])) == (["", "", "", "9"], {""})
+    assert texts["participant_id"].tolist() == ["999", "2", "3", "4"]
+    assert "site -9999 in 1 row(s), 999 in 1 row(s): taken as a code for unknown" in caplog.text

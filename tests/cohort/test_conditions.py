@@ -37,16 +37,65 @@ def test_words_are_compared_without_case_and_numbers_of_the_table_as_numbers():
     assert holds(condition_of("iq>=100"), records) == [True, False]
 
 
+NAMED = [
+    scan("sub-ad0001", 9.0, 0, sex="F", site="UCLA", session_id="ses-01"),
+    scan("ad0002", 15.0, 1, sex="M", site="01", session_id="2"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sex!=male", [True, False]),
+        ("sex=weiblich", [True, False]),
+        ("participant_id!=ad0001", [False, True]),
+        ("participant_id=sub-ad0002", [False, True]),
+        ("session_id!=1", [False, True]),
+        ("site=ucla", [True, False]),
+        ("site!=1", [True, False]),
+        ("label!=1.0", [True, False]),
+    ],
+)
+def test_names_are_compared_however_they_are_written(text, expected):
+    assert holds(condition_of(text), NAMED) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("label!=patient", "asks for label 'patient', which no scan has; there is '0', '1'"),
+        ("sex!=1", "asks for sex '1', which no scan has; there is 'F', 'M'"),
+        ("participant_id!=AD0002", "which no scan has; did you mean 'ad0002'"),
+        ("site!=NYU", "asks for site 'NYU', which no scan has"),
+        ("age!=14", "asks for age '14', which no scan has"),
+        ("age<10 or site=UCLB", "asks for site 'UCLB', which no scan has; did you mean 'UCLA'"),
+    ],
+)
+def test_a_value_that_no_scan_has_is_refused(text, sentence):
+    with pytest.raises(CohortError, match=sentence):
+        holds(condition_of(text), NAMED)
+
+
+def test_a_value_that_an_earlier_condition_left_out_is_none_that_no_scan_has():
+    assert scans_where(NAMED, [condition_of("site=UCLA"), condition_of("label!=1")]) == NAMED[:1]
+
+
 @pytest.mark.parametrize("text", ["age", "age<", "<14", "age<14<15", "age<young", "age<nan", "age<inf", "", "age<n/a"])
 def test_what_is_no_condition_is_refused(text):
     with pytest.raises(ValueError, match="age<14"):
         condition_of(text)
 
 
-@pytest.mark.parametrize("unknown", [None, "", "n/a", "-9999", "old"])
-def test_nobody_of_unknown_value_is_on_either_side(unknown):
+@pytest.mark.parametrize(
+    ("unknown", "words"),
+    [
+        *((missing, "") for missing in (None, "", "n/a")),
+        *((text, f", but '{text}', which is no number or a code for unknown") for text in ("-9999", "old")),
+    ],
+)
+def test_nobody_of_unknown_value_is_on_either_side(unknown, words):
     records = [scan("1", iq="90"), scan("2", iq=unknown)]
-    with pytest.raises(CohortError, match=r"for 1 scan\(s\) of '2': their iq is not known.*--where 'iq!=n/a'"):
+    with pytest.raises(CohortError, match=rf"of '2': their iq is not known{words}\. .*--where 'iq!=n/a'"):
         holds(condition_of("iq<100"), records)
 
 

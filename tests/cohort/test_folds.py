@@ -10,7 +10,9 @@ from bundle.cohort.folds import (
     draw_trials,
     fold_trials,
     group_folds,
+    hold_out_share,
     nested_draws,
+    people_drawn,
     require_diagnoses,
     site_trials,
     with_validation,
@@ -148,6 +150,11 @@ def test_a_site_with_one_class_is_said_and_tested_all_the_same(caplog):
     assert "Site 'b' of schizophrenia has controls only: it has no ROC-AUC of its own" in caplog.text
 
 
+def test_spellings_of_a_site_that_is_left_out_are_said(caplog):
+    site_trials(records([0, 1] * 3, ["a", "a", "A", "A", "b", "b"]), "schizophrenia")
+    assert "The sites 'A', 'a' of schizophrenia differ in spelling alone: while one is tested" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("labels", "sites", "reason"),
     [
@@ -176,6 +183,44 @@ def test_a_validation_section_is_used_as_it_is():
     assert [len(found) for found in sections.values()] == [20, 2]
     with pytest.raises(ValueError, match="'validation' of the task has one class"):
         with_validation(records([0, 1] * 10), records([0]), 0.2)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 1 / 3, 0.4, 0.45, 0.5])
+def test_the_share_that_validates_is_the_one_asked_for(share):
+    labels, names = people(97, sessions=2, patients=0.31)
+    rest, held = hold_out_share(labels, names, share, seed=[3, 1])
+    assert sorted([*rest, *held]) == list(range(194))
+    assert not set(names[rest]) & set(names[held])
+    for label in (0, 1):
+        everybody = len(set(names[labels == label]))
+        assert abs(len(set(names[held][labels[held] == label])) - share * everybody) < 1
+    order = np.random.default_rng(1).permutation(194)
+    again = hold_out_share(labels[order], names[order], share, seed=[3, 1])[1]
+    assert set(names[order][again]) == set(names[held])
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5, 7, 10])
+def test_one_of_so_many_is_the_first_fold(folds):
+    labels, names = people(50)
+    train, test = group_folds(labels, names, folds, seed=[0, 0])[0]
+    rest, held = hold_out_share(labels, names, 1 / folds, seed=[0, 0])
+    assert (rest.tolist(), held.tolist()) == (train.tolist(), test.tolist())
+
+
+def test_a_share_of_too_few_is_refused_and_of_enough_has_both_labels():
+    pool = records([0] * 20 + [1] * 3)
+    with pytest.raises(ValueError, match=r"share of 0.3 cannot be held out: label 1 has 3 participants.* 4 "):
+        with_validation(pool, [], 0.3)
+    sections = with_validation(pool, [], 0.4)
+    assert [sum(r["label"] for r in found) for found in sections.values()] in ([1, 2], [2, 1])
+
+
+def test_scans_without_a_participant_are_no_training():
+    nameless = [{**record, "participant_id": "", "image": "x.nii"} for record in records([0, 1] * 10)]
+    with pytest.raises(ValueError, match=r"The scan x\.nii has no participant_id"):
+        with_validation(nameless, [], 0.2)
+    with pytest.raises(ValueError, match=r"The scan x\.nii has no participant_id"):
+        people_drawn(nameless, 5, 0)
 
 
 def test_a_share_that_is_none_is_refused():

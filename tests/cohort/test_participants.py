@@ -149,7 +149,8 @@ def test_words_for_controls_are_known_alone_and_beside_another(word):
 @pytest.mark.parametrize(
     "texts",
     [("CN", "AD", "MCI"), ("a", "b"), ("1", "2"), ("none",), ("0", "2"), ("schizophrenia",), ("CN", "none"),
-     ("1", "-1"), ("1", "1"), ("1", "CN"), ("CN", "sibling"), ("patient", "unknown")],
+     ("1", "-1"), ("1", "1"), ("1", "CN"), ("CN", "sibling"), ("patient", "unknown"),
+     ("control", "0.5"), ("control", "1,5"), ("control", "1e1")],
 )  # fmt: skip
 def test_diagnoses_that_could_mean_anything_are_refused(texts):
     with pytest.raises(CohortError, match=r"The column 'dx' holds .* say it with --label-values .*=\?"):

@@ -107,7 +107,7 @@ def test_a_list_divides_whatever_the_spelling_of_ids(tmp_path):
 
 
 def test_lists_of_others_are_read_in_their_words(tmp_path):
-    (tmp_path / "s.tsv").write_text("participant_id\tsplit\trank\nsub-07\ttrain\t1\nsub-08\tval\t2\nsub-09\ttest\t3\n")
+    (tmp_path / "s.tsv").write_text("participant_id\tsplit\trank\nsub-07\tTrain\t1\nsub-08\tVAL\t2\nsub-09\ttest\t3\n")
     split = split_by_file(people("7", "8", "9"), tmp_path / "s.tsv")
     assert {name: len(found) for name, found in split.items()} == dict.fromkeys(SECTIONS, 1)
 

@@ -1,14 +1,21 @@
 """Ages and head sizes: every way of writing one, and no value that nobody wrote."""
 
+import doctest
+
 import pandas as pd
 import pytest
 
+from bundle.cohort import quantities
 from bundle.cohort.participants import CohortError
 from bundle.cohort.quantities import YEARS, ages, numbers
 
 
 def column(*values):
     return pd.Series(list(values), dtype=object)
+
+
+def test_the_examples_in_the_docstrings_run():
+    assert doctest.testmod(quantities).failed == 0
 
 
 def test_numbers_are_in_a_range():
@@ -64,29 +71,47 @@ def test_codes_and_ages_coded_at_the_top_are_counted(caplog):
 
 @pytest.mark.parametrize(
     ("texts", "unit"),
-    [(("864", "300", "412"), "months"), (("80", "100", "130", "150"), "months"), (("9000", "25000"), "days")],
+    [
+        (("864", "300", "412"), "months"),
+        (("80", "100", "130", "150"), "months"),
+        (("864", "300", "412"), "weeks"),
+        (("1000", "2500", "3000"), "weeks"),
+        (("4000", "5000"), "days"),
+        (("9000", "25000"), "days"),
+    ],
 )
 def test_ages_in_another_unit_are_refused_until_it_is_given(texts, unit):
     """Also where some could be years: the rest would be wrong."""
-    with pytest.raises(CohortError, match=f"they look like {unit}, not years; give the unit with --age-unit {unit}"):
+    looks = rf"they look like (\w+ or )?{unit}( or \w+)?, not years; give the unit with --age-unit .*{unit}"
+    with pytest.raises(CohortError, match=looks):
         ages(column(*texts))
     values, faults = ages(column(*texts, "072Y"), unit=unit)
-    divisor = {"months": 12, "days": 365.25}[unit]
+    divisor = {"months": 12, "weeks": 365.25 / 7, "days": 365.25}[unit]
     assert values.tolist() == pytest.approx([*(float(text) / divisor for text in texts), 72])
     assert faults == []
 
 
-def test_a_name_that_speaks_of_months_needs_the_unit():
-    for name in ("age_months", "Alter (Monate)", "AgeMonths"):
-        with pytest.raises(CohortError, match="speaks of months, not of years"):
-            ages(column("30"), column=name)
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        *((name, "months") for name in ("age_months", "Alter (Monate)", "AgeMonths")),
+        *((name, "weeks") for name in ("age_weeks", "Alter (Wochen)", "AgeWeeks", "age wk", "edad (semanas)")),
+        *((name, "weeks") for name in ("âge (semaines)", "età in settimane")),
+    ],
+)
+def test_a_name_that_speaks_of_another_unit_needs_the_unit(name, unit):
+    with pytest.raises(CohortError, match=f"speaks of {unit}, not of years"):
+        ages(column("30"), column=name)
+
+
+def test_a_unit_that_is_given_is_believed():
     assert ages(column("30"), column="age_months", unit="months")[0].tolist() == [2.5]
     assert ages(column("30"), column="age_months", unit="years")[0].tolist() == [30]
 
 
 def test_a_unit_that_cannot_be_is_refused():
-    with pytest.raises(CohortError, match="in years, months, days, but 'weeks'"):
-        ages(column("30"), unit="weeks")
+    with pytest.raises(CohortError, match="in years, months, weeks, days, but 'hours'"):
+        ages(column("30"), unit="hours")
     with pytest.raises(CohortError, match="are not in months: 2 of 2"):
         ages(column("9000", "25000"), unit="months")
     _, faults = ages(column("25,123", "300"), unit="months")

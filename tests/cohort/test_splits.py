@@ -172,6 +172,22 @@ def test_a_study_can_be_held_out_and_an_unknown_one_is_refused():
         hold_out_sites(records, ["studi1"], column="study")
 
 
+@pytest.mark.parametrize("column", ["site", "study"])
+@pytest.mark.parametrize("spellings", [("UCLA", "ucla", "Ucla"), ("1", "01", "1.0"), ("S1", "S01", " s1")])
+def test_other_spellings_of_what_is_held_out_do_not_stay_in_the_rest(column, spellings):
+    records = [{**r, column: (*spellings, "NYU")[i % 4]} for i, r in enumerate(cohort(8))]
+    with pytest.raises(ValueError, match=rf" = .* only some spellings of a {column} would be .* or name all"):
+        hold_out_sites(records, [spellings[0]], column=column)
+    assert len(hold_out_sites(records, spellings, column=column)[1]) == 6
+    assert len(hold_out_sites(records, ["NYU"], column=column)[1]) == 2
+
+
+@pytest.mark.parametrize("unknown", [{}, {"study": None}, {"study": ""}])
+def test_what_no_scan_knows_cannot_be_held_out(unknown):
+    with pytest.raises(ValueError, match=r"The study of every scan is unknown, .*: --study-column NAME"):
+        hold_out_sites([{**r, **unknown} for r in cohort(4)], ["abide1"], column="study")
+
+
 def test_the_split_of_openbhb_is_used():
     words = ("train", "internal_test", "external_test")
     records = [{**r, "split": words[i % 3]} for i, r in enumerate(cohort(9))]
@@ -185,9 +201,25 @@ def test_the_split_of_openbhb_is_used():
     assert sorted(mine) == ["test", "training"]
 
 
+def test_words_of_a_split_column_may_be_written_in_capitals():
+    records = [{**r, "split": ("Train", "TEST", "Internal-Test")[i % 3]} for i, r in enumerate(cohort(9))]
+    assert {name: len(found) for name, found in split_by_column(records).items()} == {
+        "training": 3,
+        "validation": 3,
+        "test": 3,
+    }
+
+
+@pytest.mark.parametrize("empty", [{"split": None}, {"split": ""}, {}])
+def test_an_empty_cell_of_a_split_column_is_refused_with_who_has_it(empty):
+    records = [{"participant_id": "1", "split": "train"}, {"participant_id": "sub-2", **empty}]
+    with pytest.raises(ValueError, match="'split' is empty for 1 of 2 scans, of 'sub-2'; write one of 'train'"):
+        split_by_column(records)
+
+
 def test_a_split_column_with_other_words_or_leaks_is_refused():
     records = [{"participant_id": "1", "split": "train"}, {"participant_id": "1", "split": "fold7"}]
-    with pytest.raises(ValueError, match="holds 'fold7', expected 'train'"):
+    with pytest.raises(ValueError, match=r"holds 'fold7', expected 'train', .*; write these words in the table"):
         split_by_column(records)
     records[1]["split"] = "test"
     with pytest.raises(ValueError, match="share 1 participant"):

@@ -318,6 +318,8 @@ def test_empty_sections_and_plain_lists_of_images_are_read(tmp_path):
     assert load_section(tmp_path / "d.json", "training") == []
     (item,) = load_section(tmp_path / "d.json", "test")
     assert (item["image"], item["label"]) == (str(tmp_path / "a.npy"), -1)
+    (tmp_path / "f.json").write_text(json.dumps({"test": [{"image": "a.npy", "label": 1.0}]}))
+    assert load_section(tmp_path / "f.json", "test")[0]["label"] == 1
     (tmp_path / "e.json").write_text(json.dumps({"test": []}))
     assert load_section(tmp_path / "e.json", "test") == []
 
@@ -332,6 +334,8 @@ def test_empty_sections_and_plain_lists_of_images_are_read(tmp_path):
         ('{"test": [{"label": 1}]}', "has an item without an image"),
         ('{"test": [{"image": "a", "age": "old"}]}', "age, tiv or label that is no number"),
         ('{"test": [{"image": "a", "label": "control"}]}', "age, tiv or label that is no number"),
+        ('{"test": [{"image": "a", "label": 0.5}]}', r"has the label 0\.5, a fraction"),
+        ('{"test": [{"image": "a", "label": 0.9}]}', r"expected 0 \(control\), 1 \(patient\) or null"),
         ('{"test": [{"image": "a", "sex": "male"}]}', "has sex 'male', expected 'F', 'M' or null"),
     ],
 )

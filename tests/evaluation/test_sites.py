@@ -91,6 +91,8 @@ def test_a_site_counts_in_the_tasks_that_it_has_people_in():
         ({"site_groups": {"x": ["A", "Bb"]}}, "names 'Bb', but no task has this site; did you mean 'B'"),
         ({"site_groups": {"x": ["A"], "y": ["A", "B"]}}, "names 'A' more than once"),
         ({"site_groups": {"x": []}}, "has no site"),
+        ({"site_groups": {"x": ["A"]}}, "The sites 'B', 'b' differ in spelling alone, and one would be held out"),
+        ({"site_groups": {"x": ["B"]}, "other_sites": "training"}, "The sites 'B', 'b' differ in spelling alone"),
         ({"site_groups": {"x": ["A", "B"]}}, "needs two groups of them, but there is 'x'"),
         ({"min_site": 100}, "needs two groups of them, but there is 'small sites'"),
         ({"pretrain_on": "patients"}, "Nobody is named 'patients'"),
@@ -100,8 +102,9 @@ def test_a_site_counts_in_the_tasks_that_it_has_people_in():
     ],
 )
 def test_groups_that_are_refused(rules, reason):
+    more = people("b", 24) if "spelling" in reason else []
     with pytest.raises(ValueError, match=reason):
-        grouped({"autism": [*people("A", 24), *people("B", 24)]}, SiteRules(**rules))
+        grouped({"autism": [*people("A", 24), *people("B", 24), *more]}, SiteRules(**rules))
 
 
 # Who is left

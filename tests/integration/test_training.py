@@ -124,7 +124,7 @@ def test_training_stops_when_validation_no_longer_improves(encoder, tiny_phantom
     [
         (["--growth_rate", "6"], "does not fit this network"),
         (["--weights", "scratch", "--freeze"], "Freezing a trunk of random weights"),
-        (["--validation_share", "0.05"], "20 folds cannot be made"),
+        (["--validation_share", "0.05"], "A share of 0.05 cannot be held out: label"),
         (["--size", "5000"], "5000 participants cannot be drawn"),
         (["--datalist", "nowhere.json"], "`datalist` is nowhere.json, but there is no such file"),
     ],

@@ -41,7 +41,7 @@ def test_an_excel_file_is_a_table_too(tmp_path):
     ("text", "sentence"),
     [
         ("file\tage\na.nii\t864\nb.nii\t71\n", "row 1: age 864 is outside 0–120 years"),
-        ("file\tage\na.nii\t864\nb.nii\t852\n", "look like months, not years; divide them"),
+        ("file\tage\na.nii\t864\nb.nii\t852\n", "look like months or weeks, not years; divide them"),
         ("file\tage\na.nii\tinf\nb.nii\told\n", r"2 problem\(s\)(.|\n)*row 1: age 'inf'(.|\n)*row 2: age 'old'"),
         ("file\tage\n\t71\n", "row 1: names no file"),
         ("file\tsex\na.nii\t1\nb.nii\tF\n", "row 1: sex '1' is not understood; write F, M or n/a"),
