@@ -4,7 +4,15 @@ import torch
 from torch import nn
 
 from bundle.networks import ContrastiveNetwork, DenseNetEncoder
-from bundle.pretext import GaussianKernel, InfoNCE, ProductKernel, RankNContrast, YAwareInfoNCE
+from bundle.pretext import (
+    AgeRegressionLoss,
+    DiscreteKernel,
+    GaussianKernel,
+    InfoNCE,
+    ProductKernel,
+    RankNContrast,
+    YAwareInfoNCE,
+)
 from bundle.training import require_metadata, require_network, require_sections
 
 NAN = float("nan")
@@ -66,6 +74,25 @@ def test_metadata_that_a_method_can_use_or_does_not_read_are_taken(caplog):
     assert not caplog.records
     require_metadata(y_aware(), people(20, 30, *[NAN] * 3), ["age"], "list.json")
     assert "`age` is known of 2 of 5 training images only" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("loss", "columns"),
+    [
+        (y_aware(), ["sex"]),
+        (y_aware(), ["age", "sex"]),
+        (YAwareInfoNCE(ProductKernel(age=GaussianKernel(5.0), sex=DiscreteKernel(0.5))), ["sex", "age"]),
+        (AgeRegressionLoss([20.0, 30.0]), ["sex"]),
+    ],
+)
+def test_columns_that_a_loss_would_read_as_others_are_refused(loss, columns):
+    rows = [{"metadata": np.array([value] * len(columns), dtype=np.float32)} for value in (0, 1, 0, 1)]
+    with pytest.raises(ValueError, match=rf"`metadata_columns` are \[{', '.join(columns)}\], but .* by \[age"):
+        require_metadata(loss, rows, columns, "list.json")
+
+
+def test_a_kernel_without_names_takes_any_column():
+    require_metadata(YAwareInfoNCE(DiscreteKernel()), people(0, 1, 0, 1), ["sex"], "list.json")
 
 
 def test_a_network_deeper_than_its_volumes_is_refused():
