@@ -10,11 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.evaluation.features import Extractor, Images, covariates, voxels
+from bundle.evaluation.features import Extractor, Images, voxels
 from bundle.evaluation.native import SOURCES, NativeImages
 from bundle.evaluation.plan import FEATURES, KNOWN, SITE, VOXELS, references_of
 from bundle.evaluation.side_by_side import OfSecond, SideBySide, of_second, put_side_by_side
 from bundle.evaluation.subjects import Pool
+from bundle.evaluation.unknown import known_line
 
 # Of a method's features: images, images before shrinking, what is known, or a second modality's maps and both.
 Source = Extractor | NativeImages | OfSecond | SideBySide | None
@@ -125,10 +126,19 @@ def features_of_pool(images: Images, sources: Mapping[str, Source], pool: Pool) 
         each output (subjects of the pool, p).
     """
     found = features_of_records(images, sources, pool.records, f"the task {pool.task}")
-    put_side_by_side(sources, found, np.unique(np.concatenate([trial.train for trial in pool.trials])))
-    found |= {KNOWN: covariates(pool.records)} if KNOWN in sources else {}
+    put_side_by_side(sources, found, pool.training)
+    found |= {KNOWN: line[1]} if KNOWN in sources and (line := known_beside(pool)) is not None else {}
     found |= {SITE: sites} if SITE in sources and (sites := sites_of(pool)) is not None else {}
     return {method: found[FEATURES.get(method, method)] for method in sources if FEATURES.get(method, method) in found}
+
+
+def known_beside(pool: Pool) -> tuple[str, NDArray[np.float64]] | None:
+    """Name and columns of what is known beside the image; see `unknown.known_line`.
+
+    Args:
+        pool: A task.
+    """
+    return known_line(pool.records, pool.training)
 
 
 def sites_of(pool: Pool) -> NDArray[np.float64] | None:

@@ -366,3 +366,15 @@ def test_a_table_says_what_was_done():
 def test_a_probe_refuses_before_any_image_is_read():
     with pytest.raises(ValueError, match="a diagnosis is never preserved"):
         Probe(harmonize="combat", harmonize_keep=["schizophrenia"])
+
+
+def test_what_is_to_be_preserved_and_is_known_of_nobody_is_refused():
+    how, (_, who) = Harmonizing("combat", ["age"]), people(90, 4)
+    trials = [Trial(60, 0, np.arange(60), np.arange(60, 90))]
+    unknown = [{**record, "age": np.nan} for record in who]
+    with pytest.raises(ValueError, match=r"`harmonize_keep` names age, but in t, N = 60, draw 0 it is known of none"):
+        how.check(unknown, trials, "t")
+    unknown[0]["age"] = 40.0
+    how.check(unknown, trials, "t")
+    assert how.sentence([(unknown, trials)]).endswith("the mean of those who train: age of 89 of 90 scans.")
+    assert "Unknown" not in how.sentence([(who, trials)])
