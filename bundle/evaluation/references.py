@@ -15,7 +15,7 @@ from bundle.evaluation.native import SOURCES, NativeImages
 from bundle.evaluation.plan import FEATURES, KNOWN, SITE, VOXELS, references_of
 from bundle.evaluation.side_by_side import OfSecond, SideBySide, of_second, put_side_by_side
 from bundle.evaluation.subjects import Pool
-from bundle.evaluation.unknown import known_line
+from bundle.evaluation.unknown import known_line, require_readable
 
 # Of a method's features: images, images before shrinking, what is known, or a second modality's maps and both.
 Source = Extractor | NativeImages | OfSecond | SideBySide | None
@@ -75,15 +75,16 @@ class References:
         return {**given, **{name: self.native for name in SOURCES if name in self._read_natively}}
 
     def check(self, sets: Iterable[tuple[Sequence[Mapping], str]]) -> None:
-        """Refuse a file of regions or of a mask that cannot be used with the images, before anything is computed.
+        """Refuse what the lines would misread, before anything is computed: ages that nobody has, or a file of regions.
 
         Args:
             sets: Records, and words that say whose they are.
 
         Raises:
-            ValueError: see `NativeImages.extractors`.
+            ValueError: see `unknown.require_readable` and `NativeImages.extractors`.
         """
         for records, what in sets:
+            require_readable(records, what)
             self.native.extractors(self._read_natively, records, what)
 
 

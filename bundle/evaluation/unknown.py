@@ -1,4 +1,4 @@
-"""What is unknown of age, sex and TIV: what is refused for it, and how tables say it."""
+"""What is unknown of age, sex and TIV, or cannot be read: what is refused for it, and how tables say it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.cohort.folds import Trial
-from bundle.evaluation.features import COVARIATES, covariates
+from bundle.cohort.quantities import require_plausible
+from bundle.evaluation.features import COVARIATES, SEXES, covariates
 from bundle.evaluation.plan import KNOWN
 
 Array = NDArray[np.float64]
+
+
+def require_readable(records: Sequence[Mapping], where: str) -> None:
+    """Refuse ages and head sizes that nobody has, and sexes that would be taken as unknown.
+
+    Args:
+        records: Records with `age` (years), `sex` and `tiv` (mL).
+        where: Words that say where they stand, for the message.
+
+    Raises:
+        ValueError: says how many there are, and the first.
+    """
+    require_plausible(records, where[:1].upper() + where[1:])
+    if odd := [str(record["sex"]) for record in records if record["sex"] not in ("", *SEXES)]:
+        raise ValueError(
+            f"{where[:1].upper() + where[1:]}: {len(odd)} of {len(records)} scans have a sex other than F, M or null, "
+            f"such as '{odd[0]}', which would be taken as unknown. Write F or M, or make the datalist with "
+            "`python -m bundle cohort`, which reads words."
+        )
 
 
 def columns_of(names: Sequence[str], records: Sequence[Mapping]) -> Array:
