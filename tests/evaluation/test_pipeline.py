@@ -4,7 +4,7 @@ import torch
 
 from bundle.cohort.folds import Trial
 from bundle.evaluation import probing
-from bundle.evaluation.features import IDS, Images, voxels
+from bundle.evaluation.features import IDS, Images, covariates, voxels
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import KNOWN, VOXELS
 from bundle.evaluation.subjects import Pool, Subjects, draw_pool
@@ -48,7 +48,7 @@ def test_every_method_and_task_is_probed_as_it_would_be_alone(adjust):
         pool = POOLS[pool]
         volumes = torch.stack([image_of(r)["image"] for r in pool.records])
         extractor = EXTRACTORS[probed.method]
-        alone = probing.covariates(pool.records) if extractor is None else extractor(volumes).numpy()
+        alone = covariates(pool.records) if extractor is None else extractor(volumes).numpy()
         assert np.array_equal(probed.features, alone)
         options = {VOXELS: ([1e-4, 1e-3], "none", adjust), KNOWN: ([0.1, 1.0], "each", ())}
         penalties, scaling, taken = options.get(probed.method, ([0.1, 1.0], "overall", adjust))
