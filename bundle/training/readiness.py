@@ -156,6 +156,37 @@ def _text(module: nn.Module) -> str:
     return " ".join(str(module).split())
 
 
+def require_loss(
+    loss: nn.Module, network: nn.Module, images: Sequence[Mapping[str, Any]], target: str = "metadata"
+) -> None:
+    """Refuse a loss of another output than the network's, as of two pretexts that were laid over each other.
+
+    The network is run by shapes alone, and the loss on two subjects.
+
+    Args:
+        loss: Loss of the training.
+        network: Network that will be trained.
+        images: The training data set; each item has `image` (C, D, H, W) and `metadata` (M,).
+        target: What the loss compares the output with: `metadata`, or the volumes themselves.
+
+    Raises:
+        ValueError: with both, and what to do.
+    """
+    pair = [images[0], images[1]]
+    with torch.random.fork_rng(devices=[]):
+        copied = copy.deepcopy(network).to("meta").train()
+        shape = copied(torch.empty((4, *pair[0]["image"].shape), device="meta")).shape
+        values = [torch.as_tensor(item["metadata" if target == "metadata" else "image"]) for item in pair]
+        try:
+            copy.deepcopy(loss).cpu()(torch.rand(shape), torch.stack(values))
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise ValueError(
+                f"The loss {type(loss).__name__} does not fit what {type(network).__name__} gives, {tuple(shape)} of "
+                f"two subjects ({str(error).splitlines()[0]}). If overlays of two pretexts were given, leave one of "
+                "them out."
+            ) from error
+
+
 def require_network(network: nn.Module, images: Sequence[Mapping[str, Any]], smallest_batch: int) -> None:
     """Refuse a network for other channels, or one that halves a volume more often than it can be halved.
 

@@ -11,9 +11,11 @@ from bundle.pretext import (
     InfoNCE,
     ProductKernel,
     RankNContrast,
+    ReconstructionLoss,
+    ReconstructionNetwork,
     YAwareInfoNCE,
 )
-from bundle.training import require_metadata, require_network, require_sections
+from bundle.training import require_loss, require_metadata, require_network, require_sections
 
 NAN = float("nan")
 
@@ -106,6 +108,19 @@ def test_a_network_deeper_than_its_volumes_is_refused():
     assert all(torch.equal(before[name], value) for name, value in fitting.state_dict().items())
     with pytest.raises(ValueError, match=r"cannot be trained on 4 volume\(s\) of 24×24×24 voxels .* Give fewer blocks"):
         require_network(network([1] * 5), images, 4)
+
+
+def test_a_loss_of_another_output_than_the_networks_is_refused():
+    encoder = DenseNetEncoder(init_features=4, growth_rate=4, block_config=[1, 1])
+    contrastive, restoring = ContrastiveNetwork(encoder, 8, 8), ReconstructionNetwork(encoder, width=4)
+    images = [{**record, "image": torch.zeros(1, 24, 24, 24)} for record in people(20, 30)]
+    before = torch.get_rng_state()
+    require_loss(y_aware(), contrastive, images)
+    require_loss(ReconstructionLoss(), restoring, images, "volumes")
+    assert torch.equal(torch.get_rng_state(), before)
+    sentence = r"InfoNCE does not fit what ReconstructionNetwork gives, \(4, 1, 24, 24, 24\).* leave one of them out"
+    with pytest.raises(ValueError, match=sentence):
+        require_loss(InfoNCE(), restoring, images, "volumes")
 
 
 def test_a_batch_of_one_is_refused_where_batch_norm_sees_one_value():
