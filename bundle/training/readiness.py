@@ -180,10 +180,10 @@ def require_loss(
         try:
             copy.deepcopy(loss).cpu()(torch.rand(shape), torch.stack(values))
         except (ValueError, RuntimeError, IndexError) as error:
+            said = str(error).splitlines()[0].rstrip(".")
             raise ValueError(
                 f"The loss {type(loss).__name__} does not fit what {type(network).__name__} gives, {tuple(shape)} of "
-                f"two subjects ({str(error).splitlines()[0]}). If overlays of two pretexts were given, leave one of "
-                "them out."
+                f"two subjects ({said}). If overlays of two pretexts were given, leave one of them out."
             ) from error
 
 
