@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bundle.networks.encoders import embed
 from bundle.networks.projector import ContrastiveNetwork
+from bundle.training.readiness import columns_of
 
 SITE = "site"
 STEEPNESS = 10.0  # of the ramp, as published
@@ -119,6 +120,9 @@ class AdversarialLoss(nn.Module):
 
     Raises:
         ValueError: when no column is the site, or a network gives another width.
+
+    Attributes:
+        columns: The columns by which `loss` compares, and the site; None where it takes any.
     """
 
     def __init__(
@@ -127,11 +131,12 @@ class AdversarialLoss(nn.Module):
         super().__init__()
         if SITE not in columns:
             raise ValueError(f"The adversary reads a column `{SITE}` of the metadata, but they are {list(columns)}.")
-        kernel = getattr(loss, "kernel", None)
-        within = SITE in getattr(kernel, "columns", ())
+        kernel, own = getattr(loss, "kernel", None), columns_of(loss)
+        within = own is not None and SITE in own
         self.loss, self.sites, self.size, self.site_weight = loss, sites, projection_size, float(site_weight)
         self.column = list(columns).index(SITE)
         self.kept = [place for place, name in enumerate(columns) if within or name != SITE]
+        self.columns = own if own is None or within else [*own[: self.column], SITE, *own[self.column :]]
         if kernel is not None:
             self.kernel = _OfColumns(kernel, self.kept)
 

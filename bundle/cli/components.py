@@ -1,17 +1,21 @@
-"""Whether the components of a config take the arguments that they are given."""
+"""Whether the components of a config take the arguments that they are given, and what they refer to is there."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-from monai.bundle import ComponentLocator
+from monai.bundle import ComponentLocator, ConfigParser, ReferenceResolver
 
+from bundle.cli.unused import ROOTS
 from bundle.hints import nearest
 
+_OVERLAY = re.compile(r"#\s*(?:Overlay|Laid over)(?: on)? ([^:]*\.(?:yaml|json))\b")  # the first line of an overlay
 _HANDED_ON = re.compile(r"super\(\)\.__init__\([^)]*\*\*kwargs")
 
 
@@ -35,6 +39,47 @@ def check_components(config: Mapping[str, Any]) -> None:
         if made is None:
             raise ValueError(f"{place} is a '{target}', but there is no such component.")
         _check_arguments(place, component, made)
+
+
+def check_references(config: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """Refuse a run that comes to a reference to an entry that there is not, as that of an overlay on another config.
+
+    MONAI says so only when it comes to the entry, which is after a run has begun.
+
+    Args:
+        config: Everything together, as written.
+        files: The config and its overlays, for the message.
+
+    Raises:
+        ValueError: names the entry, what it refers to, and the file that says so.
+    """
+    parser = ConfigParser(copy.deepcopy(dict(config)))
+    parser.parse()
+    items = parser.ref_resolver.items
+    todo, seen = [root for root in ROOTS if root in items], set[str]()
+    while todo:
+        place = todo.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        for name in ReferenceResolver.find_refs_in_config(items[place].get_config(), place):
+            if name not in items:
+                raise ValueError(
+                    f"`{place.replace('::', '#')}` refers to `{name.replace('::', '#')}`, which {files[0]} does not "
+                    f"have{_said_by(name, files[1:])}."
+                )
+            todo.append(name)
+
+
+def _said_by(name: str, overlays: Sequence[Path]) -> str:
+    """Which overlay refers to a name, and on what config it says that it is laid."""
+    for path in overlays:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if re.search(rf"@{re.escape(name.replace('::', '#'))}\b", text):
+            base = _OVERLAY.match(text)
+            told = f" is an overlay on {base[1]} and" if base else ""
+            return f": {path}{told} asks for it. Give it to the command of its config, or leave it out"
+    return ""
 
 
 def _full_name(target: str, locator: ComponentLocator) -> str:

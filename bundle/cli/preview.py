@@ -13,7 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
-from bundle.cli.components import check_components
+from bundle.cli.components import check_components, check_references
 from bundle.cli.ensemble import members_asked
 from bundle.cli.run import stated_by_config
 from bundle.cli.run_record import RECORD, merged_as_written
@@ -51,6 +51,7 @@ def preview(command: str, files: Sequence[Path], overrides: Mapping[str, Any]) -
     """
     config = merged_as_written(files, overrides)
     check_components(config)
+    check_references(config, files)
     members = members_asked(command, config)
     config |= {"ensemble": None} if members else {}
     config |= {name: value for name, value in {"cache_rate": 0.0, "num_workers": 0}.items() if name in config}

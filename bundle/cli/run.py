@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 
-from bundle.cli.components import check_components
+from bundle.cli.components import check_components, check_references
 from bundle.cli.ensemble import members_asked, train_ensemble
 from bundle.cli.options import FOLDER
 from bundle.cli.run_record import RECIPE, SETTINGS, as_today, merged_as_written, write_record, written_at
@@ -48,6 +48,7 @@ def run_config(files: Sequence[Path], overrides: Mapping[str, Any], command: str
     config = as_today(copy.deepcopy(dict(workflow.parser.get())))
     workflow.parser.set({**copy.deepcopy(config), **stated})
     check_components(config)
+    check_references(config, files)
     workflow.initialize()
     if "checks" in config:  # before anything is written; other software initialises a config without data
         workflow.parser.get_parsed_content("checks")

@@ -11,6 +11,7 @@ from bundle.evaluation.pipeline import Probe
 from bundle.evaluation.plan import Plan
 from bundle.evaluation.references import References
 from bundle.evaluation.results import write_results
+from bundle.evaluation.same_task import require_same_task
 from bundle.evaluation.several_encoders import SeveralEncodersStudy
 from bundle.evaluation.study import Pretrained, ProbeStudy
 from bundle.evaluation.subjects import Subjects
@@ -34,6 +35,7 @@ __all__ = [
     "probe_age",
     "report_evaluation",
     "require_people_of_sites",
+    "require_same_task",
     "voxels",
     "write_results",
 ]

@@ -30,6 +30,7 @@ from bundle.training.engines import PrecisionInferer
 Extractor = Callable[[Tensor], Tensor]  # volumes (N, C, D, H, W) to features (N, p)
 AT_ONCE = 2  # batches computed side by side on a CPU; each needs its own memory
 COVARIATES = ("age", "sex", "tiv")
+SEXES = {"F": 0.0, "M": 1.0}
 logger = logging.getLogger(__name__)
 IDS = ("participant_id", "session_id", "site", "age", "label", "section")
 ADAPTED_TO = "adapted_to"  # of a record: the site that its encoder is adapted to; empty: none
@@ -211,9 +212,8 @@ def calibrate(encoder: nn.Module, batches: Iterable[Mapping], device: str | torc
 
 def covariates(records: Sequence[Mapping]) -> NDArray[np.float64]:
     """Age (years), sex (F 0, M 1) and TIV (mL) of each record; unknown = NaN. Shape (subjects, 3)."""
-    sexes = {"F": 0.0, "M": 1.0}
     return np.array(
-        [[float(r["age"]), sexes.get(r["sex"], np.nan), float(r["tiv"])] for r in records], dtype=np.float64
+        [[float(r["age"]), SEXES.get(r["sex"], np.nan), float(r["tiv"])] for r in records], dtype=np.float64
     )
 
 

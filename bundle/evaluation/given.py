@@ -14,13 +14,14 @@ from bundle.cohort.folds import Trial, fold_trials, site_trials
 from bundle.cohort.quantities import require_plausible
 from bundle.cohort.splits import assert_disjoint
 from bundle.evaluation import knowledge, probing
-from bundle.evaluation.features import COVARIATES, IDS, covariates
+from bundle.evaluation.features import IDS
 from bundle.evaluation.harmonizing import NONE, Harmonizing
 from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.outcome import AgeResult, ProbeResult
 from bundle.evaluation.pipeline import Probe
-from bundle.evaluation.plan import KNOWN, SITE
+from bundle.evaluation.plan import SITE
 from bundle.evaluation.subjects import PROTOCOLS, Pool, draw_pool
+from bundle.evaluation.unknown import known_line
 from bundle.hints import nearest, quoted
 from bundle.people import person_codes, person_of
 
@@ -98,7 +99,8 @@ def probe(
     if reference == method:
         summary = summary.drop(columns=["gain", "gain_low", "gain_high"])
     people = pd.DataFrame(pool.records)
-    note = model.harmonizing.sentence([(pool.records, pool.trials)])
+    said = model.harmonizing.sentence([(pool.records, pool.trials)]), model.adjusted([pool])
+    note = " ".join(filter(None, said))
     return ProbeResult(scores, summary, features[rows], people, method, reference if known else "", note)
 
 
@@ -274,11 +276,8 @@ def references(records: Records, with_site: bool = True) -> dict[str, NDArray[np
     Shape:
         each (subjects, columns).
     """
-    known = covariates(records)
-    there = [place for place, column in enumerate(known.T) if np.isfinite(column).any()]
-    every = len(there) == len(COVARIATES)
-    name = KNOWN if every else ", ".join(COVARIATES[place].replace("tiv", "TIV") for place in there)
-    found = {name: known[:, there]} if there else {}
+    line = known_line(records)
+    found = {} if line is None else dict([line])
     sites = pd.Series([str(record["site"]) for record in records])
     if with_site and sites.nunique() > 1:
         found[SITE] = pd.get_dummies(sites).to_numpy(np.float64)

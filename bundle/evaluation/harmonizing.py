@@ -21,6 +21,7 @@ from bundle.evaluation.site_effects import (
     mixing,
     shows_directions,
 )
+from bundle.evaluation.unknown import filled_in, require_known
 from bundle.hints import nearest, quoted
 from bundle.metrics.classification import roc_auc
 from bundle.metrics.representation import LEAST_OF_A_SITE
@@ -95,9 +96,11 @@ class Harmonizing:
                 f"The site of {quoted(unknown)} in {task} is unknown, so that its effect cannot be taken out; "
                 "fill it in, or use `harmonize: none`."
             )
+        trials = list(trials)
         for trial in trials:
             where = f"{task}, N = {trial.n}, draw {trial.draw}"
             self._check_sites(placed.at(trial.train), placed.at(trial.test), where)
+        require_known("harmonize_keep", self.keep, self._kept(placed), trials, task)
         for name in self.keep:
             _refuse_label(name, placed.known[:, KEPT.index(name)], [r.get("label") for r in records], task)
 
@@ -110,6 +113,10 @@ class Harmonizing:
         """
         if train and test:
             self.for_age().check(*of_ages(train, test), "the age probe")
+
+    def _kept(self, placed: Placed) -> Array:
+        """What is preserved of scans, (scans, names); NaN = unknown."""
+        return placed.known[:, [KEPT.index(name) for name in self.keep]]
 
     def _check_sites(self, train: Placed, test: Placed, where: str) -> None:
         sizes = train.sizes()
@@ -176,13 +183,15 @@ class Harmonizing:
         """
         if self.kind in _SENTENCES:
             return _SENTENCES[self.kind]
-        new, left = set[str](), set[str]()
+        new, left, kept = set[str](), set[str](), [np.empty((0, len(self.keep)))]
         for records, trials in pools:
             placed = Placed.of(records)
             places = [Roles.of(placed.at(trial.train), placed.at(trial.test)) for trial in trials]
             new |= {site for found in places for site in found.new}
             left |= {site for found in places for site in found.left}
-        return _sentence(self, sorted(new), sorted(left))
+            kept.append(self._kept(placed))
+        said = _sentence(self, sorted(new), sorted(left)), filled_in(self.keep, np.concatenate(kept))
+        return " ".join(filter(None, said))
 
 
 NONE = Harmonizing()

@@ -29,7 +29,7 @@ class ProbeResult:
         people: People whose they are, a row each.
         method: Name of the embeddings.
         reference: Name of the row that gains are over; empty where nothing is known beside the images.
-        note: How site effects were taken out; empty where they were not.
+        note: How effects of sites, and of age, sex and TIV, were taken out; empty where they were not.
     """
 
     scores: pd.DataFrame

@@ -16,9 +16,10 @@ from bundle.evaluation.features import Images, ids_of
 from bundle.evaluation.harmonizing import NONE, Harmonizing
 from bundle.evaluation.plan import KNOWN, SITE
 from bundle.evaluation.readers import reader_of
-from bundle.evaluation.references import Source, features_of_pool
+from bundle.evaluation.references import Source, features_of_pool, known_beside
 from bundle.evaluation.site_batch_norm import Adapting, SiteCopies, put_apart
 from bundle.evaluation.subjects import Pool
+from bundle.evaluation.unknown import columns_of, filled_in, require_known
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,27 @@ class Probe:
                 "is gained would be due to neither alone. Use one of them; in a comparison, name each in `readings`."
             )
 
+    def check(self, pool: Pool) -> None:
+        """Refuse subjects by whom effects of sites, or of what is known beside the image, cannot be told.
+
+        Args:
+            pool: Who trains and who tests.
+
+        Raises:
+            ValueError: see `Harmonizing.check`, `Adapting.check` and `unknown.require_known`.
+        """
+        self.harmonizing.check(pool.records, pool.trials, pool.task)
+        self.adapting.check(pool)
+        require_known("adjust", self.adjust, columns_of(self.adjust, pool.records), pool.trials, pool.task)
+
+    def adjusted(self, pools: Iterable[Pool]) -> str:
+        """What is removed beside effects of sites, for tables; empty where nothing is."""
+        if not self.adjust:
+            return ""
+        known = np.concatenate([columns_of(self.adjust, pool.records) for pool in pools])
+        removed = f"Effects of {', '.join(self.adjust)} are removed from all features."
+        return f"{removed} {filled_in(self.adjust, known)}".strip()
+
     def scores(self, method: str, features: NDArray, pool: Pool) -> pd.DataFrame:
         """Scores of the tested subjects by the probe of each trial; see `probing.probe_diagnosis`.
 
@@ -75,9 +97,13 @@ class Probe:
 
         Shape:
             features (subjects of the pool, p).
+
+        Raises:
+            ValueError: for what is to be removed and is known of nobody who trains.
         """
         reader, beside = reader_of(method), method in (KNOWN, SITE)  # beside: of no image
         adjust, how = ((), NONE) if beside else (self.adjust, self.harmonizing)
+        require_known("adjust", adjust, columns_of(adjust, pool.records), pool.trials, pool.task)
         penalties = getattr(self, reader.option)
         parts = probing.probe_diagnosis(
             method, features, pool.records, pool.trials, penalties, reader.scaling, adjust, reader, how
@@ -121,10 +147,12 @@ def probe_pools(
 
     Yields:
         Task after task, and of each one method after another; of an adapted one, features and ids are those of
-        `site_batch_norm.put_apart`.
+        `site_batch_norm.put_apart`. What is known beside the image is named after what of it is known.
     """
     for pool in pools:
-        found = features_of_pool(images, sources, pool)
+        if said := filled_in(probe.adjust, columns_of(probe.adjust, pool.records)):
+            logger.warning(f"{pool.task}, to be removed from all features: {said}")
+        found, line = features_of_pool(images, sources, pool), known_beside(pool)
         apart = put_apart(pool) if copies else None
         adapted = copies.features(apart) if copies and apart else {}
         for method, features in found.items():
@@ -132,4 +160,6 @@ def probe_pools(
             own = pool
             if apart and method in adapted:
                 own, features = apart.pool, np.concatenate([features[apart.kept], adapted[method]])
-            yield Probed(method, features, ids_of(own.records, own.task), probe.scores(method, features, own))
+            name = line[0] if line and method == KNOWN else method
+            scores = probe.scores(method, features, own).assign(method=name)
+            yield Probed(name, features, ids_of(own.records, own.task), scores)

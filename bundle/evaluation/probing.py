@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from bundle.cohort.folds import Trial
-from bundle.evaluation.features import COVARIATES, covariates
 from bundle.evaluation.harmonizing import NONE, Harmonizing
 from bundle.evaluation.linear import OF_LENGTHS, chosen, explained_by_known, prepared, scaled, without_known
 from bundle.evaluation.products import PoolProducts
 from bundle.evaluation.products import divided as divided_products
 from bundle.evaluation.readers import LOGISTIC, Reader
 from bundle.evaluation.site_effects import Placed, Scans
+from bundle.evaluation.unknown import columns_of
 from bundle.metrics.classification import roc_auc
 from bundle.metrics.resampling import SHARE, Resamples, bootstrap_auc, holm, interval
 from bundle.people import person_of
@@ -59,7 +59,7 @@ def probe_diagnosis(
         ValueError: for an unknown covariate, or site effects that cannot be told (see `Harmonizing.check`).
     """
     harmonizing.check(records, trials, method)
-    known = _known(records, adjust) if adjust else None
+    known = columns_of(adjust, records) if adjust else None
     table = pd.DataFrame({name: [r[name] for r in records] for name in ("participant_id", "session_id", "label")})
     labels, groups = table["label"].to_numpy(), table["participant_id"].map(person_of).to_numpy(dtype=str)
     divided = _divided(features, known, scaling, records, harmonizing, reader.rotated)
@@ -110,13 +110,6 @@ def _divided(
         return prepared(train, test, scaling, rotated)
 
     return divided
-
-
-def _known(records: Sequence[Mapping], names: Sequence[str]) -> Array:
-    """The named covariates of each record, shape (subjects, names)."""
-    if unknown := [name for name in names if name not in COVARIATES]:
-        raise ValueError(f"`adjust` takes {', '.join(COVARIATES)}, but '{unknown[0]}' was given.")
-    return covariates(records)[:, [COVARIATES.index(name) for name in names]]
 
 
 def by_participant(scores: pd.DataFrame) -> pd.DataFrame:

@@ -10,11 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.evaluation.features import Extractor, Images, covariates, voxels
+from bundle.evaluation.features import Extractor, Images, voxels
 from bundle.evaluation.native import SOURCES, NativeImages
 from bundle.evaluation.plan import FEATURES, KNOWN, SITE, VOXELS, references_of
 from bundle.evaluation.side_by_side import OfSecond, SideBySide, of_second, put_side_by_side
 from bundle.evaluation.subjects import Pool
+from bundle.evaluation.unknown import known_line, require_readable
 
 # Of a method's features: images, images before shrinking, what is known, or a second modality's maps and both.
 Source = Extractor | NativeImages | OfSecond | SideBySide | None
@@ -74,15 +75,16 @@ class References:
         return {**given, **{name: self.native for name in SOURCES if name in self._read_natively}}
 
     def check(self, sets: Iterable[tuple[Sequence[Mapping], str]]) -> None:
-        """Refuse a file of regions or of a mask that cannot be used with the images, before anything is computed.
+        """Refuse what the lines would misread, before anything is computed: ages that nobody has, or a file of regions.
 
         Args:
             sets: Records, and words that say whose they are.
 
         Raises:
-            ValueError: see `NativeImages.extractors`.
+            ValueError: see `unknown.require_readable` and `NativeImages.extractors`.
         """
         for records, what in sets:
+            require_readable(records, what)
             self.native.extractors(self._read_natively, records, what)
 
 
@@ -125,10 +127,19 @@ def features_of_pool(images: Images, sources: Mapping[str, Source], pool: Pool) 
         each output (subjects of the pool, p).
     """
     found = features_of_records(images, sources, pool.records, f"the task {pool.task}")
-    put_side_by_side(sources, found, np.unique(np.concatenate([trial.train for trial in pool.trials])))
-    found |= {KNOWN: covariates(pool.records)} if KNOWN in sources else {}
+    put_side_by_side(sources, found, pool.training)
+    found |= {KNOWN: line[1]} if KNOWN in sources and (line := known_beside(pool)) is not None else {}
     found |= {SITE: sites} if SITE in sources and (sites := sites_of(pool)) is not None else {}
     return {method: found[FEATURES.get(method, method)] for method in sources if FEATURES.get(method, method) in found}
+
+
+def known_beside(pool: Pool) -> tuple[str, NDArray[np.float64]] | None:
+    """Name and columns of what is known beside the image; see `unknown.known_line`.
+
+    Args:
+        pool: A task.
+    """
+    return known_line(pool.records, pool.training)
 
 
 def sites_of(pool: Pool) -> NDArray[np.float64] | None:

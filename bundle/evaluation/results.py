@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from bundle.cohort.datalist import phantom_of
+from bundle.cohort.datalist import load_sections, phantom_of
 from bundle.evaluation import figures, probing
 from bundle.evaluation.in_document import origin_of, show_in_document
-from bundle.evaluation.plan import ONE_SEED, RANDOM, REFERENCES, VOXELS, Plan
+from bundle.evaluation.plan import KNOWN, ONE_SEED, RANDOM, REFERENCES, VOXELS, Plan
 from bundle.evaluation.probing import by_participant
 from bundle.evaluation.readers import LOGISTIC, READERS
+from bundle.evaluation.unknown import not_read
 from bundle.files import write_json, write_text
 from bundle.metrics.classification import calibration_error, reliability
 from bundle.metrics.representation import OverallScaler
@@ -31,7 +32,7 @@ def write_results(plan: Plan) -> None:
     """
     folder = Path(plan.output_dir)
     phantom = phantom_of([str(plan.datalist(task)) for task in plan.tasks])
-    note = " ".join(filter(None, [phantom.get("warning", ""), *_site_effects(plan)]))
+    note = " ".join(filter(None, [phantom.get("warning", ""), *_site_effects(plan), not_read_in(plan)]))
     scores = collected_scores(plan)
     summary, tests = probing.summarize(scores, RANDOM), probing.paired_tests(scores)
     tables = {
@@ -66,6 +67,19 @@ def _site_effects(plan: Plan) -> list[str]:
             said.setdefault(text, []).append(method)
     everybody = set(plan.pretexts) | set(plan.references)
     return [text if everybody <= set(by) else f"{', '.join(by)}: {text}" for text, by in sorted(said.items())]
+
+
+def not_read_in(plan: Plan, training: Collection[str] = ("training",)) -> str:
+    """What the line of age, sex and TIV does not read in the tasks of a plan; empty where nothing is to be said.
+
+    Args:
+        plan: What is compared.
+        training: Sections of whom some train.
+    """
+    if KNOWN not in plan.references:
+        return ""
+    found = {task: load_sections(plan.datalist(task)) for task in plan.tasks}
+    return not_read({task: [r for name in training for r in parts.get(name, [])] for task, parts in found.items()})
 
 
 def collected_scores(plan: Plan) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.adaptation import aligned, without_site_directions
+from bundle.evaluation.features import SEXES
 from bundle.evaluation.linear import fill_unknown
 from bundle.evaluation.products import from_blocks
 from bundle.metrics.combat import Columns, blocks, design_of, fit_combat
@@ -18,7 +19,6 @@ from bundle.people import mean_of_each, person_codes
 Array = NDArray[np.float64]
 KEPT = ("age", "sex")  # what ComBat may preserve
 LEAST_OF_A_NEW_SITE = 10  # people, by whose scans a site is harmonised that training subjects do not show
-SEXES = {"F": 0.0, "M": 1.0}
 
 
 class Placed(NamedTuple):

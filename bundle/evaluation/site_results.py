@@ -15,12 +15,12 @@ from bundle.evaluation import probing
 from bundle.evaluation.harmonizing import Harmonizing
 from bundle.evaluation.in_document import origin_of, show_in_document
 from bundle.evaluation.plan import Plan
-from bundle.evaluation.results import collected_knowledge, collected_scores
+from bundle.evaluation.results import collected_knowledge, collected_scores, not_read_in
 from bundle.evaluation.site_batch_norm import AGE_WITH_ADAPTED, Adapting
 from bundle.evaluation.site_figure import draw_sites
 from bundle.evaluation.site_protocol import SiteProtocol
 from bundle.evaluation.site_table import markdown
-from bundle.files import write_json, write_text
+from bundle.files import SECTIONS, write_json, write_text
 from bundle.metrics.classification import roc_auc
 from bundle.metrics.over_groups import mean_over_groups, sign_flip_p, weighted_resamples
 from bundle.metrics.resampling import SHARE, Resamples, holm, interval
@@ -43,7 +43,7 @@ def write_site_results(protocol: SiteProtocol) -> None:
     """
     plan, folder = protocol.plan, Path(protocol.plan.output_dir)
     warning = str(phantom_of([str(plan.datalist(task)) for task in plan.tasks]).get("warning", ""))
-    note = " ".join(filter(None, [warning, *_site_effects(plan)]))
+    note = " ".join(filter(None, [warning, *_site_effects(plan), not_read_in(plan, SECTIONS)]))
     scores, knowledge = collected(protocol)
     sites, resamples = site_aucs(scores), bootstrapped(scores)
     tables = {

@@ -26,11 +26,12 @@ from bundle.evaluation.features import ADAPTED_TO, Images, embedding_table, ids_
 from bundle.evaluation.harmonizing import of_ages
 from bundle.evaluation.knowledge import Aged
 from bundle.evaluation.pipeline import Probe, probe_pools
-from bundle.evaluation.plan import CALIBRATED, RANDOM, REGIONS, slug
+from bundle.evaluation.plan import CALIBRATED, KNOWN, RANDOM, REGIONS, slug
 from bundle.evaluation.references import References, Source, features_of_records
 from bundle.evaluation.side_by_side import SideBySide, put_side_by_side
 from bundle.evaluation.site_batch_norm import AS_PRETRAINED, SiteCopies
 from bundle.evaluation.subjects import Pool, Subjects
+from bundle.evaluation.unknown import not_read
 from bundle.files import write_json, write_text
 from bundle.networks.architecture import in_channels_of, require_in_channels
 from bundle.networks.blocks import LAST, Layers, chosen_blocks, number_of_blocks
@@ -129,8 +130,7 @@ class ProbeStudy:
         adapting.check_network(self.pretrained.encoder, str(self.pretrained.weights))
         adapting.check_statistics(self.pretrained.encoder, str(self.pretrained.weights))
         for pool in self.pools:
-            how.check(pool.records, pool.trials, pool.task)
-            adapting.check(pool)
+            self.probe.check(pool)
             require_people_of_sites(pool.tested, f"the task {pool.task}", self.centre_sites)
             require_grid(pool.records, f"the task {pool.task}", self.pretrained.weights)
             refuse_overlap(self.pretrained.weights, pool.tested, pool.task, self.pretrained.allow_overlap)
@@ -232,13 +232,15 @@ class ProbeStudy:
         write_text(path.with_suffix(".tsv"), embedding_table(ids, features))
 
     def _write_tables(self, scores: pd.DataFrame, summary: pd.DataFrame, ages: pd.DataFrame) -> None:
-        phantom, adjust = phantom_of(self.subjects.datalists), self.probe.adjust
-        adjusted = f"Effects of {', '.join(adjust)} are removed from all features." if adjust else ""
+        phantom, adjusted = phantom_of(self.subjects.datalists), self.probe.adjusted(self.pools)
         harmonized = self.probe.harmonizing.sentence(
             [*((pool.records, pool.trials) for pool in self.pools), of_ages(*self.subjects.of_age())]
         )
         adapted = self.probe.adapting.sentence(self.pools, WITH_ADAPTED)
-        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), harmonized, adapted, adjusted]))
+        unread = ""
+        if KNOWN in self.references.asked:
+            unread = not_read({pool.task: [pool.records[row] for row in pool.training] for pool in self.pools})
+        note = " ".join(filter(None, [self.note, phantom.get("warning", ""), harmonized, adapted, adjusted, unread]))
         tables = {
             "scores.csv": scores,
             "results.csv": probing.draw_aucs(scores),

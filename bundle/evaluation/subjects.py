@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.cohort.datalist import load_section
 from bundle.cohort.folds import Trial, draw_trials, fold_trials, site_trials
@@ -32,6 +33,11 @@ class Pool(NamedTuple):
     task: str
     records: list[dict]
     trials: list[Trial]
+
+    @property
+    def training(self) -> NDArray[np.intp]:
+        """Rows of the records that any trial trains on."""
+        return np.unique(np.concatenate([trial.train for trial in self.trials]))
 
     @property
     def tested(self) -> list[dict]:

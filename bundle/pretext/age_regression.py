@@ -47,8 +47,12 @@ class AgeRegressionLoss(nn.Module):
 
     Raises:
         ValueError: when the known ages do not differ, or shapes do not fit.
+
+    Attributes:
+        columns: The metadata are ages; a training with others is refused.
     """
 
+    columns = ("age",)
     mean: Tensor
     sd: Tensor
 

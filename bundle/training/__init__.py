@@ -17,7 +17,7 @@ from bundle.training.ensembles import EnsembleWeights, require_one
 from bundle.training.handlers import BestWeights, PredictionWriter, SameBuffers, ViewEpoch, mlflow_store
 from bundle.training.history import History, chance_levels
 from bundle.training.monitors import ContrastiveMonitor, OperatingPoint, ParticipantAUC, RepresentationMonitor
-from bundle.training.readiness import require_metadata, require_network, require_sections
+from bundle.training.readiness import require_loss, require_metadata, require_network, require_sections
 from bundle.training.resume import EpochSampler, RandomState, Resume, scalars
 from bundle.training.same_run import require_same_run
 from bundle.training.site_sampler import SiteSampler
@@ -61,6 +61,7 @@ __all__ = [
     "mlflow_store",
     "parallel",
     "report_training",
+    "require_loss",
     "require_metadata",
     "require_network",
     "require_one",

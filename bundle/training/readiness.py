@@ -75,7 +75,8 @@ def require_metadata(
 ) -> None:
     """Refuse metadata that would make the loss another one, such as SimCLR where no age is known.
 
-    A loss that does not read metadata says so by `reads_metadata = False`.
+    A loss that does not read metadata says so by `reads_metadata = False`, and one that reads columns of certain names,
+    in a certain order, by `columns`, its own or its kernel's. A kernel without names takes whatever column is given.
 
     Args:
         loss: Loss of the training.
@@ -84,17 +85,37 @@ def require_metadata(
         datalist: Datalist that holds the records, for messages.
 
     Raises:
-        ValueError: a column is known of fewer than two people or the same for all; or the loss's kernel calls no two,
-            or all, of them similar.
+        ValueError: the columns are others than the loss's, or in another order; a column is known of fewer than two
+            people or the same for all; or the loss's kernel calls no two, or all, of them similar.
     """
     if not getattr(loss, "reads_metadata", True):
         return
+    _require_named(loss, columns)
     table = np.stack([r["metadata"] for r in records])
     for name, values in zip(columns, table.T, strict=True):
         _require_spread(name, values[~np.isnan(values)], len(values), datalist)
     if (kernel := getattr(loss, "kernel", None)) is not None:
         chosen = np.unique(np.linspace(0, len(table) - 1, min(len(table), COMPARED)).round().astype(int))
         _require_graded(kernel, torch.as_tensor(table[chosen]))
+
+
+def columns_of(loss: nn.Module) -> list[str] | None:
+    """Names of the metadata that a loss was made for, in order; None where it, or its kernel, takes any."""
+    names = getattr(loss, "columns", None) or getattr(getattr(loss, "kernel", None), "columns", None)
+    return None if names is None else list(names)
+
+
+def _require_named(loss: nn.Module, columns: Sequence[str]) -> None:
+    """Refuse columns that are not those which the loss was made for: a sigma of years would be applied to sexes."""
+    names = columns_of(loss)
+    if names is None or names == list(columns):
+        return
+    raise ValueError(
+        f"`metadata_columns` are [{', '.join(columns)}], but {type(loss).__name__} compares people by "
+        f"[{', '.join(names)}], in this order: one column would be read as another. Leave `metadata_columns` out, or "
+        "give a kernel of each column (`kernel: {_target_: bundle.pretext.ProductKernel, NAME: …}`), such as "
+        "--config configs/metadata_age_sex.yaml or configs/pretext_supervised_sex.yaml."
+    )
 
 
 def _require_spread(name: str, known: np.ndarray, people: int, datalist: str | Path) -> None:
@@ -133,6 +154,37 @@ def _require_graded(kernel: nn.Module, metadata: torch.Tensor) -> None:
 
 def _text(module: nn.Module) -> str:
     return " ".join(str(module).split())
+
+
+def require_loss(
+    loss: nn.Module, network: nn.Module, images: Sequence[Mapping[str, Any]], target: str = "metadata"
+) -> None:
+    """Refuse a loss of another output than the network's, as of two pretexts that were laid over each other.
+
+    The network is run by shapes alone, and the loss on two subjects.
+
+    Args:
+        loss: Loss of the training.
+        network: Network that will be trained.
+        images: The training data set; each item has `image` (C, D, H, W) and `metadata` (M,).
+        target: What the loss compares the output with: `metadata`, or the volumes themselves.
+
+    Raises:
+        ValueError: with both, and what to do.
+    """
+    pair = [images[0], images[1]]
+    with torch.random.fork_rng(devices=[]):
+        copied = copy.deepcopy(network).to("meta").train()
+        shape = copied(torch.empty((4, *pair[0]["image"].shape), device="meta")).shape
+        values = [torch.as_tensor(item["metadata" if target == "metadata" else "image"]) for item in pair]
+        try:
+            copy.deepcopy(loss).cpu()(torch.rand(shape), torch.stack(values))
+        except (ValueError, RuntimeError, IndexError) as error:
+            said = str(error).splitlines()[0].rstrip(".")
+            raise ValueError(
+                f"The loss {type(loss).__name__} does not fit what {type(network).__name__} gives, {tuple(shape)} of "
+                f"two subjects ({said}). If overlays of two pretexts were given, leave one of them out."
+            ) from error
 
 
 def require_network(network: nn.Module, images: Sequence[Mapping[str, Any]], smallest_batch: int) -> None:

@@ -143,6 +143,11 @@ def test_metadata_are_still_checked():
     narrow = AdversarialLoss(YAwareInfoNCE(ProductKernel(age=GaussianKernel(0.01))), ["age", "site"], 2)
     with pytest.raises(ValueError, match="calls no two of 4 training images similar"):
         require_metadata(narrow, records([0, 1, 0, 1]), ["age", "site"], "d.json")
+    of_sex = AdversarialLoss(y_aware(), ["sex", "site"], 2)
+    with pytest.raises(ValueError, match=r"are \[sex, site\], but AdversarialLoss compares people by \[age, site\]"):
+        require_metadata(of_sex, records([0, 1, 0, 1]), ["sex", "site"], "d.json")
+    within = WithinSiteInfoNCE(ProductKernel(age=GaussianKernel(5.0), site=DiscreteKernel()))
+    require_metadata(AdversarialLoss(within, ["age", "site"], 2), records([0, 1, 0, 1]), ["age", "site"], "d.json")
 
 
 class Half(nn.Module):

@@ -317,5 +317,29 @@ def test_components_take_the_arguments_that_configs_give_them():
         check_components({"a": {"_target_": "NoSuchThing"}})
 
 
+def test_what_a_run_refers_to_is_there():
+    from bundle.cli.components import check_references
+    from bundle.cli.run_record import merged_as_written
+
+    def checked(*names):
+        files = [FOLDER / name for name in names]
+        check_references(merged_as_written(files, {}), files)
+
+    for names in (
+        ["pretrain.yaml", "multi_gpu_pretrain.yaml", "cached.yaml"],
+        ["pretrain.yaml", "pretext_simclr.yaml", "phantom.yaml"],
+        ["pretrain.yaml", "two_modalities.yaml"],
+        ["probe.yaml", "phantom.yaml"],  # which names an optimizer that a probe does not come to
+        ["train.json", "evaluate.json", "multi_gpu_evaluate.json"],
+        ["inference.json"],
+    ):
+        checked(*names)
+    sentence = (
+        r"`loss` refers to `temperature`, which .*train.json does not have: .*simclr.yaml is an overlay on pretrain"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        checked("train.json", "pretext_simclr.yaml")
+
+
 def test_the_table_of_rules_is_plain_data():
     assert json.dumps({name: rule.expected for name, rule in rules.OPTIONS.items()})

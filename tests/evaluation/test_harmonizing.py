@@ -7,6 +7,7 @@ import pytest
 from bundle.adaptation import without_site_directions
 from bundle.cohort.folds import Trial, fold_trials
 from bundle.evaluation import knowledge, linear, probe, probe_age, probing
+from bundle.evaluation.features import covariates
 from bundle.evaluation.harmonizing import Harmonizing
 from bundle.evaluation.pipeline import Probe
 from bundle.evaluation.site_effects import Placed, Roles, Scans, harmonized, harmonized_products, site_means
@@ -222,7 +223,7 @@ def test_wide_features_give_the_scores_that_they_would_give_narrow(kind, keep, a
     features, who = people(80, 300, effect=0.3)
     features, how = (features + 5).astype(np.float32), Harmonizing(kind, keep)
     trials = [Trial(60, 0, np.arange(60), np.arange(60, 80)), Trial(50, 0, np.arange(20, 70), np.arange(20))]
-    labels, known = np.array([r["label"] for r in who]), probing.covariates(who)[:, :2]
+    labels, known = np.array([r["label"] for r in who]), covariates(who)[:, :2]
     names = np.array([r["participant_id"] for r in who])
     tables = probing.probe_diagnosis("m", features, who, trials, [1e-4, 1e-3], "none", adjust, harmonizing=how)
     for trial, table in zip(trials, tables, strict=True):
@@ -366,3 +367,15 @@ def test_a_table_says_what_was_done():
 def test_a_probe_refuses_before_any_image_is_read():
     with pytest.raises(ValueError, match="a diagnosis is never preserved"):
         Probe(harmonize="combat", harmonize_keep=["schizophrenia"])
+
+
+def test_what_is_to_be_preserved_and_is_known_of_nobody_is_refused():
+    how, (_, who) = Harmonizing("combat", ["age"]), people(90, 4)
+    trials = [Trial(60, 0, np.arange(60), np.arange(60, 90))]
+    unknown = [{**record, "age": np.nan} for record in who]
+    with pytest.raises(ValueError, match=r"`harmonize_keep` names age, but in t, N = 60, draw 0 it is known of none"):
+        how.check(unknown, trials, "t")
+    unknown[0]["age"] = 40.0
+    how.check(unknown, trials, "t")
+    assert how.sentence([(unknown, trials)]).endswith("the mean of those who train: age of 89 of 90 scans.")
+    assert "Unknown" not in how.sentence([(who, trials)])

@@ -4,10 +4,11 @@ import torch
 
 from bundle.cohort.folds import Trial
 from bundle.evaluation import probing
-from bundle.evaluation.features import IDS, Images, voxels
+from bundle.evaluation.features import IDS, Images, covariates, voxels
 from bundle.evaluation.pipeline import Probe, probe_pools
 from bundle.evaluation.plan import KNOWN, VOXELS
 from bundle.evaluation.subjects import Pool, Subjects, draw_pool
+from bundle.evaluation.unknown import not_read
 
 
 def people(n, seed=0):
@@ -47,7 +48,7 @@ def test_every_method_and_task_is_probed_as_it_would_be_alone(adjust):
         pool = POOLS[pool]
         volumes = torch.stack([image_of(r)["image"] for r in pool.records])
         extractor = EXTRACTORS[probed.method]
-        alone = probing.covariates(pool.records) if extractor is None else extractor(volumes).numpy()
+        alone = covariates(pool.records) if extractor is None else extractor(volumes).numpy()
         assert np.array_equal(probed.features, alone)
         options = {VOXELS: ([1e-4, 1e-3], "none", adjust), KNOWN: ([0.1, 1.0], "each", ())}
         penalties, scaling, taken = options.get(probed.method, ([0.1, 1.0], "overall", adjust))
@@ -63,6 +64,33 @@ def test_no_image_is_read_for_what_is_known_beside_it():
 
     found = list(probe_pools(Images(preprocessing), Probe(), {KNOWN: None}, POOLS))
     assert [p.method for p in found] == [KNOWN, KNOWN]
+
+
+def lacking(pool, **unknown):
+    return pool._replace(records=[{**record, **unknown} for record in pool.records])
+
+
+def test_what_is_known_is_named_and_read_alone():
+    unknown = lacking(POOLS[0], tiv=np.nan)
+    (found,) = probe_pools(Images(image_of), Probe(), {KNOWN: None}, [unknown])
+    assert (found.method, found.features.shape[1]) == ("age, sex", 2)
+    assert set(found.scores["method"]) == {"age, sex"}
+    assert not list(probe_pools(Images(image_of), Probe(), {KNOWN: None}, [lacking(unknown, age=np.nan, sex="")]))
+    nobody, everybody = lacking(unknown, age=np.nan, sex="").records, POOLS[1].records
+    assert not_read({"a": everybody}) == ""
+    said = not_read({"a": unknown.records, "b": nobody})
+    assert "not in the line 'age, sex, TIV': TIV (a); age, sex, TIV (b, where there is no such line)" in said
+
+
+def test_an_effect_that_cannot_be_told_is_refused_and_one_that_is_filled_in_is_said():
+    probe, unknown = Probe(adjust=["age", "tiv"]), lacking(POOLS[0], tiv=np.nan)
+    for refused in (probe.check, lambda pool: list(probe_pools(Images(image_of), probe, EXTRACTORS, [pool]))):
+        with pytest.raises(ValueError, match=r"`adjust` names tiv, but in task 1, N = 20, draw 0 it is known of none"):
+            refused(unknown)
+    assert probe.adjusted([POOLS[0]]) == "Effects of age, tiv are removed from all features."
+    unknown.records[0]["tiv"] = 1.0
+    assert probe.adjusted([unknown]).endswith("the mean of those who train: tiv of 39 of 40 scans.")
+    assert Probe().adjusted([unknown]) == ""
 
 
 def test_a_pool_knows_whom_it_tests_and_a_draw_of_it():

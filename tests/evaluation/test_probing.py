@@ -7,6 +7,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
 from bundle.cohort.folds import Trial
 from bundle.evaluation import knowledge, linear, probing
+from bundle.evaluation.features import covariates
 
 RNG = np.random.default_rng(0)
 
@@ -85,7 +86,7 @@ def test_wide_features_of_a_pool_give_the_scores_that_each_trial_alone_gives(adj
     who = [{**r, "age": rng.uniform(20, 60), "sex": "FM"[i % 3 % 2], "tiv": 1.0} for i, r in enumerate(records(labels))]
     trials = [Trial(n, d, np.arange(d, d + n), np.arange(45, 60)) for n in (20, 40) for d in (0, 3)]
     tables = probing.probe_diagnosis("m", pool, who, trials, penalties, scaling, adjust)
-    known = probing.covariates(who)[:, :2]
+    known = covariates(who)[:, :2]
     for trial, table in zip(trials, tables, strict=True):
         train, test = pool[trial.train].astype(float), pool[trial.test].astype(float)
         if adjust:

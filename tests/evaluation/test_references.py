@@ -200,3 +200,15 @@ def test_the_command_line_knows_every_line():
     assert not list(rules.faults("probe", {"references": ["site", "voxels"]}))
     said = "".join(rules.faults("probe", {"references": ["sites"]}))
     assert "all, or a list of any of 'random initialisation'" in said
+
+
+def test_what_the_lines_would_misread_is_refused(pool):
+    references = References(Images(PLAIN), [KNOWN])
+    references.check([(pool.records, "the task t")])
+    for wrong, sentence in (
+        ({"age": 420.0}, "The task t: 1 of 40 scans have age outside of 0 to 120 years, the first 420"),
+        ({"tiv": -4.0}, "1 of 40 scans have tiv outside of 100 to 5000 mL, the first -4"),
+        ({"sex": "female"}, "The task t: 1 of 40 scans have a sex other than F, M or null, such as 'female'"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            references.check([([*pool.records[1:], {**pool.records[0], **wrong}], "the task t")])

@@ -146,6 +146,20 @@ def test_a_model_is_not_tested_on_whom_it_was_trained_on(trained, tiny_phantom, 
     assert run("evaluate", tiny_phantom, tmp_path, *test, "--allow-overlap") == 0
 
 
+def test_ages_in_another_unit_and_another_task_are_refused(trained, tiny_phantom, tmp_path, capsys):
+    datalist = with_full_paths(tiny_phantom / "alzheimer.json")
+    for record in datalist["test"]:
+        record["age"] *= 12
+    (tmp_path / "months.json").write_text(json.dumps(datalist))
+    months, model = ["--datalist", str(tmp_path / "months.json")], ["--model", str(trained / "model.pt")]
+    for command, start in (("evaluate", model), ("train", ["--weights", "scratch"])):
+        assert run(command, tiny_phantom, tmp_path, *start, *months) == 1
+        assert "have age outside of 0 to 120 years" in capsys.readouterr().err
+    other = ["--task", "bipolar", "--class_names", "[control, bipolar disorder]"]
+    assert run("evaluate", tiny_phantom, tmp_path, *model, *other) == 1
+    assert "is a classifier of alzheimer (control or Alzheimer's disease), but the run is of" in capsys.readouterr().err
+
+
 def test_a_model_without_its_card_is_not_tested(trained, tiny_phantom, tmp_path, capsys):
     (tmp_path / "model.pt").write_bytes((trained / "model.pt").read_bytes())
     assert run("evaluate", tiny_phantom, tmp_path) == 1

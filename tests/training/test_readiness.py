@@ -4,8 +4,18 @@ import torch
 from torch import nn
 
 from bundle.networks import ContrastiveNetwork, DenseNetEncoder
-from bundle.pretext import GaussianKernel, InfoNCE, ProductKernel, RankNContrast, YAwareInfoNCE
-from bundle.training import require_metadata, require_network, require_sections
+from bundle.pretext import (
+    AgeRegressionLoss,
+    DiscreteKernel,
+    GaussianKernel,
+    InfoNCE,
+    ProductKernel,
+    RankNContrast,
+    ReconstructionLoss,
+    ReconstructionNetwork,
+    YAwareInfoNCE,
+)
+from bundle.training import require_loss, require_metadata, require_network, require_sections
 
 NAN = float("nan")
 
@@ -68,6 +78,25 @@ def test_metadata_that_a_method_can_use_or_does_not_read_are_taken(caplog):
     assert "`age` is known of 2 of 5 training images only" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("loss", "columns"),
+    [
+        (y_aware(), ["sex"]),
+        (y_aware(), ["age", "sex"]),
+        (YAwareInfoNCE(ProductKernel(age=GaussianKernel(5.0), sex=DiscreteKernel(0.5))), ["sex", "age"]),
+        (AgeRegressionLoss([20.0, 30.0]), ["sex"]),
+    ],
+)
+def test_columns_that_a_loss_would_read_as_others_are_refused(loss, columns):
+    rows = [{"metadata": np.array([value] * len(columns), dtype=np.float32)} for value in (0, 1, 0, 1)]
+    with pytest.raises(ValueError, match=rf"`metadata_columns` are \[{', '.join(columns)}\], but .* by \[age"):
+        require_metadata(loss, rows, columns, "list.json")
+
+
+def test_a_kernel_without_names_takes_any_column():
+    require_metadata(YAwareInfoNCE(DiscreteKernel()), people(0, 1, 0, 1), ["sex"], "list.json")
+
+
 def test_a_network_deeper_than_its_volumes_is_refused():
     def network(blocks):
         return ContrastiveNetwork(DenseNetEncoder(init_features=4, growth_rate=4, block_config=blocks), 8, 8)
@@ -79,6 +108,19 @@ def test_a_network_deeper_than_its_volumes_is_refused():
     assert all(torch.equal(before[name], value) for name, value in fitting.state_dict().items())
     with pytest.raises(ValueError, match=r"cannot be trained on 4 volume\(s\) of 24×24×24 voxels .* Give fewer blocks"):
         require_network(network([1] * 5), images, 4)
+
+
+def test_a_loss_of_another_output_than_the_networks_is_refused():
+    encoder = DenseNetEncoder(init_features=4, growth_rate=4, block_config=[1, 1])
+    contrastive, restoring = ContrastiveNetwork(encoder, 8, 8), ReconstructionNetwork(encoder, width=4)
+    images = [{**record, "image": torch.zeros(1, 24, 24, 24)} for record in people(20, 30)]
+    before = torch.get_rng_state()
+    require_loss(y_aware(), contrastive, images)
+    require_loss(ReconstructionLoss(), restoring, images, "volumes")
+    assert torch.equal(torch.get_rng_state(), before)
+    sentence = r"InfoNCE does not fit what ReconstructionNetwork gives, \(4, 1, 24, 24, 24\).* leave one of them out"
+    with pytest.raises(ValueError, match=sentence):
+        require_loss(InfoNCE(), restoring, images, "volumes")
 
 
 def test_a_batch_of_one_is_refused_where_batch_norm_sees_one_value():

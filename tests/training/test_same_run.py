@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -59,3 +61,25 @@ def test_what_cannot_be_compared_is_said(held, now, tmp_path, caplog):
     saved(tmp_path, held)
     require_same_run(tmp_path, True, settings(tmp_path) if now else None)
     assert "cannot be compared with this run's settings" in caplog.text
+
+
+def test_the_best_weights_lie_where_the_run_will_say_that_they_are(tmp_path):
+    saved(tmp_path, {"settings": settings(tmp_path), "evaluator": {"best_metric": 0.5, "best_metric_epoch": 2}})
+    path = tmp_path / "pretrained.pt"
+
+    def resumed(*weights):
+        require_same_run(tmp_path, True, settings(tmp_path), *weights)
+
+    resumed()
+    with pytest.raises(ValueError, match=r"best weights, of epoch 2, but .*pretrained.pt, in which .* is not there"):
+        resumed(path)
+    torch.save({}, path)
+    resumed(str(path))  # without a card, whose it is cannot be told
+    for epoch in (2, 3):  # or it was killed between a better epoch and its checkpoint
+        path.with_suffix(".json").write_text(json.dumps({"epoch": epoch}))
+        resumed(path)
+    path.with_suffix(".json").write_text(json.dumps({"epoch": 1}))
+    with pytest.raises(ValueError, match=r"is of epoch 1, and so of another run\. Resume with the file of"):
+        resumed([path])
+    saved(tmp_path, {"settings": settings(tmp_path), "evaluator": {}})
+    resumed(tmp_path / "not_yet.pt")
