@@ -88,8 +88,7 @@ class Comparison:
         for probe in map(self._probe_with, [self.plan.probing, *map(self.plan.probing_of, self.plan.readings)]):
             how, pools = probe.harmonizing, self._all_pools()
             for pool in pools:
-                how.check(pool.records, pool.trials, pool.task)
-                probe.adapting.check(pool)
+                probe.check(pool)
             if how:
                 how.check_ages(*(self._section(name) for name in ("training", "validation")))
             if probe.adapting:
