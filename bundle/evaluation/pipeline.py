@@ -152,7 +152,8 @@ def probe_pools(
     for pool in pools:
         if said := filled_in(probe.adjust, columns_of(probe.adjust, pool.records)):
             logger.warning(f"{pool.task}, to be removed from all features: {said}")
-        found, line = features_of_pool(images, sources, pool), known_beside(pool)
+        found = features_of_pool(images, sources, pool)
+        line = known_beside(pool) if KNOWN in found else None
         apart = put_apart(pool) if copies else None
         adapted = copies.features(apart) if copies and apart else {}
         for method, features in found.items():

@@ -34,8 +34,8 @@ def test_every_rule_is_of_an_option_that_there_is():
 def test_the_choices_are_those_of_the_code():
     from bundle.cohort.datalist import METADATA_COLUMNS
     from bundle.cohort.packing import STORAGES
+    from bundle.evaluation.features import COVARIATES
     from bundle.evaluation.harmonizing import KINDS
-    from bundle.evaluation.probing import COVARIATES
     from bundle.evaluation.site_batch_norm import KINDS as ADAPTED
     from bundle.evaluation.site_effects import KEPT
     from bundle.evaluation.subjects import PROTOCOLS
