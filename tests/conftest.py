@@ -86,7 +86,8 @@ def run(command, phantom, folder, *more):
     from bundle.cli.main import main
 
     data = ["--dataset_dir", str(phantom), "--output_dir", str(folder), "--model", str(folder / "model.pt")]
-    return main([command, "--config", TASK, OVERLAY, *data, *SMALL, *more])
+    overlays = [] if "--config" in more else ["--config", TASK, OVERLAY]
+    return main([command, *overlays, *data, *SMALL, *more])
 
 
 def run_monai(*arguments, folder=ROOT):

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
-        refuse_repeated(sys.argv[1:] if arguments is None else arguments)
+        refuse_repeated(sys.argv[1:] if arguments is None else arguments, options.several)
         _check(options, rest)
         return options.run(options, rest) or 0
     except OptionError as error:
@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         if not any("--help" in action.option_strings for action in command._actions):
             command.add_argument("-h", "--help", action="help", help="show this and exit")
         names = [action.dest.replace("_", "-") for action in command._actions]
-        command.set_defaults(command=name, names=names)
+        several = [action.dest for action in command._actions if action.nargs == "+"]
+        command.set_defaults(command=name, names=names, several=several)
     return parser
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ RUNNABLE = tuple(
     )
 )
 _EXPRESSIONS = rules.EXPRESSIONS
+logger = logging.getLogger(__name__)
 
 
 class OptionError(ValueError):
@@ -60,8 +62,14 @@ def read_config(path: Path) -> dict[str, Any]:
     return content or {}
 
 
-def refuse_repeated(arguments: Sequence[str]) -> None:
-    """Refuse an option that is given twice, of which only the last one would count.
+def refuse_repeated(arguments: Sequence[str], several: Collection[str]) -> None:
+    """Refuse an option of several values that is given twice, of which only the last list would count.
+
+    Of any other option the last one counts, as on most command lines, and a warning says so.
+
+    Args:
+        arguments: Words of the command line.
+        several: Names of the options that take several values, with `_`.
 
     Raises:
         OptionError: names the option.
@@ -70,12 +78,15 @@ def refuse_repeated(arguments: Sequence[str]) -> None:
     for word in arguments:
         if not word.startswith("--") or len(word) < 3:
             continue
-        name = "#".join(steps(word[2:].partition("=")[0].replace("-", "_")))
-        if name in seen:
+        written = word.partition("=")[0]
+        name = "#".join(steps(written[2:].replace("-", "_")))
+        if name in seen and name in several:
             raise OptionError(
-                f"{word.partition('=')[0]} is given twice, and only one of both would count. Give it once; where it "
-                "takes several values, write them all after it."
+                f"{written} is given twice, and only the values of one of both would count. Give it once, with all its "
+                "values after it."
             )
+        if name in seen:
+            logger.warning(f"{written} is given more than once: the last one counts.")
         seen.add(name)
 
 

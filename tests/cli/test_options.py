@@ -140,18 +140,17 @@ def test_an_overlays_values_are_what_overrides_are_checked_against():
     "words",
     [
         ["--where", "age<80", "--where", "sex=F"],
-        ["--epochs", "1", "--epochs=3"],
-        ["--micro-batch", "4", "--micro_batch", "8"],
-        ["--loss#kernel#sigma", "1", "--loss::kernel::sigma", "2"],
+        ["--hold-out", "a.json", "--hold_out=b.json"],
     ],
 )
-def test_an_option_given_twice_is_refused(words):
-    with pytest.raises(OptionError, match="is given twice, and only one of both would count"):
-        refuse_repeated(words)
+def test_a_list_given_twice_is_refused(words):
+    with pytest.raises(OptionError, match="is given twice, and only the values of one of both would count"):
+        refuse_repeated(words, ["where", "hold_out"])
 
 
-def test_several_options_are_given_once_each():
-    refuse_repeated(["cohort", "--where", "age<80", "sex=F", "--seed", "1", "-h"])
+def test_of_an_option_of_one_value_the_last_one_counts_and_a_warning_says_so(caplog):
+    refuse_repeated(["--where", "age<80", "sex=F", "--loss#sigma", "1", "--loss::sigma", "2", "--seed", "1"], ["where"])
+    assert caplog.messages == ["--loss::sigma is given more than once: the last one counts."]
 
 
 @pytest.mark.parametrize(

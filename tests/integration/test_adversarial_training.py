@@ -62,7 +62,8 @@ def test_an_adversary_without_weight_changes_nothing(both, tiny_phantom, tmp_pat
 
 
 def test_a_resumed_training_ends_as_if_it_had_not_been_stopped(both, tiny_phantom, tmp_path, capsys):
-    shutil.copy(both[0] / "checkpoint_2.pt", tmp_path)
+    for name in ("checkpoint_2.pt", "model.pt", "model.json"):
+        shutil.copy(both[0] / name, tmp_path)
     assert train(tiny_phantom, tmp_path, *WITH, "--resume") == 0
     found, expected = (content(folder, "checkpoint_3.pt") for folder in (tmp_path, both[0]))
     for part in ("network", "optimizer", "lr_scheduler", "adversary", "history", "trainer"):

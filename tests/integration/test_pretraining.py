@@ -20,7 +20,8 @@ def pretrain(phantom, folder, epochs, *more):
     size = ["--batch_size", "16", "--epochs", str(epochs), "--precision", "float32"]
     # a constant rate, so that a run does not depend on how many epochs were planned
     rate = ["--lr_scheduler", "{_target_: torch.optim.lr_scheduler.ConstantLR, optimizer: '@optimizer', factor: 1.0}"]
-    assert main(["pretrain", "--config", str(OVERLAY), *data, *size, *rate, *SMALL, *more]) == 0
+    overlay = [] if "--config" in more else ["--config", str(OVERLAY)]
+    assert main(["pretrain", *overlay, *data, *size, *rate, *SMALL, *more]) == 0
     return torch.load(folder / f"checkpoint_{epochs}.pt", weights_only=True)
 
 

@@ -156,7 +156,8 @@ def test_a_task_without_diagnosis_is_refused(probed, tiny_phantom, tmp_path, mon
 
 def probe(phantom, weights, folder, *more):
     data = ["--dataset_dir", str(phantom), "--output_dir", str(folder), "--weights", str(weights)]
-    return main(["probe", "--config", str(OVERLAY), *data, "--draws", "2", "--age_datalist", "null", *more])
+    draws = [] if "sites" in more else ["--draws", "2"]
+    return main(["probe", "--config", str(OVERLAY), *data, *draws, "--age_datalist", "null", *more])
 
 
 @pytest.mark.parametrize(("protocol", "draws"), [("folds", 2), ("sites", 1)])
@@ -165,7 +166,7 @@ def test_everybody_is_tested_once_a_draw_by_folds_and_by_sites(
 ):
     monkeypatch.chdir(ROOT)
     tasks = ["--tasks", f"{{alzheimer: {tiny_phantom / 'alzheimer.json'}}}"]
-    more = ["--protocol", protocol, "--n_folds", "4", *tasks]
+    more = ["--protocol", protocol, *(["--n_folds", "4"] if protocol == "folds" else []), *tasks]
     assert probe(tiny_phantom, probed / "weights.pt", tmp_path, *more) == 0
     scores = pd.read_csv(tmp_path / "scores.csv")
     assert ("site" in set(scores["method"])) == (protocol == "folds")
