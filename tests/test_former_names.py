@@ -71,7 +71,7 @@ def test_an_earlier_run_is_done_again_from_its_record(kind, earlier):
 @pytest.mark.long
 def test_an_earlier_checkpoint_is_gone_on_from(earlier):
     small = ["--init_features", "4", "--growth_rate", "4", "--block_config", "[1,1,1]", "--batch_size", "8", *SIZE]
-    places = ["--dataset_dir", "data", "--output_dir", "out/pretrain", "--weights", "new/pretrained.pt"]
+    places = ["--dataset_dir", "data", "--output_dir", "out/pretrain", "--weights", "out/pretrained.pt"]
     assert main(["pretrain", *small, *places, "--views", "all_tf", "--epochs", "2", "--resume"]) == 0
     assert (earlier / "out/pretrain/checkpoint_2.pt").is_file()
     assert not (earlier / "out/pretrain/earlier").exists(), "it began anew"

@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         if not any("--help" in action.option_strings for action in command._actions):
             command.add_argument("-h", "--help", action="help", help="show this and exit")
         names = [action.dest.replace("_", "-") for action in command._actions]
-        several = [action.dest for action in command._actions if action.nargs == "+"]
+        lists = [text for action in command._actions if action.nargs == "+" for text in action.option_strings]
+        several = [text.lstrip("-").replace("-", "_") for text in lists]
         command.set_defaults(command=name, names=names, several=several)
     return parser
 

@@ -9,12 +9,17 @@ from monai.networks.nets import DenseNet
 from scipy.sparse import csr_array
 from torch import nn
 
+from bundle.extras import is_there
 from bundle.networks import nearby
 from bundle.networks.classifiers import Classifier
 from bundle.prediction import maps
 from bundle.prediction.maps import METHODS, Question, Similarity, explain, in_regions, randomised, regional_changes
 from bundle.scans.measures import correlation
 
+NEEDS_CAPTUM = pytest.mark.skipif(not is_there("captum"), reason="captum is not installed: make prepare")
+INSTALLED = [
+    pytest.param(method, marks=NEEDS_CAPTUM) if method == "integrated_gradients" else method for method in METHODS
+]
 CORNER = (slice(2, 10),) * 3
 OTHER = (slice(14, 22),) * 3
 
@@ -150,7 +155,7 @@ def test_too_few_steps_are_said(volume, caplog, monkeypatch):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", INSTALLED)
 def test_every_method_repeats_itself_and_changes_with_the_weights(method, classifier, volume):
     first, again = (explain(Question(method, classifier, weights=cubes()), volume) for _ in range(2))
     assert np.array_equal(first, again)
@@ -159,7 +164,7 @@ def test_every_method_repeats_itself_and_changes_with_the_weights(method, classi
     assert correlation(np.abs(first), np.abs(other)) < 0.9
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", INSTALLED)
 def test_similarity_to_a_group_is_explained_by_every_method(method, classifier, volume):
     group, everybody = torch.rand(2, classifier.both(volume)[1].shape[1])
     question = Question(method, Similarity(classifier, group, everybody), 1, probability=False, weights=cubes())
