@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.cli.options import RUNNABLE, OptionError, entries, merged_config, read_config, steps
+from bundle.cli.options import OptionError, entries, merged_config, read_config, steps
 
 ROOTS = ("initialize", "run", "finalize", "checks")  # what a run evaluates
 OF_SITES = ("site_groups", "min_site", "min_label", "pretrain_on", "diagnoses", "other_sites")  # of `compare`
@@ -94,7 +94,7 @@ def refuse_half_a_method(files: Sequence[Path]) -> None:
     """
     config = merged_config(files, {})
     base = read_config(files[0])
-    named = {path: content for path in files[1:] if path not in RUNNABLE and "method" in (content := read_config(path))}
+    named = {path: content for path in files[1:] if "method" in (content := read_config(path))}
     read, set_by = names_read(config), dict[str, Path]()
     for path, content in named.items():
         for key, value in content.items():
