@@ -174,8 +174,7 @@ def require_loss(
     """
     pair = [images[0], images[1]]
     with torch.random.fork_rng(devices=[]):
-        copied = copy.deepcopy(network).to("meta").train()
-        shape = copied(torch.empty((4, *pair[0]["image"].shape), device="meta")).shape
+        shape = _by_shapes(network, (4, *pair[0]["image"].shape)).shape
         values = [torch.as_tensor(item["metadata" if target == "metadata" else "image"]) for item in pair]
         try:
             copy.deepcopy(loss).cpu()(torch.rand(shape), torch.stack(values))
@@ -202,12 +201,16 @@ def require_network(network: nn.Module, images: Sequence[Mapping[str, Any]], sma
     """
     shape = tuple(images[0]["image"].shape)
     require_in_channels(network, shape[0], "the training")
-    copied = copy.deepcopy(network).to("meta").train()
     try:
-        copied(torch.empty((smallest_batch, *shape), device="meta"))
+        _by_shapes(network, (smallest_batch, *shape))
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{type(network).__name__} cannot be trained on {smallest_batch} volume(s) of "
             f"{'×'.join(map(str, shape[1:]))} voxels ({str(error).splitlines()[0]}). Give fewer blocks (--block_config "
             "[6,12,24]), images of a higher resolution, or a larger --batch_size."
         ) from error
+
+
+def _by_shapes(network: nn.Module, shape: Sequence[int]) -> torch.Tensor:
+    """The output of a copy in training, which has a shape and no numbers."""
+    return copy.deepcopy(network).to("meta").train()(torch.empty(tuple(shape), device="meta"))
